@@ -65,10 +65,13 @@ class SluiceFile {
   // Reads and validates header and metadata, no weights. Errors: kNotFound, kIo, kTruncated,
   // kCorrupt, kUnsupported (version, required feature), each with path and offset or tensor.
   static Result<std::shared_ptr<const SluiceFile>> Open(const std::string& path);
+  // The same from bytes of any kind.
+  static Result<std::shared_ptr<const SluiceFile>> Parse(std::unique_ptr<ByteSource> source);
 
-  const std::string& path() const { return file_.path(); }
-  const MappedFile& file() const { return file_; }
-  uint64_t file_size_bytes() const { return file_size_; }
+  const std::string& path() const { return source_->name(); }
+  const ByteSource& source() const { return *source_; }
+  // Null when the bytes are not a file's.
+  const ReadOnlyFile* disk_file() const { return disk_file_; }
   uint64_t metadata_size_bytes() const { return metadata_.size(); }
 
   const ModelConfig& config() const { return config_; }
@@ -89,24 +92,27 @@ class SluiceFile {
   Status VerifyPiece(PieceId piece, std::span<const std::byte> bytes) const;
 
  private:
-  SluiceFile() = default;
-  Status ReadHeader();
-  Status ParseSections();
-  Status ParseTensors(std::string_view names, std::span<const std::byte> records);
-  Status ParseGroups(std::span<const std::byte> records);
-  Status ParsePieces(std::span<const std::byte> records);
-  Status CheckCoverage() const;
-  Status Corrupt(const std::string& what) const;
-
   struct Section {
     uint32_t kind;
     uint64_t offset_bytes;
     uint64_t size_bytes;
   };
 
-  MappedFile file_;
-  uint64_t file_size_ = 0;
-  uint64_t metadata_hash_ = 0;
+  SluiceFile() = default;
+  Status ReadHeader();
+  Status ParseSections();
+  Status ParseTensors();
+  Status ParseGroups();
+  Status ParsePieces();
+  Status CheckTensorPieces() const;
+  Status CheckGroupExtents() const;
+  Status Corrupt(const std::string& what) const;
+
+  std::span<const std::byte> SectionBytes(uint32_t kind) const;
+  std::string_view SectionText(uint32_t kind) const;
+
+  std::unique_ptr<ByteSource> source_;
+  const ReadOnlyFile* disk_file_ = nullptr;
   std::vector<std::byte> metadata_;  // the bytes [0, metadata_size)
   std::vector<Section> sections_;
   ModelConfig config_;

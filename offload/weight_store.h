@@ -90,7 +90,7 @@ class WeightStore {
 
   // The tile that holds row `row` of a tensor, outside any pass (embeddings). Valid until the
   // store ends. Errors as WeightLease::Take.
-  virtual Result<const std::byte*> TakeTile(TensorId tensor, uint64_t row) = 0;
+  Result<const std::byte*> TakeTile(TensorId tensor, uint64_t row);
 
   virtual StoreStats stats() const = 0;
 
