@@ -59,8 +59,9 @@ struct ModelConfig {
   bool tie_embeddings = false;  // the head is the embedding
   RopeConfig rope;
 
-  // Bounds that every consumer may rely on: all sizes positive and at most 2^24 (vocabulary and
-  // context 2^31 - 1), heads divisible, rope.dim even and <= head_dim, numbers finite.
+  // Bounds that every consumer may rely on: all sizes positive and at most 2^24 (layers 4096,
+  // vocabulary and context 2^31 - 1), num_heads * head_dim at most 2^24, heads divisible, rope.dim
+  // even and <= head_dim, numbers finite. Errors: kCorrupt, naming the field.
   Status Validate() const;
 
   std::string ToJson() const;

@@ -32,7 +32,8 @@ struct SourceTensor {
   uint64_t cols = 0;  // input features, or the vector's length
   uint32_t file_index = 0;
   uint64_t offset_bytes = 0;  // of row 0 in that file; rows are contiguous
-  // Where row r of the canonical tensor lies in the source: row_order[r]; empty means r.
+  // Where row r of the canonical tensor lies in the source: row_order[r]; empty means r. For a
+  // vector (rows is 1, plain type) it orders the elements. ReadRows applies it.
   // (llama.cpp's converter permutes the rows of Q and K; here they are put back.)
   std::vector<uint32_t> row_order;
 };
