@@ -27,8 +27,8 @@ Result<ModelDescription> DescribeModel(const ModelConfig& config) {
     if (!known.empty()) known += ", ";
     known += name;
   }
-  return Status(ErrorCode::kUnsupported, "architecture '" + config.architecture +
-                                             "' is not supported; supported: " + known);
+  return Status(ErrorCode::kUnsupported,
+                "architecture '" + config.architecture + "' is not supported; supported: " + known);
 }
 
 std::vector<TensorRequirement> RequiredTensors(const ModelDescription& description) {

@@ -76,8 +76,7 @@ struct GatedActivationStep {
   Activation activation;
 };
 
-using Step =
-    std::variant<RmsNormStep, LinearStep, RopeStep, AttentionStep, GatedActivationStep>;
+using Step = std::variant<RmsNormStep, LinearStep, RopeStep, AttentionStep, GatedActivationStep>;
 
 struct GroupDescription {
   GroupKind kind = GroupKind::kAttention;
