@@ -11,7 +11,8 @@
 namespace sluice {
 
 // What went wrong, by what the caller can do about it. Programs map these to exit codes
-// (tools/exit_code.h): kInvalidArgument 2, kUnsupported and kDoesNotFit 3, kCancelled 130, others 1.
+// (tools/exit_code.h): kInvalidArgument 2, kUnsupported and kDoesNotFit 3, kCancelled 130,
+// others 1.
 enum class ErrorCode {
   kOk = 0,
   kInvalidArgument,  // the caller's words are off: an option, a request field
@@ -54,7 +55,7 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}        // NOLINT: implicit
   Result(Status status) : state_(std::in_place_index<1>, std::move(status)) {  // NOLINT: implicit
     assert(!std::get<1>(state_).ok());
   }

@@ -1,0 +1,314 @@
+#include "formats/model_config.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <initializer_list>
+#include <utility>
+
+#include "formats/quote.h"
+#include "formats/strict_json.h"
+
+namespace sluice {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int64_t kMaxSize = int64_t{1} << 24;
+constexpr int64_t kMaxCount = (int64_t{1} << 31) - 1;  // vocabulary, context
+constexpr int64_t kMaxLayers = 4096;
+
+Status OutOfRange(const char* field, const std::string& value, const char* bounds) {
+  return {ErrorCode::kCorrupt, fmt::format("{} is {}, not {}", field, value, bounds)};
+}
+
+Status CheckSize(const char* field, int64_t value, int64_t max) {
+  if (value >= 1 && value <= max) return {};
+  return OutOfRange(field, std::to_string(value), fmt::format("between 1 and {}", max).c_str());
+}
+
+// NaN fails every comparison, so it is out of range.
+Status CheckNumber(const char* field, double value, double min, double max) {
+  if (value >= min && value <= max) return {};
+  return OutOfRange(field, fmt::format("{}", value),
+                    fmt::format("between {} and {}", min, max).c_str());
+}
+
+Status FirstError(std::initializer_list<Status> checks) {
+  for (const Status& check : checks) {
+    if (!check.ok()) return check;
+  }
+  return {};
+}
+
+Status ValidateDivisors(const RopeConfig& rope) {
+  if (rope.frequency_divisors.empty()) return {};
+  if (rope.type != RopeType::kDefault) {
+    return {ErrorCode::kCorrupt, "rope.frequency_divisors need the rope type default"};
+  }
+  if (rope.frequency_divisors.size() != static_cast<uint64_t>(rope.dim) / 2) {
+    return {ErrorCode::kCorrupt,
+            fmt::format("rope.frequency_divisors has {} values, rope.dim / 2 is {}",
+                        rope.frequency_divisors.size(), rope.dim / 2)};
+  }
+  for (const float divisor : rope.frequency_divisors) {
+    if (Status s = CheckNumber("rope.frequency_divisors", divisor, 1e-6, 1e6); !s.ok()) return s;
+  }
+  return {};
+}
+
+Status ValidateRope(const RopeConfig& rope, int64_t head_dim) {
+  const bool rotates = rope.type != RopeType::kNone;
+  if (rope.dim < (rotates ? 2 : 0) || rope.dim > head_dim || rope.dim % 2 != 0) {
+    return OutOfRange("rope.dim", std::to_string(rope.dim), "even and at most head_dim");
+  }
+  const bool scales = rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn;
+  // theta of 1 turns all pairs alike; yarn divides by its logarithm.
+  const double min_theta = rope.type == RopeType::kYarn ? 1.001 : 1.0;
+  Status numbers = FirstError({
+      CheckNumber("rope.theta", rope.theta, min_theta, 1e30),
+      CheckNumber("rope.factor", rope.factor, 1e-3, 1e6),
+      CheckNumber("rope.original_context", rope.original_context, scales ? 1 : 0, kMaxCount),
+      CheckNumber("rope.low_freq_factor", rope.low_freq_factor, 1e-3, 1e6),
+      CheckNumber("rope.high_freq_factor", rope.high_freq_factor, 1e-3, 1e6),
+      CheckNumber("rope.beta_fast", rope.beta_fast, 1e-3, 1e6),
+      CheckNumber("rope.beta_slow", rope.beta_slow, 1e-3, 1e6),
+      CheckNumber("rope.attention_factor", rope.attention_factor, 1e-3, 1e3),
+      ValidateDivisors(rope),
+  });
+  if (!numbers.ok()) return numbers;
+  if (rope.type == RopeType::kLlama3 && rope.high_freq_factor <= rope.low_freq_factor) {
+    return OutOfRange("rope.high_freq_factor", fmt::format("{}", rope.high_freq_factor),
+                      "above rope.low_freq_factor");
+  }
+  return {};
+}
+
+struct RopeTypeName {
+  RopeType type;
+  const char* name;
+};
+constexpr RopeTypeName kRopeTypes[] = {
+    {RopeType::kNone, "none"},     {RopeType::kDefault, "default"}, {RopeType::kLinear, "linear"},
+    {RopeType::kLlama3, "llama3"}, {RopeType::kYarn, "yarn"},
+};
+
+const char* NameOf(RopeType type) {
+  for (const RopeTypeName& entry : kRopeTypes) {
+    if (entry.type == type) return entry.name;
+  }
+  return "";
+}
+
+// Takes the members of one JSON object, each exactly once and of its exact type; remembers the
+// first error.
+class MemberReader {
+ public:
+  MemberReader(const Json& object, std::string prefix)
+      : object_(object), prefix_(std::move(prefix)) {
+    if (!object.is_object()) Fail("", "not an object");
+  }
+
+  void Read(const char* name, std::string* out) {
+    const Json* value = Take(name);
+    if (value == nullptr) return;
+    if (!value->is_string()) return Fail(name, "not a string");
+    *out = value->get_ref<const std::string&>();
+  }
+
+  void Read(const char* name, bool* out) {
+    const Json* value = Take(name);
+    if (value == nullptr) return;
+    if (!value->is_boolean()) return Fail(name, "not true or false");
+    *out = value->get<bool>();
+  }
+
+  void Read(const char* name, int64_t* out) {
+    const Json* value = Take(name);
+    if (value == nullptr) return;
+    const bool fits = value->is_number_integer() &&
+                      (!value->is_number_unsigned() || value->get<uint64_t>() <= INT64_MAX);
+    if (!fits) return Fail(name, "not a 64-bit integer");
+    *out = value->get<int64_t>();
+  }
+
+  void Read(const char* name, double* out) {
+    const Json* value = Take(name);
+    if (value == nullptr) return;
+    if (!value->is_number()) return Fail(name, "not a number");
+    *out = value->get<double>();
+  }
+
+  void Read(const char* name, std::vector<float>* out) {
+    const Json* value = Take(name);
+    if (value == nullptr) return;
+    if (!value->is_array()) return Fail(name, "not an array");
+    for (const Json& element : *value) {
+      if (!element.is_number()) return Fail(name, "not an array of numbers");
+      out->push_back(static_cast<float>(element.get<double>()));
+    }
+  }
+
+  const Json* Take(const char* name) {
+    if (!status_.ok()) return nullptr;
+    const auto found = object_.find(name);
+    if (found == object_.end()) {
+      Fail(name, "missing");
+      return nullptr;
+    }
+    ++taken_;
+    return &*found;
+  }
+
+  void Fail(const char* name, const std::string& problem) {
+    if (status_.ok()) status_ = Status(ErrorCode::kCorrupt, prefix_ + name + " is " + problem);
+  }
+
+  // An unknown member may change what the model is, so it is not ignored. REQUIRES: every known
+  // name was read, and `known` lists them.
+  Status Finish(const Json& known) const {
+    if (!status_.ok() || taken_ == object_.size()) return status_;
+    for (const auto& [name, value] : object_.items()) {
+      if (!known.contains(name)) {
+        return {ErrorCode::kUnsupported, "unknown member " + Quoted(prefix_ + name)};
+      }
+    }
+    return {};
+  }
+
+ private:
+  const Json& object_;
+  std::string prefix_;
+  size_t taken_ = 0;
+  Status status_;
+};
+
+Json ToJsonValue(const RopeConfig& rope) {
+  return {
+      {"type", NameOf(rope.type)},
+      {"theta", rope.theta},
+      {"dim", rope.dim},
+      {"factor", rope.factor},
+      {"original_context", rope.original_context},
+      {"low_freq_factor", rope.low_freq_factor},
+      {"high_freq_factor", rope.high_freq_factor},
+      {"beta_fast", rope.beta_fast},
+      {"beta_slow", rope.beta_slow},
+      {"attention_factor", rope.attention_factor},
+      {"truncate", rope.truncate},
+      {"frequency_divisors", rope.frequency_divisors},
+  };
+}
+
+Json ToJsonValue(const ModelConfig& config) {
+  return {
+      {"architecture", config.architecture},
+      {"name", config.name},
+      {"vocab_size", config.vocab_size},
+      {"hidden_size", config.hidden_size},
+      {"num_layers", config.num_layers},
+      {"num_heads", config.num_heads},
+      {"num_kv_heads", config.num_kv_heads},
+      {"head_dim", config.head_dim},
+      {"intermediate_size", config.intermediate_size},
+      {"context_length", config.context_length},
+      {"norm_eps", config.norm_eps},
+      {"activation", "silu"},
+      {"attention_bias", config.attention_bias},
+      {"attention_output_bias", config.attention_output_bias},
+      {"mlp_bias", config.mlp_bias},
+      {"tie_embeddings", config.tie_embeddings},
+      {"rope", ToJsonValue(config.rope)},
+  };
+}
+
+Status ReadRope(const Json& json, RopeConfig* rope) {
+  MemberReader reader(json, "rope.");
+  std::string type;
+  reader.Read("type", &type);
+  reader.Read("theta", &rope->theta);
+  reader.Read("dim", &rope->dim);
+  reader.Read("factor", &rope->factor);
+  reader.Read("original_context", &rope->original_context);
+  reader.Read("low_freq_factor", &rope->low_freq_factor);
+  reader.Read("high_freq_factor", &rope->high_freq_factor);
+  reader.Read("beta_fast", &rope->beta_fast);
+  reader.Read("beta_slow", &rope->beta_slow);
+  reader.Read("attention_factor", &rope->attention_factor);
+  reader.Read("truncate", &rope->truncate);
+  reader.Read("frequency_divisors", &rope->frequency_divisors);
+  if (Status s = reader.Finish(ToJsonValue(*rope)); !s.ok()) return s;
+  for (const RopeTypeName& entry : kRopeTypes) {
+    if (type != entry.name) continue;
+    rope->type = entry.type;
+    return {};
+  }
+  return {ErrorCode::kUnsupported, "rope.type " + Quoted(type)};
+}
+
+}  // namespace
+
+Status ModelConfig::Validate() const {
+  if (architecture.empty()) return {ErrorCode::kCorrupt, "architecture is empty"};
+  Status sizes = FirstError({
+      CheckSize("vocab_size", vocab_size, kMaxCount),
+      CheckSize("hidden_size", hidden_size, kMaxSize),
+      CheckSize("num_layers", num_layers, kMaxLayers),
+      CheckSize("num_heads", num_heads, kMaxSize),
+      CheckSize("num_kv_heads", num_kv_heads, kMaxSize),
+      CheckSize("head_dim", head_dim, kMaxSize),
+      CheckSize("intermediate_size", intermediate_size, kMaxSize),
+      CheckSize("context_length", context_length, kMaxCount),
+      CheckNumber("norm_eps", norm_eps, 0, 1),
+  });
+  if (!sizes.ok()) return sizes;
+  if (num_heads % num_kv_heads != 0) {
+    return {ErrorCode::kCorrupt, fmt::format("num_heads is {}, not a multiple of num_kv_heads {}",
+                                             num_heads, num_kv_heads)};
+  }
+  if (num_heads * head_dim > kMaxSize) {
+    return {ErrorCode::kCorrupt, fmt::format("num_heads {} times head_dim {} is above {}",
+                                             num_heads, head_dim, kMaxSize)};
+  }
+  return ValidateRope(rope, head_dim);
+}
+
+std::string ModelConfig::ToJson() const {
+  // A name from a file may be invalid UTF-8.
+  return ToJsonValue(*this).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+Result<ModelConfig> ModelConfig::FromJson(std::string_view json) {
+  Result<Json> parsed = ParseStrictJson(json);
+  if (!parsed.ok()) return parsed.status().WithContext("model configuration");
+  ModelConfig config;
+  MemberReader reader(*parsed, "");
+  std::string activation;
+  reader.Read("architecture", &config.architecture);
+  reader.Read("name", &config.name);
+  reader.Read("vocab_size", &config.vocab_size);
+  reader.Read("hidden_size", &config.hidden_size);
+  reader.Read("num_layers", &config.num_layers);
+  reader.Read("num_heads", &config.num_heads);
+  reader.Read("num_kv_heads", &config.num_kv_heads);
+  reader.Read("head_dim", &config.head_dim);
+  reader.Read("intermediate_size", &config.intermediate_size);
+  reader.Read("context_length", &config.context_length);
+  reader.Read("norm_eps", &config.norm_eps);
+  reader.Read("activation", &activation);
+  reader.Read("attention_bias", &config.attention_bias);
+  reader.Read("attention_output_bias", &config.attention_output_bias);
+  reader.Read("mlp_bias", &config.mlp_bias);
+  reader.Read("tie_embeddings", &config.tie_embeddings);
+  const Json* rope = reader.Take("rope");
+  Status s = reader.Finish(ToJsonValue(config));
+  if (s.ok()) s = ReadRope(*rope, &config.rope);
+  if (s.ok() && activation != "silu") {
+    s = Status(ErrorCode::kUnsupported, "activation " + Quoted(activation));
+  }
+  if (s.ok()) s = config.Validate();
+  if (!s.ok()) return s.WithContext("model configuration");
+  return config;
+}
+
+}  // namespace sluice

@@ -1,0 +1,80 @@
+// What a model is, in sluice's own terms: the numbers that its checkpoint's configuration gives,
+// whatever container and spelling they came from. Stored as JSON inside a .sluice file.
+#ifndef SLUICE_FORMATS_MODEL_CONFIG_H_
+#define SLUICE_FORMATS_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/status.h"
+
+namespace sluice {
+
+enum class RopeType : uint8_t { kNone, kDefault, kLinear, kLlama3, kYarn };
+
+// Rotary position embedding (Su et al., 2021), with the rotation of the two halves of a head
+// (element i with i + dim/2). The frequency scalings are those of transformers'
+// modeling_rope_utils: linear (Chen et al., 2023), llama3 (Llama 3.1), yarn (Peng et al., 2023).
+// Fields that a type does not use keep their defaults.
+struct RopeConfig {
+  RopeType type = RopeType::kDefault;
+  double theta = 10000.0;
+  int64_t dim = 0;               // rotated elements per head, even, <= head_dim
+  double factor = 1.0;           // linear, llama3, yarn
+  double original_context = 0;   // llama3, yarn: context length of the pre-training
+  double low_freq_factor = 1.0;  // llama3
+  double high_freq_factor = 4.0;
+  double beta_fast = 32.0;  // yarn
+  double beta_slow = 1.0;
+  double attention_factor = 1.0;  // yarn: multiplies cos and sin; already resolved from mscale
+  bool truncate = true;           // yarn: correction range rounded to whole dimensions
+  // Divides the frequency of each pair, in place of a formula: GGUF's rope_freqs tensor holds the
+  // llama3 scaling in this form. Empty, or dim/2 values.
+  std::vector<float> frequency_divisors;
+
+  bool operator==(const RopeConfig&) const = default;
+};
+
+enum class Activation : uint8_t { kSilu };
+
+struct ModelConfig {
+  std::string architecture;  // "llama": names the description in loaders/architectures
+  std::string name;          // for people; may be empty
+  int64_t vocab_size = 0;
+  int64_t hidden_size = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;     // query heads
+  int64_t num_kv_heads = 0;  // divides num_heads: equal is MHA, 1 is MQA, between is GQA
+  int64_t head_dim = 0;
+  int64_t intermediate_size = 0;
+  int64_t context_length = 0;  // tokens that the model was made for
+  double norm_eps = 1e-5;
+  Activation activation = Activation::kSilu;
+  bool attention_bias = false;         // q, k and v
+  bool attention_output_bias = false;  // o
+  bool mlp_bias = false;
+  bool tie_embeddings = false;  // the head is the embedding
+  RopeConfig rope;
+
+  // Bounds that every consumer may rely on: all sizes positive and at most 2^24 (layers 4096,
+  // vocabulary and context 2^31 - 1), num_heads * head_dim at most 2^24, heads divisible, rope.dim
+  // even and <= head_dim, numbers finite. Errors: kCorrupt, naming the field.
+  Status Validate() const;
+
+  std::string ToJson() const;
+  // Validates too. The text is untrusted.
+  static Result<ModelConfig> FromJson(std::string_view json);
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+// Rotation frequencies, dim/2 of them in float32 as transformers computes them: element pair i
+// turns by position * frequency[i] radians.
+std::vector<float> RopeFrequencies(const RopeConfig& rope);
+
+}  // namespace sluice
+
+#endif  // SLUICE_FORMATS_MODEL_CONFIG_H_

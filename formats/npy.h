@@ -1,0 +1,50 @@
+// NumPy's .npy, version 1.0 (numpy.lib.format): what tests and tools exchange arrays in.
+#ifndef SLUICE_FORMATS_NPY_H_
+#define SLUICE_FORMATS_NPY_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/dtype.h"
+#include "formats/status.h"
+
+namespace sluice {
+
+// Writes one float32 array piece by piece: the shape is known first, the values follow in
+// row-major order. Not thread-safe. Without Finish the file is incomplete.
+class NpyWriter {
+ public:
+  // Creates or replaces the file. Errors: kIo, kInvalidArgument (a shape that overflows).
+  static Result<NpyWriter> Create(const std::string& path, const std::vector<uint64_t>& shape);
+  NpyWriter(NpyWriter&& other) noexcept;
+  NpyWriter& operator=(NpyWriter&& other) noexcept;
+  ~NpyWriter();
+
+  // Errors: kIo, kInvalidArgument (more values than the shape has).
+  Status Append(std::span<const float> values);
+  // Closes the file. Errors: kIo, kInvalidArgument (values are missing).
+  Status Finish();
+
+ private:
+  NpyWriter(int descriptor, std::string path, uint64_t values_left);
+  int descriptor_ = -1;
+  std::string path_;
+  uint64_t values_left_ = 0;
+};
+
+struct NpyArray {
+  DType type = DType::kF32;  // kF32 or kI64
+  std::vector<uint64_t> shape;
+  std::vector<float> floats;  // when kF32
+  std::vector<int64_t> ints;  // when kI64
+};
+
+// Reads a whole array, C order, little-endian. Errors: kNotFound, kIo, kCorrupt, kTruncated,
+// kUnsupported (another type or order), kLimitExceeded (more than 1 GiB).
+Result<NpyArray> ReadNpy(const std::string& path);
+
+}  // namespace sluice
+
+#endif  // SLUICE_FORMATS_NPY_H_

@@ -1,0 +1,21 @@
+// JSON from files that nobody vouches for: a bounded parser in front of nlohmann's values.
+#ifndef SLUICE_FORMATS_STRICT_JSON_H_
+#define SLUICE_FORMATS_STRICT_JSON_H_
+
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "formats/status.h"
+
+namespace sluice {
+
+// Parses one JSON text (RFC 8259, UTF-8). Beyond the grammar it refuses an object with the same key
+// twice (kCorrupt), nesting deeper than `max_depth`, and more values than `max_values`
+// (kLimitExceeded); the latter bounds memory at about 100 bytes per value beside the text.
+Result<nlohmann::json> ParseStrictJson(std::string_view text, size_t max_depth = 32,
+                                       size_t max_values = 8'000'000);
+
+}  // namespace sluice
+
+#endif  // SLUICE_FORMATS_STRICT_JSON_H_

@@ -1,0 +1,46 @@
+#include "formats/weight_type.h"
+
+namespace sluice {
+
+bool IsValid(const WeightType& type) {
+  const uint16_t group = type.group_size;
+  const bool known_offset = type.offset == WeightOffset::kNone ||
+                            type.offset == WeightOffset::kZeroPoint ||
+                            type.offset == WeightOffset::kMinimum;
+  switch (type.kind) {
+    case WeightKind::kF32:
+    case WeightKind::kF16:
+    case WeightKind::kBF16:
+      return group == 0 && type.offset == WeightOffset::kNone;
+    case WeightKind::kInt8:
+      return known_offset &&
+             (group == 0 || group == 16 || group == 32 || group == 64 || group == 128);
+    case WeightKind::kInt4:
+      return known_offset && (group == 32 || group == 64 || group == 128);
+  }
+  return false;
+}
+
+std::string WeightTypeName(const WeightType& type) {
+  std::string name;
+  switch (type.kind) {
+    case WeightKind::kF32:
+      return "f32";
+    case WeightKind::kF16:
+      return "f16";
+    case WeightKind::kBF16:
+      return "bf16";
+    case WeightKind::kInt8:
+      name = "int8";
+      break;
+    case WeightKind::kInt4:
+      name = "int4";
+      break;
+  }
+  if (type.group_size != 0) name += ":g" + std::to_string(type.group_size);
+  if (type.offset == WeightOffset::kZeroPoint) name += ":zero";
+  if (type.offset == WeightOffset::kMinimum) name += ":min";
+  return name;
+}
+
+}  // namespace sluice

@@ -1,0 +1,12 @@
+// What the processor has and the operating system lets programs use. x86-64.
+#ifndef SLUICE_KERNELS_CPU_FEATURES_H_
+#define SLUICE_KERNELS_CPU_FEATURES_H_
+
+namespace sluice {
+
+// AVX2, FMA and F16C.
+bool CpuHasAvx2();
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_CPU_FEATURES_H_

@@ -1,0 +1,170 @@
+// The closed list of operations. A table (OpTable) has one function for each; `ref` is the
+// definition, the others are faster and are tested against it (tests/kernels).
+//
+// All functions: raw pointers in, raw pointers out; they allocate nothing, block on nothing, fail
+// on nothing (shapes are the caller's duty), and may run on any thread. Those of CPU tables compute
+// exactly the range they are given, so that the caller can divide an operation among threads; the
+// result of an element never depends on the division. Matrices are row-major, strides are in
+// elements, and activations are float32. Numeric contract: kernels/README.md.
+#ifndef SLUICE_KERNELS_OPS_H_
+#define SLUICE_KERNELS_OPS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/tile_layout.h"
+
+struct CUstream_st;  // CUDA's stream; null for CPU tables
+
+namespace sluice {
+
+inline constexpr int64_t kKvBlockTokens = 16;
+
+// Activations in int8, made once for all matrices that read them (kernels/README.md):
+// per token and group of channels a scale (largest magnitude / 127) and the sum of the integers.
+struct QuantizedActivations {
+  int8_t* values;       // [tokens, padded_cols], zero beyond cols
+  float* scales;        // [tokens, groups]
+  int32_t* sums;        // [tokens, groups]
+  int64_t group_size;   // 16, 32, 64 or 128
+  int64_t groups;       // ceil(padded_cols / group_size)
+  int64_t padded_cols;  // cols rounded up to 32
+};
+
+// Channels per activation group that go with a weight type: its own group, or 128 for whole rows.
+inline int64_t ActivationGroup(const WeightType& type) {
+  return type.group_size == 0 ? 128 : type.group_size;
+}
+
+struct QuantizeArgs {
+  const float* x;  // [tokens, cols]
+  int64_t x_stride;
+  int64_t cols;
+  QuantizedActivations out;
+  int64_t token_begin, token_end;
+};
+
+// y[t, r] = sum over k of w[r, k] x[t, k]  (+ bias[r]); added to y if add_to_y.
+// Rows are those of the tiles given: tile i holds rows [16 i, 16 i + 16) of this call's range.
+struct MatmulArgs {
+  const TileLayout* layout;
+  const std::byte* tiles;  // num_tiles tiles, layout->tile_bytes apart
+  int64_t num_tiles;
+  int64_t rows;  // <= 16 num_tiles; the last tile may have rows that are not written
+  // Of these two, the one that the table's `activations(type)` asks for.
+  const float* x;  // [tokens, cols]
+  int64_t x_stride;
+  const QuantizedActivations* xq;
+  int64_t tokens;
+  const float* bias;  // [rows] or null
+  bool add_to_y;
+  float* y;  // [tokens, y_stride]; column 0 is the first row of this range
+  int64_t y_stride;
+  // The range of 128-channel blocks that is summed; the whole row is [0, layout->num_blocks()).
+  // Float kinds: the same in channels / 128, rounded up.
+  int64_t block_begin, block_end;
+};
+
+// out[i] = row ids[i] of a matrix, dequantized. `tiles` is the whole tensor.
+struct GatherRowsArgs {
+  const TileLayout* layout;
+  const std::byte* const* row_tiles;  // [count]: the tile that holds the row
+  const uint32_t* rows_in_tile;       // [count]
+  int64_t count;
+  float* out;  // [count, out_stride]
+  int64_t out_stride;
+};
+
+struct RmsNormArgs {
+  const float* x;
+  int64_t x_stride;
+  const float* weight;  // [width]
+  int64_t width;
+  float eps;
+  float* y;
+  int64_t y_stride;
+  int64_t token_begin, token_end;
+};
+
+// Rotates pairs (i, i + dim/2) of each head by position * frequencies[i]; elements from dim on
+// stay.
+struct RopeArgs {
+  float* x;  // [tokens, heads * head_dim]
+  int64_t x_stride;
+  const int32_t* positions;  // [tokens]
+  const float* frequencies;  // [dim / 2]
+  float magnitude;           // multiplies cos and sin (YaRN's attention factor)
+  int64_t heads, head_dim, dim;
+  int64_t token_begin, token_end;
+};
+
+enum class KvType : uint8_t { kF32, kF16 };
+
+inline int64_t KvTypeBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+
+// One layer's share of the paged cache. A block holds kKvBlockTokens slots:
+// [kv_heads][K: slots x head_dim, then V: slots x head_dim].
+struct KvLayer {
+  std::byte* blocks;  // block b begins at b * block_bytes
+  int64_t block_bytes;
+  KvType type;
+  int64_t num_kv_heads, head_dim;
+};
+
+// Writes K and V of each token into its slot.
+struct StoreKvArgs {
+  const float* key;  // [tokens, num_kv_heads * head_dim]
+  const float* value;
+  int64_t stride;
+  KvLayer layer;
+  const int64_t* slots;  // [tokens]: block id * kKvBlockTokens + position in the block
+  int64_t token_begin, token_end;
+};
+
+// out = softmax(scale q k^T) v, online (Milakov and Gimelshein, 2018; Dao et al., 2022), over the
+// first lengths[t] slots of the token's block table. Keys are taken in partitions of 16 by their
+// index, so the result does not depend on how a context was filled. Query head h reads KV head
+// h / (num_heads / num_kv_heads).
+struct AttentionArgs {
+  const float* query;  // [tokens, num_heads * head_dim]
+  int64_t query_stride;
+  int64_t num_heads;
+  KvLayer layer;
+  const uint32_t* const* block_tables;  // [tokens]: the block ids of the token's sequence
+  const int64_t* lengths;               // [tokens], >= 1
+  float scale;
+  float* out;  // [tokens, num_heads * head_dim]
+  int64_t out_stride;
+  // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
+  int64_t item_begin, item_end;
+};
+
+// out = x / (1 + exp(-x)) * up.
+struct SiluMulArgs {
+  const float* gate;
+  const float* up;
+  int64_t stride;
+  int64_t width;
+  float* out;  // may be gate
+  int64_t out_stride;
+  int64_t token_begin, token_end;
+};
+
+enum class ActivationForm : uint8_t { kFloat, kQuantized };
+
+struct OpTable {
+  const char* name;  // "ref", "avx2", ...
+  ActivationForm (*activations)(const WeightType& type);
+  void (*quantize)(const QuantizeArgs&, CUstream_st*);
+  void (*matmul)(const MatmulArgs&, CUstream_st*);
+  void (*gather_rows)(const GatherRowsArgs&, CUstream_st*);
+  void (*rms_norm)(const RmsNormArgs&, CUstream_st*);
+  void (*rope)(const RopeArgs&, CUstream_st*);
+  void (*store_kv)(const StoreKvArgs&, CUstream_st*);
+  void (*attention)(const AttentionArgs&, CUstream_st*);
+  void (*silu_mul)(const SiluMulArgs&, CUstream_st*);
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_OPS_H_

@@ -1,0 +1,21 @@
+// The functions of the table `ref`: the definition of every operation, in plain loops.
+#ifndef SLUICE_KERNELS_REF_REF_H_
+#define SLUICE_KERNELS_REF_REF_H_
+
+#include "kernels/ops.h"
+
+namespace sluice {
+
+ActivationForm ActivationsRef(const WeightType& type);
+void QuantizeRef(const QuantizeArgs& args, CUstream_st* stream);
+void MatmulRef(const MatmulArgs& args, CUstream_st* stream);
+void GatherRowsRef(const GatherRowsArgs& args, CUstream_st* stream);
+void RmsNormRef(const RmsNormArgs& args, CUstream_st* stream);
+void RopeRef(const RopeArgs& args, CUstream_st* stream);
+void StoreKvRef(const StoreKvArgs& args, CUstream_st* stream);
+void AttentionRef(const AttentionArgs& args, CUstream_st* stream);
+void SiluMulRef(const SiluMulArgs& args, CUstream_st* stream);
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_REF_REF_H_

@@ -1,0 +1,41 @@
+#include "kernels/select.h"
+
+#include <string>
+
+#include "kernels/cpu_features.h"
+
+namespace sluice {
+namespace {
+
+struct Candidate {
+  const OpTable* table;
+  bool (*runs_here)();
+};
+
+constexpr Candidate kCandidates[] = {
+    {&kRefTable, [] { return true; }},
+};
+
+}  // namespace
+
+std::vector<const OpTable*> AvailableTables() {
+  std::vector<const OpTable*> tables;
+  for (const Candidate& candidate : kCandidates) {
+    if (candidate.runs_here()) tables.push_back(candidate.table);
+  }
+  return tables;
+}
+
+Result<const OpTable*> SelectTable(std::string_view name) {
+  if (name.empty()) return AvailableTables().back();
+  for (const Candidate& candidate : kCandidates) {
+    if (candidate.table->name != name) continue;
+    if (candidate.runs_here()) return candidate.table;
+    return Status(ErrorCode::kUnsupported,
+                  "this processor cannot run the operations \"" + std::string(name) + "\"");
+  }
+  return Status(ErrorCode::kInvalidArgument,
+                "operations \"" + std::string(name) + "\" are not known");
+}
+
+}  // namespace sluice

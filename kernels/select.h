@@ -1,0 +1,25 @@
+// Which operation tables this machine can run, and the choice of one.
+#ifndef SLUICE_KERNELS_SELECT_H_
+#define SLUICE_KERNELS_SELECT_H_
+
+#include <string_view>
+#include <vector>
+
+#include "formats/status.h"
+#include "kernels/ops.h"
+
+namespace sluice {
+
+// Tables that the processor and the operating system can run, slowest first; `ref` is always there.
+std::vector<const OpTable*> AvailableTables();
+
+// The table of that name, or the fastest one if the name is empty. Errors: kInvalidArgument for a
+// name that is not known, kUnsupported for one that this machine cannot run.
+Result<const OpTable*> SelectTable(std::string_view name);
+
+extern const OpTable kRefTable;
+extern const OpTable kAvx2Table;
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_SELECT_H_

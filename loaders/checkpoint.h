@@ -1,0 +1,77 @@
+// A checkpoint in a foreign container, seen in sluice's vocabulary: configuration, tokenizer, chat
+// template, and tensors by canonical name whose rows can be read in any order.
+#ifndef SLUICE_LOADERS_CHECKPOINT_H_
+#define SLUICE_LOADERS_CHECKPOINT_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/model_config.h"
+#include "formats/status.h"
+
+namespace sluice {
+
+// How the bytes of a source row encode its values. Plain types first, then GGUF's blocks of 32
+// (ggml-common.h): each row is cols/32 blocks, and cols is a multiple of 32.
+enum class SourceType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
+
+const char* SourceTypeName(SourceType type);
+// Bytes of a row of `cols` values. REQUIRES: cols is a multiple of the block.
+uint64_t SourceRowBytes(SourceType type, uint64_t cols);
+// Decodes one row to float32, exactly as the `gguf` package (or a cast) does.
+void DecodeSourceRow(SourceType type, const std::byte* row, uint64_t cols, float* out /* [cols] */);
+
+struct SourceTensor {
+  std::string name;       // canonical: "layers.3.attn.q.weight" (loaders/architectures)
+  std::string file_name;  // as the container calls it, for messages
+  SourceType type = SourceType::kF32;
+  uint64_t rows = 0;  // output features; 1 for a vector
+  uint64_t cols = 0;  // input features, or the vector's length
+  uint32_t file_index = 0;
+  uint64_t offset_bytes = 0;  // of row 0 in that file; rows are contiguous
+  // Where row r of the canonical tensor lies in the source: row_order[r]; empty means r. For a
+  // vector (rows is 1, plain type) it orders the elements. ReadRows applies it.
+  // (llama.cpp's converter permutes the rows of Q and K; here they are put back.)
+  std::vector<uint32_t> row_order;
+};
+
+class Checkpoint {
+ public:
+  // Opens a Hugging Face directory, or a GGUF file (told apart by content). Reads headers and
+  // configuration only, and validates all of it: every tensor that the architecture needs is
+  // there, has the right shape, and lies inside its file.
+  // Errors: kNotFound, kIo, kTruncated, kCorrupt, kUnsupported (names the architecture, type or
+  // feature); each names file and tensor.
+  static Result<Checkpoint> Open(const std::string& path);
+
+  Checkpoint(Checkpoint&&) noexcept;
+  Checkpoint& operator=(Checkpoint&&) noexcept;
+  ~Checkpoint();
+
+  const ModelConfig& config() const;
+  const std::vector<SourceTensor>& tensors() const;  // canonical names, each once, any order
+  const SourceTensor* Find(const std::string& name) const;
+  // Tokenizer in sluice's own JSON (Tokenizer::ToJson), and the chat template's source or "".
+  const std::string& tokenizer_json() const;
+  const std::string& chat_template() const;
+  // One line that says what this was: container, path's last component, types.
+  const std::string& description() const;
+  uint64_t size_bytes() const;  // of all tensors
+
+  // Reads rows [row_begin, row_begin + row_count) in canonical order into `out`
+  // (row_count * SourceRowBytes bytes). Thread-safe. Errors: kIo, kTruncated with path and offset.
+  Status ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint64_t row_count,
+                  std::span<std::byte> out) const;
+
+ private:
+  struct Impl;
+  explicit Checkpoint(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_LOADERS_CHECKPOINT_H_

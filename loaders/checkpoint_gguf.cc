@@ -1,0 +1,97 @@
+// GGUF files as checkpoints.
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "loaders/checkpoint_source.h"
+#include "loaders/checkpoint_tokenizer.h"
+#include "loaders/gguf_config.h"
+#include "loaders/tensor_names.h"
+
+namespace sluice {
+namespace {
+
+// llama.cpp's converter stores the rows of each head of Q and K so that the two values that rotate
+// together are neighbours: row 2j + half of a head holds row half * dim/2 + j. This is the way
+// back: where each canonical row lies.
+std::vector<uint32_t> InterleavedRowOrder(uint64_t rows, uint64_t head_dim) {
+  std::vector<uint32_t> order(rows);
+  const uint64_t half_dim = head_dim / 2;
+  for (uint64_t row = 0; row < rows; ++row) {
+    const uint64_t in_head = row % head_dim;
+    order[row] =
+        static_cast<uint32_t>(row - in_head + 2 * (in_head % half_dim) + in_head / half_dim);
+  }
+  return order;
+}
+
+Status RestoreRotationOrder(const ModelConfig& config, SourceTensor* tensor) {
+  const bool is_weight =
+      tensor->name.ends_with(".attn.q.weight") || tensor->name.ends_with(".attn.k.weight");
+  const bool is_bias =
+      tensor->name.ends_with(".attn.q.bias") || tensor->name.ends_with(".attn.k.bias");
+  if (!is_weight && !is_bias) return {};
+  const bool is_block = SourceRowBytes(tensor->type, 32) % 32 != 0;
+  if (is_bias && is_block) {
+    return {ErrorCode::kUnsupported, fmt::format("tensor '{}': a bias of type {}",
+                                                 tensor->file_name, SourceTypeName(tensor->type))};
+  }
+  tensor->row_order = InterleavedRowOrder(is_bias ? tensor->cols : tensor->rows,
+                                          static_cast<uint64_t>(config.head_dim));
+  return {};
+}
+
+std::vector<ForeignTensor> ForeignTensorsOf(const GgufFile& gguf) {
+  std::vector<ForeignTensor> tensors;
+  tensors.reserve(gguf.tensors().size());
+  for (const GgufTensor& tensor : gguf.tensors()) {
+    ForeignTensor& out = tensors.emplace_back();
+    out.name = tensor.name;
+    out.shape = tensor.shape;
+    out.type_name = tensor.type->name;
+    out.offset_bytes = tensor.offset_bytes;
+    out.size_bytes = tensor.size_bytes;
+  }
+  return tensors;
+}
+
+Result<std::string> ChatTemplateOf(const GgufFile& gguf) {
+  constexpr char kKey[] = "tokenizer.chat_template";
+  if (!gguf.Has(kKey)) return std::string();
+  return gguf.GetString(kKey);
+}
+
+}  // namespace
+
+Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
+  const std::string path = file->name();
+  Result<GgufFile> gguf = GgufFile::Read(*file);
+  if (!gguf.ok()) return gguf.status();
+  Result<ModelConfig> config = ModelConfigFromGguf(*gguf, *file);
+  if (!config.ok()) return config.status().WithContext(path);
+
+  CheckpointSource source;
+  source.config = *std::move(config);
+  source.files.push_back(std::move(file));
+  constexpr TensorDialect kDialect = {CanonicalNameFromGguf, GgufNameOf, IsIgnoredGgufTensor};
+  Result<std::vector<SourceTensor>> tensors =
+      MatchTensors(source.config, kDialect, ForeignTensorsOf(*gguf), source.files);
+  if (!tensors.ok()) return tensors.status();
+  source.tensors = *std::move(tensors);
+  for (SourceTensor& tensor : source.tensors) {
+    if (Status s = RestoreRotationOrder(source.config, &tensor); !s.ok()) {
+      return s.WithContext(path);
+    }
+  }
+  Result<std::string> chat_template = ChatTemplateOf(*gguf);
+  if (!chat_template.ok()) return chat_template.status().WithContext(path);
+  source.chat_template = *std::move(chat_template);
+  Result<std::string> tokenizer = TokenizerJsonOfGguf(*gguf);
+  if (!tokenizer.ok()) return tokenizer.status().WithContext(path);
+  source.tokenizer_json = *std::move(tokenizer);
+  source.description = fmt::format("GGUF v{}, {} ({})", gguf->version(), LastPathComponent(path),
+                                   SummarizeTypes(source.tensors));
+  return source;
+}
+
+}  // namespace sluice

@@ -1,0 +1,77 @@
+#include "runtime/activations.h"
+
+#include <algorithm>
+
+#include "formats/checked.h"
+
+namespace sluice {
+namespace {
+
+constexpr int64_t kSmallestGroup = 16;
+constexpr uint64_t kAlignment = 64;
+
+int64_t WidestBuffer(const ModelDescription& model) {
+  return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
+}
+
+// Hands out aligned ranges; without a base it only counts.
+class Carver {
+ public:
+  explicit Carver(std::byte* base) : base_(base) {}
+
+  template <typename T>
+  T* Take(int64_t count) {
+    T* range = reinterpret_cast<T*>(base_ + offset_);
+    offset_ = RoundUp(offset_ + static_cast<uint64_t>(count) * sizeof(T), kAlignment);
+    return range;
+  }
+  uint64_t offset() const { return offset_; }
+
+ private:
+  std::byte* base_;
+  uint64_t offset_ = 0;
+};
+
+}  // namespace
+
+uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
+  const auto tokens = static_cast<uint64_t>(max_tokens);
+  const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
+  uint64_t bytes = widest * 4 + kAlignment;
+  for (int64_t width : model.buffer_widths) {
+    bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
+  }
+  return bytes + tokens * (widest + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
+}
+
+Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens) {
+  Result<HostArena> arena = HostArena::Allocate(SizeBytes(model, max_tokens));
+  if (!arena.ok()) return arena.status().WithContext("activations");
+  Activations activations;
+  activations.arena_ = std::move(*arena);
+  activations.max_tokens_ = max_tokens;
+  activations.widths_ = model.buffer_widths;
+  Carver carver(activations.arena_.bytes().data());
+  for (size_t i = 0; i < kBufferCount; ++i) {
+    activations.buffers_[i] = carver.Take<float>(max_tokens * model.buffer_widths[i]);
+  }
+  const auto widest = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32));
+  activations.vector_scratch_ = carver.Take<float>(widest);
+  activations.quantized_values_ = carver.Take<int8_t>(max_tokens * widest);
+  activations.quantized_scales_ = carver.Take<float>(max_tokens * (widest / kSmallestGroup));
+  activations.quantized_sums_ = carver.Take<int32_t>(max_tokens * (widest / kSmallestGroup));
+  return activations;
+}
+
+QuantizedActivations Activations::Quantized(int64_t cols, int64_t group_size) const {
+  QuantizedActivations view;
+  view.values = quantized_values_;
+  view.scales = quantized_scales_;
+  view.sums = quantized_sums_;
+  view.group_size = group_size;
+  view.padded_cols = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
+  view.groups = (view.padded_cols + group_size - 1) / group_size;
+  return view;
+}
+
+}  // namespace sluice

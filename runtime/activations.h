@@ -1,0 +1,56 @@
+// The scratch memory of a forward pass, taken once.
+#ifndef SLUICE_RUNTIME_ACTIVATIONS_H_
+#define SLUICE_RUNTIME_ACTIVATIONS_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "formats/status.h"
+#include "kernels/ops.h"
+#include "loaders/architecture.h"
+#include "offload/host_arena.h"
+
+namespace sluice {
+
+class Activations {
+ public:
+  // Room for max_tokens tokens in every buffer. Errors: kOutOfMemory.
+  static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens);
+  static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens);
+
+  int64_t max_tokens() const { return max_tokens_; }
+  uint64_t size_bytes() const { return arena_.bytes().size(); }
+
+  // [max_tokens, width(buffer)], rows width(buffer) apart.
+  float* data(Buffer buffer) const { return buffers_[static_cast<size_t>(buffer)]; }
+  int64_t width(Buffer buffer) const { return widths_[static_cast<size_t>(buffer)]; }
+
+  // The one quantized copy of a buffer: views for `group_size`, over the same memory each time.
+  QuantizedActivations Quantized(int64_t cols, int64_t group_size) const;
+  // What that memory holds now; a step that writes a buffer forgets it.
+  struct QuantizedContent {
+    Buffer buffer;
+    int64_t group_size;
+    bool operator==(const QuantizedContent&) const = default;
+  };
+  std::optional<QuantizedContent> quantized_content;
+
+  // A vector of the model (norm weight, bias) in float32, when it is stored in 16 bits.
+  float* vector_scratch() const { return vector_scratch_; }
+
+ private:
+  HostArena arena_ = *HostArena::Allocate(0);
+  int64_t max_tokens_ = 0;
+  std::array<int64_t, kBufferCount> widths_ = {};
+  std::array<float*, kBufferCount> buffers_ = {};
+  float* vector_scratch_ = nullptr;
+  int8_t* quantized_values_ = nullptr;
+  float* quantized_scales_ = nullptr;
+  int32_t* quantized_sums_ = nullptr;
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_RUNTIME_ACTIVATIONS_H_

@@ -1,0 +1,351 @@
+#include "runtime/forward.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "formats/checked.h"
+
+namespace sluice {
+namespace {
+
+// Ranges of an operation that each thread gets, so that a late thread holds up little.
+constexpr int64_t kRangesPerThread = 8;
+
+int64_t Grain(int64_t items, int threads) {
+  return std::max<int64_t>(1, items / (threads * kRangesPerThread));
+}
+
+// The first error of several workers.
+class ErrorSlot {
+ public:
+  void Set(const Status& status) {
+    const std::lock_guard lock(mutex_);
+    if (status_.ok()) status_ = status;
+    failed_ = true;
+  }
+  bool failed() const { return failed_; }
+  Status Take() { return status_; }
+
+ private:
+  std::mutex mutex_;
+  Status status_;
+  std::atomic<bool> failed_ = false;
+};
+
+}  // namespace
+
+Forward::Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
+                 const OpTable* ops, KvCache* kv_cache, const ThreadTeam* team,
+                 Activations activations)
+    : config_(config),
+      description_(description),
+      store_(store),
+      ops_(ops),
+      kv_cache_(kv_cache),
+      team_(team),
+      activations_(std::move(activations)),
+      rope_frequencies_(RopeFrequencies(config.rope)) {}
+
+Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
+                                                 const ModelDescription& description,
+                                                 WeightStore* store, const OpTable* ops,
+                                                 KvCache* kv_cache, const ThreadTeam* team,
+                                                 int64_t max_batch_tokens) {
+  Result<Activations> activations = Activations::Create(description, max_batch_tokens);
+  if (!activations.ok()) return activations.status();
+  std::unique_ptr<Forward> forward(
+      new Forward(config, description, store, ops, kv_cache, team, std::move(*activations)));
+  if (Status status = forward->Bind(); !status.ok()) return status;
+  return forward;
+}
+
+// Finds the description's tensors in the file.
+Status Forward::Bind() {
+  const SluiceFile& file = store_->file();
+  for (const GroupDescription& description : description_.groups) {
+    Group group;
+    group.description = &description;
+    for (const TensorRequirement& wanted : description.tensors) {
+      const TensorId id = file.Find(wanted.name);
+      if (id == kNoIndex) {
+        return Status(ErrorCode::kCorrupt,
+                      fmt::format("{}: tensor '{}' is missing", file.path(), wanted.name));
+      }
+      const TensorEntry& tensor = file.tensors()[id];
+      const uint32_t tile_rows = wanted.kind == TensorKind::kMatrix ? kTileRows : 1;
+      const bool quantized_vector =
+          wanted.kind == TensorKind::kVector && tensor.layout.type.quantized();
+      if (tensor.layout.rows != wanted.rows || tensor.layout.cols != wanted.cols ||
+          tensor.layout.tile_rows != tile_rows || quantized_vector) {
+        return Status(ErrorCode::kCorrupt,
+                      fmt::format("{}: tensor '{}' is {} x {} {} in tiles of {}; {} x {} in tiles "
+                                  "of {} is needed",
+                                  file.path(), wanted.name, tensor.layout.rows, tensor.layout.cols,
+                                  WeightTypeName(tensor.layout.type), tensor.layout.tile_rows,
+                                  wanted.rows, wanted.cols, tile_rows));
+      }
+      if (!group.tensors.empty() && tensor.group != group.id) {
+        return Status(ErrorCode::kCorrupt,
+                      fmt::format("{}: tensor '{}' is in group {}, not in {}", file.path(),
+                                  wanted.name, tensor.group, group.id));
+      }
+      group.id = tensor.group;
+      group.tensors.push_back(id);
+    }
+    if (!description.steps.empty()) groups_.push_back(std::move(group));
+  }
+  embedding_ = file.Find(description_.embedding_tensor);
+  head_ = file.Find(description_.head_tensor);
+  return Status();
+}
+
+Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
+  activations_.quantized_content.reset();
+  if (Status status = GatherEmbeddings(batch); !status.ok()) return status;
+  for (size_t g = 0; g + 1 < groups_.size(); ++g) {
+    if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
+      return Status(ErrorCode::kCancelled, "the pass was cancelled");
+    }
+    Result<WeightLease> lease = store_->Acquire(groups_[g].id);
+    if (!lease.ok()) return lease.status();
+    if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0}); !s.ok()) return s;
+  }
+  // The head sees the wanted tokens only: their rows move together, in place since it is upwards.
+  const int64_t width = activations_.width(Buffer::kHidden);
+  float* hidden = activations_.data(Buffer::kHidden);
+  int64_t row = 0;
+  for (int64_t token : batch.wanted) {
+    std::memmove(hidden + row++ * width, hidden + token * width,
+                 static_cast<size_t>(width) * sizeof(float));
+  }
+  return Status();
+}
+
+Status Forward::Logits(int64_t first, int64_t count, float* logits) {
+  const Group& head = groups_.back();
+  Result<WeightLease> lease = store_->Acquire(head.id);
+  if (!lease.ok()) return lease.status();
+  const Pass pass = {head, *lease, nullptr, count, first};
+  if (Status status = RunSteps(pass); !status.ok()) return status;
+  return Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
+}
+
+Status Forward::GatherEmbeddings(const Batch& batch) {
+  const TileLayout& layout = store_->file().tensors()[embedding_].layout;
+  std::vector<const std::byte*> tiles;
+  std::vector<uint32_t> rows;
+  tiles.reserve(batch.ids.size());
+  rows.reserve(batch.ids.size());
+  for (int32_t id : batch.ids) {
+    Result<const std::byte*> tile = store_->TakeTile(embedding_, static_cast<uint64_t>(id));
+    if (!tile.ok()) return tile.status();
+    tiles.push_back(*tile);
+    rows.push_back(static_cast<uint32_t>(id) % layout.tile_rows);
+  }
+  const int64_t width = activations_.width(Buffer::kHidden);
+  team_->For(batch.tokens(), Grain(batch.tokens(), team_->threads()), [&](int64_t b, int64_t e) {
+    ops_->gather_rows({.layout = &layout,
+                       .row_tiles = tiles.data() + b,
+                       .rows_in_tile = rows.data() + b,
+                       .count = e - b,
+                       .out = activations_.data(Buffer::kHidden) + b * width,
+                       .out_stride = width},
+                      nullptr);
+  });
+  Written(Buffer::kHidden);
+  return Status();
+}
+
+Status Forward::RunSteps(const Pass& pass) {
+  for (const Step& step : pass.group.description->steps) {
+    const Status status = std::visit([&](const auto& s) { return RunStep(pass, s); }, step);
+    if (!status.ok()) return status;
+  }
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const RmsNormStep& step) {
+  Result<const float*> weight = Vector(pass, step.weight);
+  if (!weight.ok()) return weight.status();
+  const int64_t width = activations_.width(step.in);
+  const float* x = activations_.data(step.in);
+  if (step.in == Buffer::kHidden) x += pass.first_hidden * width;
+  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->rms_norm({.x = x,
+                    .x_stride = width,
+                    .weight = *weight,
+                    .width = width,
+                    .eps = step.eps,
+                    .y = activations_.data(step.out),
+                    .y_stride = activations_.width(step.out),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
+  const float* bias = nullptr;
+  if (step.bias != kNoTensor) {
+    Result<const float*> vector = Vector(pass, step.bias);
+    if (!vector.ok()) return vector.status();
+    bias = *vector;
+  }
+  const Status status =
+      Matmul(pass, pass.group.tensors[step.weight], step.in, bias, step.add_to_out,
+             activations_.data(step.out), activations_.width(step.out));
+  Written(step.out);
+  return status;
+}
+
+Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
+  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->rope({.x = activations_.data(step.data),
+                .x_stride = activations_.width(step.data),
+                .positions = pass.batch->positions.data(),
+                .frequencies = rope_frequencies_.data(),
+                .magnitude = static_cast<float>(config_.rope.attention_factor),
+                .heads = step.heads,
+                .head_dim = step.head_dim,
+                .dim = config_.rope.dim,
+                .token_begin = begin,
+                .token_end = end},
+               nullptr);
+  });
+  Written(step.data);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
+  const KvLayer& layer = kv_cache_->layer(step.layer);
+  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->store_kv({.key = activations_.data(step.key),
+                    .value = activations_.data(step.value),
+                    .stride = activations_.width(step.key),
+                    .layer = layer,
+                    .slots = pass.batch->slots.data(),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  const int64_t items = pass.tokens * step.num_kv_heads;
+  team_->For(items, Grain(items, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->attention({.query = activations_.data(step.query),
+                     .query_stride = activations_.width(step.query),
+                     .num_heads = step.num_heads,
+                     .layer = layer,
+                     .block_tables = pass.batch->block_tables.data(),
+                     .lengths = pass.batch->lengths.data(),
+                     .scale = step.scale,
+                     .out = activations_.data(step.out),
+                     .out_stride = activations_.width(step.out),
+                     .item_begin = begin,
+                     .item_end = end},
+                    nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const GatedActivationStep& step) {
+  const int64_t width = activations_.width(step.gate);
+  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->silu_mul({.gate = activations_.data(step.gate),
+                    .up = activations_.data(step.up),
+                    .stride = width,
+                    .width = width,
+                    .out = activations_.data(step.out),
+                    .out_stride = activations_.width(step.out),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias,
+                       bool add_to_out, float* out, int64_t out_stride) {
+  const TileLayout& layout = store_->file().tensors()[tensor].layout;
+  const auto cols = static_cast<int64_t>(layout.cols);
+  const bool quantized = ops_->activations(layout.type) == ActivationForm::kQuantized;
+  QuantizedActivations xq = {};
+  if (quantized) {
+    const int64_t group = ActivationGroup(layout.type);
+    Quantize(in, cols, group, pass.tokens);
+    xq = activations_.Quantized(cols, group);
+  }
+  ErrorSlot error;
+  for (const WeightPart& part : pass.lease.Parts(tensor)) {
+    const auto num_tiles = static_cast<int64_t>(part.num_tiles);
+    const auto part_rows = static_cast<int64_t>(part.row_count);
+    team_->For(num_tiles, Grain(num_tiles, team_->threads()), [&](int64_t begin, int64_t end) {
+      if (error.failed()) return;
+      const Result<const std::byte*> tiles = pass.lease.Take(part);
+      if (!tiles.ok()) return error.Set(tiles.status());
+      const int64_t row = static_cast<int64_t>(part.row_begin) + begin * kTileRows;
+      ops_->matmul({.layout = &layout,
+                    .tiles = *tiles + static_cast<uint64_t>(begin) * layout.tile_bytes,
+                    .num_tiles = end - begin,
+                    .rows = std::min(end * kTileRows, part_rows) - begin * kTileRows,
+                    .x = activations_.data(in),
+                    .x_stride = activations_.width(in),
+                    .xq = quantized ? &xq : nullptr,
+                    .tokens = pass.tokens,
+                    .bias = bias == nullptr ? nullptr : bias + row,
+                    .add_to_y = add_to_out,
+                    .y = out + row,
+                    .y_stride = out_stride,
+                    .block_begin = 0,
+                    .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))},
+                   nullptr);
+    });
+  }
+  return error.Take();
+}
+
+void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens) {
+  const Activations::QuantizedContent content = {buffer, group_size};
+  if (activations_.quantized_content == content) return;
+  team_->For(tokens, Grain(tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->quantize({.x = activations_.data(buffer),
+                    .x_stride = activations_.width(buffer),
+                    .cols = cols,
+                    .out = activations_.Quantized(cols, group_size),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  activations_.quantized_content = content;
+}
+
+Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index) {
+  const TensorId tensor = pass.group.tensors[index];
+  const TileLayout& layout = store_->file().tensors()[tensor].layout;
+  const Result<const std::byte*> bytes = pass.lease.Take(pass.lease.Parts(tensor)[0]);
+  if (!bytes.ok()) return bytes.status();
+  if (layout.type.kind == WeightKind::kF32) return reinterpret_cast<const float*>(*bytes);
+  const std::byte* tile = *bytes;
+  const uint32_t row = 0;
+  ops_->gather_rows({.layout = &layout,
+                     .row_tiles = &tile,
+                     .rows_in_tile = &row,
+                     .count = 1,
+                     .out = activations_.vector_scratch(),
+                     .out_stride = static_cast<int64_t>(layout.cols)},
+                    nullptr);
+  return static_cast<const float*>(activations_.vector_scratch());
+}
+
+void Forward::Written(Buffer buffer) {
+  if (activations_.quantized_content && activations_.quantized_content->buffer == buffer) {
+    activations_.quantized_content.reset();
+  }
+}
+
+}  // namespace sluice

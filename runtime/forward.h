@@ -1,0 +1,95 @@
+// THE forward pass, the only one: prefill, decode, every architecture and every placement.
+#ifndef SLUICE_RUNTIME_FORWARD_H_
+#define SLUICE_RUNTIME_FORWARD_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "formats/model_config.h"
+#include "formats/status.h"
+#include "kernels/ops.h"
+#include "loaders/architecture.h"
+#include "offload/weight_store.h"
+#include "runtime/activations.h"
+#include "runtime/batch.h"
+#include "runtime/kv_cache.h"
+#include "runtime/parallel.h"
+
+namespace sluice {
+
+// Executes a model's description over a batch: for each weight group acquire, run its steps,
+// release. Uses the objects it is given, owns none but its scratch. One thread at a time.
+class Forward {
+ public:
+  // Checks that the file holds every tensor of the description in the right shape.
+  // Errors: kCorrupt naming the tensor, kOutOfMemory.
+  static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
+                                                 const ModelDescription& description,
+                                                 WeightStore* store, const OpTable* ops,
+                                                 KvCache* kv_cache, const ThreadTeam* team,
+                                                 int64_t max_batch_tokens);
+
+  int64_t max_batch_tokens() const { return activations_.max_tokens(); }
+  uint64_t activation_bytes() const { return activations_.size_bytes(); }
+
+  // Runs all layers over 1 to max_batch_tokens tokens, and leaves the hidden state of the wanted
+  // ones for Logits. Errors: those of WeightLease::Take; kCancelled soon after *cancel became
+  // true. After an error the cache holds garbage in the batch's slots, and nothing else changed.
+  Status Run(const Batch& batch, const std::atomic<bool>* cancel);
+
+  // Logits of the wanted tokens [first, first + count) of the last Run, in their order:
+  // [count, vocabulary]. Errors: those of WeightLease::Take.
+  Status Logits(int64_t first, int64_t count, float* logits);
+
+ private:
+  struct Group {
+    GroupId id = 0;
+    const GroupDescription* description = nullptr;
+    std::vector<TensorId> tensors;  // by TensorIndex
+  };
+
+  // The group that is being computed: its lease and what its steps run on.
+  struct Pass {
+    const Group& group;
+    const WeightLease& lease;
+    const Batch* batch;  // null for the head
+    int64_t tokens;
+    int64_t first_hidden;  // row of kHidden that belongs to the first token
+  };
+
+  Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
+          const OpTable* ops, KvCache* kv_cache, const ThreadTeam* team, Activations activations);
+
+  Status Bind();
+  Status GatherEmbeddings(const Batch& batch);
+  Status RunSteps(const Pass& pass);
+  Status RunStep(const Pass& pass, const RmsNormStep& step);
+  Status RunStep(const Pass& pass, const LinearStep& step);
+  Status RunStep(const Pass& pass, const RopeStep& step);
+  Status RunStep(const Pass& pass, const AttentionStep& step);
+  Status RunStep(const Pass& pass, const GatedActivationStep& step);
+  Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
+                float* out, int64_t out_stride);
+  void Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
+  // A vector of the model in float32: where it lies, or in the scratch until the next call.
+  Result<const float*> Vector(const Pass& pass, TensorIndex index);
+  void Written(Buffer buffer);
+
+  const ModelConfig config_;
+  const ModelDescription description_;
+  WeightStore* store_;
+  const OpTable* ops_;
+  KvCache* kv_cache_;
+  const ThreadTeam* team_;
+  Activations activations_;
+  std::vector<float> rope_frequencies_;
+  std::vector<Group> groups_;  // those with steps, in order; the head is the last
+  TensorId embedding_ = 0;
+  TensorId head_ = 0;
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_RUNTIME_FORWARD_H_

@@ -1,0 +1,171 @@
+// The engine: a model, its memory and the loop that turns prompts into text. Start here.
+//
+//   sluice::EngineOptions options;
+//   options.model_path = "model.sluice";
+//   auto engine = sluice::Engine::Open(options);            // Result<std::unique_ptr<Engine>>
+//   auto prompt = (*engine)->ApplyChatTemplate({{"user", "Hello"}});
+//   sluice::Request request;
+//   request.prompt = *prompt;
+//   auto answer = (*engine)->Generate(request, [](const sluice::TextDelta& delta) {
+//     std::fwrite(delta.text.data(), 1, delta.text.size(), stdout);
+//     return true;
+//   });
+//
+// Threads: an Engine is used by one thread at a time; Cancel may be called from any thread, and
+// from a signal handler. The library never prints, exits or reads the environment.
+#ifndef SLUICE_ENGINE_H_
+#define SLUICE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/status.h"
+#include "sluice/sampling.h"
+
+namespace sluice {
+
+enum class KvCacheType : uint8_t { kF32, kF16 };
+
+enum class WeightAccess : uint8_t {
+  kResident,  // read into memory, verified while reading
+  kMapped,    // mapped read-only; each piece verified when it is first used
+};
+
+struct EngineOptions {
+  std::string model_path;      // a .sluice file
+  int64_t context_tokens = 0;  // 0: the model's own length, at most 8,192
+  int threads = 0;             // 0: one for each processor that the process may use
+  KvCacheType kv_cache_type = KvCacheType::kF16;
+  std::string isa;  // "", "ref", "avx2": the operation table; "": the fastest that runs
+  WeightAccess weight_access = WeightAccess::kResident;
+  uint64_t ram_bytes = 0;          // bound on all that the engine holds; 0: what is free
+  int64_t max_sequences = 1;       // that run at once
+  int64_t max_batch_tokens = 512;  // of one pass; longer prompts are prefilled in chunks
+  // Called while weights are read, with bytes done and in all; false ends the loading.
+  std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> load_progress;
+};
+
+// What was chosen and what the model is.
+struct EngineInfo {
+  std::string architecture;
+  std::string model_name;
+  std::string isa;
+  int threads = 0;
+  int64_t context_tokens = 0;
+  int64_t model_context_tokens = 0;
+  int64_t vocab_size = 0;
+  bool has_tokenizer = false;
+  bool has_chat_template = false;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_cache_bytes = 0;
+  uint64_t activation_bytes = 0;
+  double load_s = 0;
+};
+
+struct Message {
+  std::string role;  // "system", "user", "assistant", "tool"
+  std::string content;
+};
+
+struct Request {
+  std::vector<int32_t> prompt;  // token ids, at least one
+  SamplingOptions sampling;
+  int64_t max_new_tokens = -1;  // -1: until the end of the context
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  // Keeps the sequence's cache after its end: the next request takes over the longest prefix that
+  // its prompt has in common with it (all tokens are compared).
+  bool keep_cache = false;
+};
+
+enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled };
+const char* FinishReasonName(FinishReason reason);  // "stop", "length", "cancelled"
+
+// One more token of an answer. `text` is what became certain with it: whole UTF-8 characters, no
+// part of a stop string; it may be empty.
+struct TextDelta {
+  std::string_view text;
+  SampledToken token;
+};
+// false ends the answer.
+using DeltaCallback = std::function<bool(const TextDelta&)>;
+
+struct Timings {
+  double prefill_s = 0;
+  double decode_s = 0;
+  int64_t cached_tokens = 0;   // of the prompt, taken over from an earlier sequence
+  int64_t prefill_tokens = 0;  // computed
+  int64_t decode_tokens = 0;
+  double prefill_tokens_per_s() const { return prefill_s > 0 ? prefill_tokens / prefill_s : 0; }
+  double decode_tokens_per_s() const { return decode_s > 0 ? decode_tokens / decode_s : 0; }
+};
+
+struct Completion {
+  std::string text;
+  std::vector<int32_t> tokens;        // generated ids, the end token included if one came
+  std::vector<SampledToken> details;  // one for each token
+  FinishReason finish_reason = FinishReason::kNone;
+  std::string stop_string;  // that ended it, if one did
+  int64_t prompt_tokens = 0;
+  Timings timings;
+};
+
+struct TierReport {
+  std::string name;  // "ram", "disk"
+  uint64_t resident_bytes = 0;
+  uint64_t read_bytes = 0;
+  double stall_s = 0;
+};
+
+// Logits of one position of one sequence; false ends the evaluation.
+using LogitsCallback =
+    std::function<bool(int64_t sequence, int64_t position, std::span<const float> logits)>;
+
+class Engine {
+ public:
+  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa), kDoesNotFit with the sum of what
+  // would be needed, kInvalidArgument for options out of range, kCancelled.
+  static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const EngineInfo& info() const = 0;
+  virtual std::vector<TierReport> tiers() const = 0;
+
+  // Text to ids as ordinary text; special-token text only with parse_special; BOS and EOS as the
+  // checkpoint says only with add_special. Error: kUnsupported without a tokenizer.
+  virtual Result<std::vector<int32_t>> Tokenize(std::string_view text, bool parse_special,
+                                                bool add_special) const = 0;
+  virtual Result<std::string> Detokenize(std::span<const int32_t> ids) const = 0;
+  // The prompt for an answer to these messages. What users wrote never becomes special tokens.
+  // Errors: kUnsupported without a template, kInvalidArgument when the template raises.
+  virtual Result<std::vector<int32_t>> ApplyChatTemplate(
+      std::span<const Message> messages, bool add_generation_prompt = true) const = 0;
+
+  // Queues a request. Errors: kInvalidArgument (empty prompt, id out of range, sampling options),
+  // kLimitExceeded when the prompt does not fit the context, with both numbers.
+  virtual Result<uint64_t> Submit(Request request, DeltaCallback on_delta) = 0;
+  // Runs one pass over what is queued and running. False when there was nothing to do.
+  // An error is the engine's (I/O, corrupt weights): all running requests end with it.
+  virtual Result<bool> Step() = 0;
+  // The end of a request: its completion, once. Null while it is running or unknown.
+  virtual std::unique_ptr<Completion> TakeCompletion(uint64_t request_id) = 0;
+  // Ends a request at the next pass with kCancelled; 0 ends all. A pass that is running stops
+  // early.
+  virtual void Cancel(uint64_t request_id = 0) noexcept = 0;
+
+  // Submit and Step until the end.
+  virtual Result<Completion> Generate(const Request& request, const DeltaCallback& on_delta) = 0;
+
+  // Teacher-forced logits of every position of each sequence, in order, from an empty cache.
+  virtual Status Evaluate(std::span<const std::vector<int32_t>> sequences,
+                          const LogitsCallback& on_logits) = 0;
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_ENGINE_H_

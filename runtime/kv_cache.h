@@ -1,0 +1,69 @@
+// The paged KV cache (Kwon et al., 2023): a pool of blocks of 16 tokens, the same block ids for all
+// layers, block tables with reference counts, copy on write.
+#ifndef SLUICE_RUNTIME_KV_CACHE_H_
+#define SLUICE_RUNTIME_KV_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "formats/status.h"
+#include "kernels/ops.h"
+#include "loaders/architecture.h"
+#include "offload/host_arena.h"
+
+namespace sluice {
+
+// The blocks of one sequence, in the order of its tokens. Owned by the caller, given back with
+// KvCache::Truncate(table, 0).
+struct BlockTable {
+  std::vector<uint32_t> blocks;
+};
+
+// Thread-compatible. Memory is taken once, at Create; pages are touched when tokens come.
+class KvCache {
+ public:
+  // Room for num_blocks blocks. Errors: kOutOfMemory.
+  static Result<std::unique_ptr<KvCache>> Create(std::span<const LayerStateDescription> layers,
+                                                 KvType type, int64_t num_blocks);
+
+  // Bytes of one block over all layers.
+  static uint64_t BlockBytes(std::span<const LayerStateDescription> layers, KvType type);
+
+  int64_t num_blocks() const { return static_cast<int64_t>(reference_counts_.size()); }
+  int64_t free_blocks() const { return static_cast<int64_t>(free_.size()); }
+  uint64_t size_bytes() const { return arena_.bytes().size(); }
+  const KvLayer& layer(int64_t index) const { return layers_[static_cast<size_t>(index)]; }
+
+  // Makes the table hold at least `tokens` slots, of which those from `first_written` on may be
+  // written: a shared block among them is copied. All or nothing.
+  // Error: kOutOfMemory when the pool has too few free blocks.
+  Status Reserve(BlockTable* table, int64_t tokens, int64_t first_written);
+
+  // Another table with the blocks of the first `tokens` tokens, shared.
+  BlockTable Share(const BlockTable& table, int64_t tokens);
+
+  // Gives back the blocks that the first `tokens` tokens do not need.
+  void Truncate(BlockTable* table, int64_t tokens);
+
+  // Where token `position` of the table's sequence is stored.
+  static int64_t Slot(const BlockTable& table, int64_t position) {
+    return int64_t{table.blocks[static_cast<size_t>(position / kKvBlockTokens)]} * kKvBlockTokens +
+           position % kKvBlockTokens;
+  }
+
+ private:
+  KvCache(HostArena arena, std::vector<KvLayer> layers, int64_t num_blocks);
+  uint32_t TakeFree();
+  void Drop(uint32_t block);
+
+  HostArena arena_;
+  std::vector<KvLayer> layers_;
+  std::vector<uint32_t> reference_counts_;
+  std::vector<uint32_t> free_;  // a stack, lowest id on top at first
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_RUNTIME_KV_CACHE_H_
