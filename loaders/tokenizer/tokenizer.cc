@@ -33,6 +33,7 @@ struct Tokenizer::Impl {
   std::vector<Bytes> bytes;            // by id
 
   Status BuildTables();
+  void SetBytes(int32_t id, const std::string& spelling);
   Status AddTokens();
   Status CheckIds() const;
 
@@ -94,8 +95,23 @@ Status Tokenizer::Impl::CheckIds() const {
   return {};
 }
 
+void Tokenizer::Impl::SetBytes(int32_t id, const std::string& spelling) {
+  // An added token with characters outside the byte alphabet stands for its own text.
+  const std::optional<std::string> spelled = BytesOfByteLevel(spelling);
+  const std::string& value = spelled ? *spelled : spelling;
+  bytes[static_cast<size_t>(id)] = {token_bytes.size(), value.size()};
+  token_bytes += value;
+}
+
 Status Tokenizer::Impl::AddTokens() {
   special.assign(spec.tokens.size(), false);
+  std::vector<bool> seen(spec.tokens.size(), false);
+  for (const AddedToken& token : spec.added_tokens) {
+    if (seen[static_cast<size_t>(token.id)]) {
+      return Status(ErrorCode::kCorrupt, "added token " + std::to_string(token.id) + " twice");
+    }
+    seen[static_cast<size_t>(token.id)] = true;
+  }
   // Special tokens first, as `tokenizers` numbers its patterns: of equal patterns the last counts.
   for (const bool specials : {true, false}) {
     for (const AddedToken& token : spec.added_tokens) {
@@ -108,6 +124,8 @@ Status Tokenizer::Impl::AddTokens() {
         Result<std::string> pattern = normalizer.Apply(token.content);
         if (!pattern.ok()) return pattern.status();
         added = normalized_tokens.Add(token, *pattern);
+        // `tokenizers` gives such a token the text that it is found by.
+        SetBytes(token.id, *pattern);
         normalizes_special = normalizes_special || token.special;
       } else {
         added = raw_tokens.Add(token, token.content);
@@ -134,11 +152,7 @@ Status Tokenizer::Impl::BuildTables() {
   pre_tokenizer = *std::move(made_pre);
   bytes.resize(spec.tokens.size());
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
-    // An added token with characters outside the byte alphabet stands for its own text.
-    const std::optional<std::string> spelled = BytesOfByteLevel(spec.tokens[id]);
-    const std::string& value = spelled ? *spelled : spec.tokens[id];
-    bytes[id] = {token_bytes.size(), value.size()};
-    token_bytes += value;
+    SetBytes(static_cast<int32_t>(id), spec.tokens[id]);
   }
   return AddTokens();
 }
