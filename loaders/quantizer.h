@@ -1,0 +1,27 @@
+// Rows of a checkpoint become rows of codes: kept to the bit, or rounded to nearest.
+#ifndef SLUICE_LOADERS_QUANTIZER_H_
+#define SLUICE_LOADERS_QUANTIZER_H_
+
+#include <cstdint>
+
+#include "formats/status.h"
+#include "formats/tile_layout.h"
+#include "loaders/checkpoint.h"
+
+namespace sluice {
+
+// The weight type that holds rows of a source type without loss.
+WeightType TypeThatKeeps(SourceType type);
+
+// Copies the codes of one source row. REQUIRES: layout.type == TypeThatKeeps(type).
+void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, const RowCodes& out);
+
+// Rounds one row to the layout's type. Float kinds: nearest, ties to even. Quantized kinds, for
+// each group: the scale (and offset) with the least squared error among the one that spans the
+// group's range and some smaller ones, integers to nearest. Errors, without context: kCorrupt for a
+// value that is not finite, kUnsupported for one that f16 cannot hold.
+Status QuantizeRow(const float* row /* [cols] */, const TileLayout& layout, const RowCodes& out);
+
+}  // namespace sluice
+
+#endif  // SLUICE_LOADERS_QUANTIZER_H_
