@@ -1,0 +1,205 @@
+#include "sluice/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+
+#include "kernels/select.h"
+#include "offload/system.h"
+#include "runtime/engine_impl.h"
+
+namespace sluice {
+namespace {
+
+constexpr int64_t kDefaultContext = 8192;
+constexpr uint64_t kMemoryMargin = 64 << 20;  // tables, threads, tokenizer
+
+Status Validate(const EngineOptions& options) {
+  const auto wrong = [](const std::string& what) {
+    return Status(ErrorCode::kInvalidArgument, what);
+  };
+  if (options.context_tokens < 0 || options.context_tokens > INT32_MAX) {
+    return wrong(fmt::format("a context of {} tokens", options.context_tokens));
+  }
+  if (options.threads < 0 || options.threads > 1024) {
+    return wrong(fmt::format("{} threads", options.threads));
+  }
+  if (options.max_sequences < 1 || options.max_sequences > 4096) {
+    return wrong(fmt::format("{} sequences at once", options.max_sequences));
+  }
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > 16384) {
+    return wrong(fmt::format("a batch of {} tokens", options.max_batch_tokens));
+  }
+  return Status();
+}
+
+KvType ToKvType(KvCacheType type) {
+  return type == KvCacheType::kF32 ? KvType::kF32 : KvType::kF16;
+}
+
+}  // namespace
+
+const char* FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kNone:
+      return "none";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+  }
+  return "none";
+}
+
+Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
+  return EngineImpl::Open(options);
+}
+
+Result<std::unique_ptr<Engine>> EngineImpl::Open(const EngineOptions& options) {
+  if (Status status = Validate(options); !status.ok()) return status;
+  std::unique_ptr<EngineImpl> engine(new EngineImpl());
+  if (Status status = engine->Load(options); !status.ok()) return status;
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+Status EngineImpl::Load(const EngineOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Result<const OpTable*> ops = SelectTable(options.isa);
+  if (!ops.ok()) return ops.status();
+  Result<std::shared_ptr<const SluiceFile>> file = SluiceFile::Open(options.model_path);
+  if (!file.ok()) return file.status();
+  file_ = *file;
+  const ModelConfig& config = file_->config();
+  Result<ModelDescription> description = DescribeModel(config);
+  if (!description.ok()) return description.status().WithContext(options.model_path);
+  description_ = std::move(*description);
+  if (Status status = LoadText(); !status.ok()) return status.WithContext(options.model_path);
+
+  info_.architecture = config.architecture;
+  info_.model_name = config.name;
+  info_.isa = (*ops)->name;
+  info_.threads = options.threads > 0 ? options.threads : UsableProcessors();
+  info_.model_context_tokens = config.context_length;
+  info_.context_tokens = options.context_tokens > 0
+                             ? options.context_tokens
+                             : std::min(config.context_length, kDefaultContext);
+  info_.vocab_size = config.vocab_size;
+  info_.weight_bytes = file_->source().size_bytes() - file_->metadata_size_bytes();
+
+  const int64_t blocks_per_sequence = (info_.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+  const int64_t num_blocks = blocks_per_sequence * options.max_sequences;
+  const KvType kv_type = ToKvType(options.kv_cache_type);
+  info_.kv_cache_bytes =
+      KvCache::BlockBytes(description_.layer_states, kv_type) * static_cast<uint64_t>(num_blocks);
+  info_.activation_bytes = Activations::SizeBytes(description_, options.max_batch_tokens) +
+                           static_cast<uint64_t>(kLogitRows * config.vocab_size) * sizeof(float);
+  const bool resident = options.weight_access == WeightAccess::kResident;
+  if (Status s = CheckMemory(options, resident ? info_.weight_bytes : 0); !s.ok()) return s;
+
+  Result<std::unique_ptr<WeightStore>> store =
+      resident ? OpenResidentStore(file_, info_.weight_bytes, info_.threads, options.load_progress)
+               : OpenMappedStore(file_);
+  if (!store.ok()) return store.status();
+  store_ = std::move(*store);
+  team_ = std::make_unique<ThreadTeam>(info_.threads);
+  Result<std::unique_ptr<KvCache>> kv_cache =
+      KvCache::Create(description_.layer_states, kv_type, num_blocks);
+  if (!kv_cache.ok()) return kv_cache.status();
+  kv_cache_ = std::move(*kv_cache);
+  Result<std::unique_ptr<Forward>> forward =
+      Forward::Create(config, description_, store_.get(), *ops, kv_cache_.get(), team_.get(),
+                      options.max_batch_tokens);
+  if (!forward.ok()) return forward.status();
+  forward_ = std::move(*forward);
+  logits_.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
+  scheduler_ =
+      std::make_unique<Scheduler>(kv_cache_.get(), options.max_sequences, options.max_batch_tokens);
+  info_.load_s = SecondsBetween(start, std::chrono::steady_clock::now());
+  return Status();
+}
+
+Status EngineImpl::LoadText() {
+  if (!file_->tokenizer_json().empty()) {
+    Result<Tokenizer> tokenizer = Tokenizer::FromJson(file_->tokenizer_json());
+    if (!tokenizer.ok()) return tokenizer.status().WithContext("tokenizer");
+    if (tokenizer->vocab_size() > file_->config().vocab_size) {
+      return Status(ErrorCode::kCorrupt,
+                    fmt::format("the tokenizer has {} tokens, the model {}",
+                                tokenizer->vocab_size(), file_->config().vocab_size));
+    }
+    tokenizer_ = std::move(*tokenizer);
+    info_.has_tokenizer = true;
+  }
+  if (!file_->chat_template().empty()) {
+    Result<ChatTemplate> chat_template = ChatTemplate::Parse(std::string(file_->chat_template()));
+    if (!chat_template.ok()) return chat_template.status().WithContext("chat template");
+    chat_template_ = std::move(*chat_template);
+    info_.has_chat_template = true;
+  }
+  return Status();
+}
+
+Status EngineImpl::CheckMemory(const EngineOptions& options, uint64_t weight_bytes) const {
+  const uint64_t needed = weight_bytes + info_.kv_cache_bytes + info_.activation_bytes +
+                          file_->metadata_size_bytes() + kMemoryMargin;
+  const uint64_t budget = options.ram_bytes > 0 ? options.ram_bytes : AvailableMemoryBytes();
+  if (needed <= budget) return Status();
+  return Status(
+      ErrorCode::kDoesNotFit,
+      fmt::format("{}: {} bytes are needed (weights {}, KV cache {}, activations {}, metadata {}, "
+                  "margin {}) and {} are {}",
+                  file_->path(), needed, weight_bytes, info_.kv_cache_bytes, info_.activation_bytes,
+                  file_->metadata_size_bytes(), kMemoryMargin, budget,
+                  options.ram_bytes > 0 ? "allowed" : "free"));
+}
+
+std::vector<TierReport> EngineImpl::tiers() const {
+  const StoreStats stats = store_->stats();
+  return {{"ram", stats.ram.resident_bytes, stats.ram.read_bytes, stats.ram.stall_s},
+          {"disk", stats.disk.resident_bytes, stats.disk.read_bytes, stats.disk.stall_s}};
+}
+
+Result<std::vector<int32_t>> EngineImpl::Tokenize(std::string_view text, bool parse_special,
+                                                  bool add_special) const {
+  if (!tokenizer_) {
+    return Status(ErrorCode::kUnsupported, file_->path() + ": the model has no tokenizer");
+  }
+  return tokenizer_->Encode(text, parse_special, add_special);
+}
+
+Result<std::string> EngineImpl::Detokenize(std::span<const int32_t> ids) const {
+  if (!tokenizer_) {
+    return Status(ErrorCode::kUnsupported, file_->path() + ": the model has no tokenizer");
+  }
+  return tokenizer_->Decode(ids, /*skip_special=*/false);
+}
+
+Result<std::vector<int32_t>> EngineImpl::ApplyChatTemplate(std::span<const Message> messages,
+                                                           bool add_generation_prompt) const {
+  if (!tokenizer_ || !chat_template_) {
+    return Status(ErrorCode::kUnsupported, file_->path() + ": the model has no chat template");
+  }
+  ChatTemplateInput input;
+  for (const Message& message : messages) {
+    input.messages.push_back({message.role, message.content, nullptr});
+  }
+  input.add_generation_prompt = add_generation_prompt;
+  if (const auto bos = tokenizer_->bos_id()) input.bos_token = tokenizer_->TokenBytes(*bos);
+  if (!tokenizer_->eos_ids().empty()) {
+    input.eos_token = tokenizer_->TokenBytes(tokenizer_->eos_ids()[0]);
+  }
+  input.now = std::time(nullptr);
+  Result<std::vector<TemplateRun>> runs = chat_template_->Render(input);
+  if (!runs.ok()) return runs.status().WithContext("chat template");
+  std::vector<TokenizerText> texts;
+  texts.reserve(runs->size());
+  for (const TemplateRun& run : *runs) texts.push_back({run.text, !run.from_user});
+  // The template writes BOS itself where the model wants one.
+  return tokenizer_->Encode(texts, /*add_special=*/false);
+}
+
+}  // namespace sluice

@@ -1,0 +1,88 @@
+// The engine behind sluice/engine.h.
+#ifndef SLUICE_RUNTIME_ENGINE_IMPL_H_
+#define SLUICE_RUNTIME_ENGINE_IMPL_H_
+
+#include <atomic>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loaders/chat_template/chat_template.h"
+#include "loaders/tokenizer/tokenizer.h"
+#include "offload/weight_store.h"
+#include "runtime/forward.h"
+#include "runtime/kv_cache.h"
+#include "runtime/parallel.h"
+#include "runtime/scheduler.h"
+#include "sluice/engine.h"
+
+namespace sluice {
+
+// Rows of the head's product that are held at a time.
+inline constexpr int64_t kLogitRows = 64;
+
+inline double SecondsBetween(std::chrono::steady_clock::time_point begin,
+                             std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+class EngineImpl : public Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
+
+  const EngineInfo& info() const override { return info_; }
+  std::vector<TierReport> tiers() const override;
+  Result<std::vector<int32_t>> Tokenize(std::string_view text, bool parse_special,
+                                        bool add_special) const override;
+  Result<std::string> Detokenize(std::span<const int32_t> ids) const override;
+  Result<std::vector<int32_t>> ApplyChatTemplate(std::span<const Message> messages,
+                                                 bool add_generation_prompt) const override;
+  Result<uint64_t> Submit(Request request, DeltaCallback on_delta) override;
+  Result<bool> Step() override;
+  std::unique_ptr<Completion> TakeCompletion(uint64_t request_id) override;
+  void Cancel(uint64_t request_id) noexcept override;
+  Result<Completion> Generate(const Request& request, const DeltaCallback& on_delta) override;
+  Status Evaluate(std::span<const std::vector<int32_t>> sequences,
+                  const LogitsCallback& on_logits) override;
+
+ private:
+  EngineImpl() = default;
+  Status Load(const EngineOptions& options);
+  Status LoadText();
+  Status CheckMemory(const EngineOptions& options, uint64_t weight_bytes) const;
+  Status CheckRequest(const Request& request) const;
+  Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
+                          const LogitsCallback& on_logits);
+  Status SampleNext(Sequence* sequence, std::span<const float> logits);
+  // Hands out the text of the last token, and decides whether the sequence ends with it.
+  void Deliver(Sequence* sequence, const SampledToken& token);
+  void ApplyCancellations();
+  void CollectFinished();
+
+  EngineInfo info_;
+  std::shared_ptr<const SluiceFile> file_;
+  ModelDescription description_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<ChatTemplate> chat_template_;
+  std::unique_ptr<ThreadTeam> team_;
+  std::unique_ptr<WeightStore> store_;
+  std::unique_ptr<KvCache> kv_cache_;
+  std::unique_ptr<Forward> forward_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::vector<float> logits_;  // [kLogitRows, vocabulary]
+
+  uint64_t next_id_ = 1;
+  std::map<uint64_t, std::unique_ptr<Completion>> completions_;
+
+  std::atomic<bool> cancel_all_ = false;
+  std::mutex cancel_mutex_;
+  std::vector<uint64_t> cancelled_;  // with cancel_mutex_
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_RUNTIME_ENGINE_IMPL_H_

@@ -1,0 +1,245 @@
+// The loop of the engine: requests, passes, samples.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "kernels/ops.h"
+#include "runtime/engine_impl.h"
+
+namespace sluice {
+Status EngineImpl::CheckRequest(const Request& request) const {
+  if (request.prompt.empty()) {
+    return Status(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+  }
+  const auto prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  if (prompt_tokens >= info_.context_tokens) {
+    return Status(ErrorCode::kLimitExceeded,
+                  fmt::format("the prompt has {} tokens; a context of {} leaves room for {}",
+                              prompt_tokens, info_.context_tokens, info_.context_tokens - 1));
+  }
+  for (int32_t id : request.prompt) {
+    if (id < 0 || id >= info_.vocab_size) {
+      return Status(
+          ErrorCode::kInvalidArgument,
+          fmt::format("token id {} is not in the vocabulary of {}", id, info_.vocab_size));
+    }
+  }
+  if (!request.stop.empty() && !tokenizer_) {
+    return Status(ErrorCode::kUnsupported, "stop strings need a tokenizer");
+  }
+  return Validate(request.sampling, static_cast<int32_t>(info_.vocab_size));
+}
+
+Result<uint64_t> EngineImpl::Submit(Request request, DeltaCallback on_delta) {
+  if (Status status = CheckRequest(request); !status.ok()) return status;
+  // A late cancellation of what has ended must not reach what comes next.
+  if (scheduler_->sequences().empty()) cancel_all_ = false;
+  auto sequence = std::make_unique<Sequence>();
+  sequence->id = next_id_++;
+  sequence->on_delta = std::move(on_delta);
+  sequence->tokens = request.prompt;
+  const int64_t room = info_.context_tokens - sequence->size();
+  const int64_t wanted = request.max_new_tokens < 0 ? room : request.max_new_tokens;
+  sequence->max_tokens = sequence->size() + std::min(wanted, room);
+  sequence->completion.prompt_tokens = sequence->size();
+  sequence->sampler.emplace(request.sampling, static_cast<int32_t>(info_.vocab_size));
+  for (int32_t id : request.prompt) sequence->sampler->Accept(id);
+  if (tokenizer_) sequence->detokenizer.emplace(*tokenizer_, /*skip_special=*/true);
+  sequence->stop_matcher.emplace(request.stop);
+  sequence->request = std::move(request);
+  const uint64_t id = sequence->id;
+  if (sequence->max_tokens == sequence->size()) {  // nothing was asked for
+    sequence->completion.finish_reason = FinishReason::kLength;
+  }
+  scheduler_->Add(std::move(sequence));
+  return id;
+}
+
+void EngineImpl::Cancel(uint64_t request_id) noexcept {
+  if (request_id == 0) {
+    cancel_all_.store(true, std::memory_order_relaxed);
+    return;
+  }
+  const std::lock_guard lock(cancel_mutex_);
+  cancelled_.push_back(request_id);
+}
+
+void EngineImpl::ApplyCancellations() {
+  const bool all = cancel_all_.exchange(false);
+  std::vector<uint64_t> ids;
+  {
+    const std::lock_guard lock(cancel_mutex_);
+    ids.swap(cancelled_);
+  }
+  if (!all && ids.empty()) return;
+  for (Sequence* sequence : scheduler_->sequences()) {
+    if (!sequence->finished() &&
+        (all || std::find(ids.begin(), ids.end(), sequence->id) != ids.end())) {
+      sequence->completion.finish_reason = FinishReason::kCancelled;
+    }
+  }
+}
+
+Result<bool> EngineImpl::Step() {
+  ApplyCancellations();
+  CollectFinished();
+  Batch batch;
+  std::vector<Sequence*> sampled;
+  if (!scheduler_->Next(&batch, &sampled)) return false;
+  Status status = forward_->Run(batch, &cancel_all_);
+  if (status.code() == ErrorCode::kCancelled) {
+    ApplyCancellations();
+    CollectFinished();
+    return true;
+  }
+  if (status.ok()) scheduler_->Commit();
+  const auto wanted = static_cast<int64_t>(sampled.size());
+  for (int64_t first = 0; first < wanted && status.ok(); first += kLogitRows) {
+    const int64_t count = std::min(kLogitRows, wanted - first);
+    status = forward_->Logits(first, count, logits_.data());
+    for (int64_t i = 0; i < count && status.ok(); ++i) {
+      status = SampleNext(sampled[static_cast<size_t>(first + i)],
+                          std::span(logits_).subspan(static_cast<size_t>(i * info_.vocab_size),
+                                                     static_cast<size_t>(info_.vocab_size)));
+    }
+  }
+  if (!status.ok()) {
+    scheduler_->TakeAll();
+    return status;
+  }
+  CollectFinished();
+  return true;
+}
+
+Status EngineImpl::SampleNext(Sequence* sequence, std::span<const float> logits) {
+  Result<SampledToken> token = sequence->sampler->Sample(logits);
+  if (!token.ok()) return token.status().WithContext(fmt::format("request {}", sequence->id));
+  sequence->sampler->Accept(token->id);
+  const auto now = std::chrono::steady_clock::now();
+  Timings& timings = sequence->completion.timings;
+  if (sequence->completion.tokens.empty()) {
+    sequence->first_token = now;
+    timings.prefill_s = SecondsBetween(sequence->admitted, now);
+    timings.prefill_tokens = sequence->completion.prompt_tokens - timings.cached_tokens;
+  } else {
+    timings.decode_s = SecondsBetween(sequence->first_token, now);
+    ++timings.decode_tokens;
+  }
+  sequence->tokens.push_back(token->id);
+  sequence->completion.tokens.push_back(token->id);
+  Deliver(sequence, *token);
+  sequence->completion.details.push_back(std::move(*token));
+  return Status();
+}
+
+void EngineImpl::Deliver(Sequence* sequence, const SampledToken& token) {
+  Completion& completion = sequence->completion;
+  const bool ended = tokenizer_ && !sequence->request.ignore_eos &&
+                     std::find(tokenizer_->eos_ids().begin(), tokenizer_->eos_ids().end(),
+                               token.id) != tokenizer_->eos_ids().end();
+  std::string text;
+  if (ended) {
+    completion.finish_reason = FinishReason::kStop;
+  } else if (sequence->detokenizer) {
+    text = sequence->stop_matcher->Append(sequence->detokenizer->Append(token.id));
+    if (sequence->stop_matcher->stopped()) {
+      completion.finish_reason = FinishReason::kStop;
+      completion.stop_string = sequence->stop_matcher->stop_string();
+    }
+  }
+  if (!sequence->finished() && sequence->size() == sequence->max_tokens) {
+    completion.finish_reason = FinishReason::kLength;
+  }
+  if (sequence->finished() && completion.stop_string.empty() && sequence->detokenizer) {
+    text += sequence->stop_matcher->Append(sequence->detokenizer->Finish());
+    text += sequence->stop_matcher->Finish();
+  }
+  completion.text += text;
+  if (sequence->on_delta && !sequence->on_delta({text, token}) && !sequence->finished()) {
+    completion.finish_reason = FinishReason::kCancelled;
+  }
+}
+
+void EngineImpl::CollectFinished() {
+  for (std::unique_ptr<Sequence>& sequence : scheduler_->TakeFinished()) {
+    completions_[sequence->id] = std::make_unique<Completion>(std::move(sequence->completion));
+  }
+}
+
+std::unique_ptr<Completion> EngineImpl::TakeCompletion(uint64_t request_id) {
+  const auto found = completions_.find(request_id);
+  if (found == completions_.end()) return nullptr;
+  std::unique_ptr<Completion> completion = std::move(found->second);
+  completions_.erase(found);
+  return completion;
+}
+
+Result<Completion> EngineImpl::Generate(const Request& request, const DeltaCallback& on_delta) {
+  Result<uint64_t> id = Submit(request, on_delta);
+  if (!id.ok()) return id.status();
+  while (true) {
+    Result<bool> worked = Step();
+    if (!worked.ok()) return worked.status();
+    if (std::unique_ptr<Completion> completion = TakeCompletion(*id)) return std::move(*completion);
+    if (!*worked) return Status(ErrorCode::kInternal, "a request that cannot run was accepted");
+  }
+}
+
+Status EngineImpl::Evaluate(std::span<const std::vector<int32_t>> sequences,
+                            const LogitsCallback& on_logits) {
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    Request request;
+    request.prompt = sequences[i];
+    // Nothing is generated, so a sequence may fill the context.
+    if (!request.prompt.empty() &&
+        static_cast<int64_t>(request.prompt.size()) == info_.context_tokens) {
+      request.prompt.pop_back();
+    }
+    Status status = CheckRequest(request);
+    BlockTable table;
+    if (status.ok()) {
+      status = kv_cache_->Reserve(&table, static_cast<int64_t>(sequences[i].size()), 0);
+    }
+    if (status.ok()) {
+      status = EvaluateSequence(static_cast<int64_t>(i), sequences[i], &table, on_logits);
+    }
+    kv_cache_->Truncate(&table, 0);
+    if (!status.ok()) return status.WithContext(fmt::format("sequence {}", i));
+  }
+  return Status();
+}
+
+Status EngineImpl::EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens,
+                                    BlockTable* table, const LogitsCallback& on_logits) {
+  const auto total = static_cast<int64_t>(tokens.size());
+  for (int64_t begin = 0; begin < total; begin += forward_->max_batch_tokens()) {
+    const int64_t count = std::min(forward_->max_batch_tokens(), total - begin);
+    Batch batch;
+    for (int64_t position = begin; position < begin + count; ++position) {
+      batch.ids.push_back(tokens[static_cast<size_t>(position)]);
+      batch.positions.push_back(static_cast<int32_t>(position));
+      batch.slots.push_back(KvCache::Slot(*table, position));
+      batch.lengths.push_back(position + 1);
+      batch.block_tables.push_back(table->blocks.data());
+      batch.wanted.push_back(position - begin);
+    }
+    if (Status s = forward_->Run(batch, &cancel_all_); !s.ok()) {
+      cancel_all_ = false;
+      return s;
+    }
+    for (int64_t first = 0; first < count; first += kLogitRows) {
+      const int64_t rows = std::min(kLogitRows, count - first);
+      if (Status s = forward_->Logits(first, rows, logits_.data()); !s.ok()) return s;
+      for (int64_t row = 0; row < rows; ++row) {
+        if (!on_logits(index, begin + first + row,
+                       std::span(logits_).subspan(static_cast<size_t>(row * info_.vocab_size),
+                                                  static_cast<size_t>(info_.vocab_size)))) {
+          return Status(ErrorCode::kCancelled, "the evaluation was cancelled");
+        }
+      }
+    }
+  }
+  return Status();
+}
+
+}  // namespace sluice

@@ -1,0 +1,51 @@
+#include "tools/convert_options.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include "tools/options.h"
+#include "tools/output.h"
+
+namespace sluice {
+
+void AddConvertOutputOptions(CLI::App* verb, ConvertOutput* output) {
+  verb->add_option("-o,--output", output->path, "The .sluice file to write")
+      ->required()
+      ->type_name("FILE");
+  verb->add_option("--quant", output->quantization,
+                   "What becomes of matrices: auto keeps quantized sources and makes float ones "
+                   "mixed (int4, embedding and head int8)")
+      ->type_name("auto|keep|f16|int8|int4[:g32|:g64|:g128][:sym]|mixed[:...]")
+      ->capture_default_str();
+  AddThreadsOption(verb, &output->threads);
+  verb->add_flag("--force", output->force, "Replace the output if it is there");
+  AddQuietOption(verb, &output->quiet);
+}
+
+Result<ConvertOptions> ConvertOutput::Prepare() const {
+  Result<QuantizationPlan> plan = ParseQuantization(quantization);
+  if (!plan.ok()) return plan.status().WithContext("--quant");
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0) {
+    if (!S_ISREG(info.st_mode)) {
+      return Status(ErrorCode::kInvalidArgument, path + " is not a regular file");
+    }
+    if (!force) {
+      return Status(ErrorCode::kInvalidArgument, path + " is there already; --force replaces it");
+    }
+  }
+  ConvertOptions options;
+  options.quantization = *plan;
+  options.threads = threads;
+  return options;
+}
+
+void ConvertOutput::PrintReport(const ConvertReport& report) const {
+  if (quiet) return;
+  PrintLine(fmt::format("{}: {} tensors, {} to {} in {:.1f} s ({}); written to {}",
+                        OnOneLine(report.description), report.tensors,
+                        FormatBytes(report.source_bytes), FormatBytes(report.file_bytes),
+                        report.seconds, quantization, path));
+}
+
+}  // namespace sluice

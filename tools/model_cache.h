@@ -1,0 +1,31 @@
+// MODEL on the command line that is no .sluice file: converted once, into the user's cache.
+#ifndef SLUICE_TOOLS_MODEL_CACHE_H_
+#define SLUICE_TOOLS_MODEL_CACHE_H_
+
+#include <string>
+
+#include "formats/status.h"
+#include "loaders/convert.h"
+
+namespace sluice {
+
+// $SLUICE_CACHE, or sluice in $XDG_CACHE_HOME or in ~/.cache. Made if it is not there.
+// Errors: kIo; kInvalidArgument when neither those nor $HOME are set.
+Result<std::string> CacheDirectory();
+
+// Whether the file begins as a .sluice file does. Errors: kNotFound, kIo.
+Result<bool> IsSluiceFile(const std::string& path);
+
+// `model` itself if it is a .sluice file; else the path of its conversion in the cache, made now if
+// it is not there. The name in the cache holds a hash of the path, sizes and times of the source's
+// files, so a changed source is converted anew. Several processes may ask at once: one converts,
+// the others wait for it. Errors: those of ConvertCheckpoint and CacheDirectory.
+Result<std::string> SluiceFileFor(const std::string& model, bool quiet);
+
+// ConvertCheckpoint with a progress bar, ended by Ctrl-C.
+Result<ConvertReport> ConvertWithProgress(const std::string& source, const std::string& output,
+                                          ConvertOptions options, bool quiet);
+
+}  // namespace sluice
+
+#endif  // SLUICE_TOOLS_MODEL_CACHE_H_

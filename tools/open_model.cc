@@ -1,0 +1,63 @@
+#include "tools/open_model.h"
+
+#include <fmt/format.h>
+
+#include "tools/interrupt.h"
+#include "tools/model_cache.h"
+#include "tools/output.h"
+#include "tools/progress.h"
+
+namespace sluice {
+namespace {
+
+std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
+  return fmt::format(
+      "{}{}: isa {}, {} thread{}, context {} of {} tokens, weights {} ({}), KV cache {} ({}), "
+      "activations {}, loaded in {:.2f} s",
+      info.architecture, info.model_name.empty() ? "" : " " + Printable(info.model_name), info.isa,
+      info.threads, info.threads == 1 ? "" : "s", info.context_tokens, info.model_context_tokens,
+      FormatBytes(info.weight_bytes), options.io, FormatBytes(info.kv_cache_bytes), options.kv,
+      FormatBytes(info.activation_bytes), info.load_s);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options) {
+  Result<std::string> path = SluiceFileFor(options.model, options.quiet);
+  if (!path.ok()) return path.status();
+  EngineOptions engine_options = options.ToEngineOptions();
+  engine_options.model_path = *path;
+  Result<std::unique_ptr<Engine>> engine = [&] {
+    Progress bar("loading", Progress::Unit::kBytes, options.quiet);
+    engine_options.load_progress = [&bar](uint64_t done, uint64_t total) {
+      bar.Update(done, total);
+      return !Interrupted();
+    };
+    return Engine::Open(engine_options);
+  }();
+  if (!engine.ok()) return engine.status();
+  if (Interrupted()) return InterruptedStatus();
+  if (!options.quiet) PrintLine(ChoicesLine((*engine)->info(), options));
+  return engine;
+}
+
+int64_t ContextUsed(const Completion& completion) {
+  return completion.prompt_tokens + static_cast<int64_t>(completion.tokens.size());
+}
+
+std::string TimingsLine(const Engine& engine, const Completion& completion) {
+  const Timings& t = completion.timings;
+  std::string line = fmt::format("prompt {} tokens", completion.prompt_tokens);
+  if (t.cached_tokens > 0) line += fmt::format(" ({} cached)", t.cached_tokens);
+  line += fmt::format(", {:.1f} tokens/s; answer {} tokens, {:.1f} tokens/s; context {} of {}",
+                      t.prefill_tokens_per_s(), completion.tokens.size(), t.decode_tokens_per_s(),
+                      ContextUsed(completion), engine.info().context_tokens);
+  for (const TierReport& tier : engine.tiers()) {
+    line +=
+        fmt::format("; {} {} resident, {} read, {:.2f} s stalled", tier.name,
+                    FormatBytes(tier.resident_bytes), FormatBytes(tier.read_bytes), tier.stall_s);
+  }
+  return line;
+}
+
+}  // namespace sluice

@@ -1,0 +1,170 @@
+// sluice run: one prompt, one answer.
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tools/cli.h"
+#include "tools/interrupt.h"
+#include "tools/open_model.h"
+#include "tools/options.h"
+#include "tools/output.h"
+
+namespace sluice {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct RunOptions {
+  ModelOptions model;
+  GenerationOptions generation;
+  std::optional<std::string> prompt;
+  std::optional<std::string> file;
+  std::optional<std::string> system;
+  bool raw = false;
+  bool json = false;
+};
+
+Result<std::string> PromptText(const RunOptions& options) {
+  if (options.prompt) return *options.prompt;
+  if (options.file) return ReadInputFile(*options.file);
+  if (StdinIsTerminal()) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "no prompt: give -p TEXT or -f FILE, or pipe it to standard input; for a "
+                  "conversation see sluice chat");
+  }
+  return ReadStdin();
+}
+
+Result<std::vector<int32_t>> PromptTokens(const RunOptions& options, const Engine& engine,
+                                          const std::string& text) {
+  const bool has_template = engine.info().has_chat_template;
+  if (options.raw || (!has_template && !options.system)) {
+    if (!options.raw && !options.model.quiet) {
+      PrintLine("the model has no chat template: the prompt is completed as it is (--raw)");
+    }
+    return engine.Tokenize(text, /*parse_special=*/false, /*add_special=*/true);
+  }
+  std::vector<Message> messages;
+  if (options.system) messages.push_back({"system", *options.system});
+  messages.push_back({"user", text});
+  return engine.ApplyChatTemplate(messages);
+}
+
+Json LogprobJson(const Engine& engine, int32_t id, float logprob) {
+  Result<std::string> text = engine.Detokenize(std::span<const int32_t>(&id, 1));
+  return {{"id", id}, {"text", text.ok() ? *text : ""}, {"logprob", logprob}};
+}
+
+Json CompletionJson(const Engine& engine, const Completion& completion, bool logprobs) {
+  const Timings& t = completion.timings;
+  Json json = {{"text", completion.text},
+               {"tokens", completion.tokens},
+               {"finish_reason", FinishReasonName(completion.finish_reason)},
+               {"prompt_tokens", completion.prompt_tokens},
+               {"timings",
+                {{"load_s", engine.info().load_s},
+                 {"prefill_s", t.prefill_s},
+                 {"prefill_tokens_per_s", t.prefill_tokens_per_s()},
+                 {"decode_s", t.decode_s},
+                 {"decode_tokens_per_s", t.decode_tokens_per_s()}}},
+               {"tiers", Json::object()}};
+  for (const TierReport& tier : engine.tiers()) {
+    json["tiers"][tier.name] = {{"resident_bytes", tier.resident_bytes},
+                                {"read_bytes", tier.read_bytes},
+                                {"stall_s", tier.stall_s}};
+  }
+  if (!logprobs) return json;
+  json["logprobs"] = Json::array();
+  for (const SampledToken& token : completion.details) {
+    Json entry = LogprobJson(engine, token.id, token.logprob);
+    entry["top"] = Json::array();
+    for (const auto& [id, logprob] : token.top) {
+      entry["top"].push_back(LogprobJson(engine, id, logprob));
+    }
+    json["logprobs"].push_back(std::move(entry));
+  }
+  return json;
+}
+
+// Streams the answer, or prints the object at its end.
+Status Answer(const RunOptions& options, Engine* engine, const Request& request) {
+  Status output;
+  const CancelOnInterrupt cancel(engine);
+  const DeltaCallback on_delta = [&](const TextDelta& delta) {
+    if (!options.json && !delta.text.empty()) output = WriteStdout(delta.text);
+    return output.ok() && !Interrupted();
+  };
+  Result<Completion> completion = engine->Generate(request, on_delta);
+  if (!output.ok()) return output;
+  if (!completion.ok()) return Interrupted() ? InterruptedStatus() : completion.status();
+  if (Interrupted()) completion->finish_reason = FinishReason::kCancelled;
+  const std::string end = options.json
+                              ? CompletionJson(*engine, *completion, request.sampling.logprobs >= 0)
+                                        .dump(2, ' ', false, Json::error_handler_t::replace) +
+                                    "\n"
+                              : "\n";
+  if (Status s = WriteStdout(end); !s.ok()) return s;
+  if (!options.model.quiet) PrintLine(TimingsLine(*engine, *completion));
+  if (!options.model.quiet && completion->finish_reason == FinishReason::kLength) {
+    PrintLine(ContextUsed(*completion) >= engine->info().context_tokens
+                  ? "the answer ends where the context is full (--ctx)"
+                  : "the answer ends at its bound (--max-tokens)");
+  }
+  return Interrupted() ? InterruptedStatus() : Status();
+}
+
+Status Run(RunOptions options) {
+  if (Status s = options.generation.Resolve(); !s.ok()) return s;
+  Result<std::string> text = PromptText(options);
+  if (!text.ok()) return text.status();
+  Result<std::unique_ptr<Engine>> engine = OpenModel(options.model);
+  if (!engine.ok()) return engine.status();
+  Result<std::vector<int32_t>> prompt = PromptTokens(options, **engine, *text);
+  if (!prompt.ok()) return prompt.status();
+  if (!options.model.quiet && options.generation.sampling.temperature > 0) {
+    PrintLine(fmt::format("seed {}", *options.generation.seed));
+  }
+  Request request;
+  request.prompt = std::move(*prompt);
+  request.sampling = options.generation.sampling;
+  request.max_new_tokens = options.generation.max_new_tokens;
+  request.stop = options.generation.stop;
+  request.ignore_eos = options.generation.ignore_eos;
+  if (Interrupted()) return InterruptedStatus();
+  return Answer(options, engine->get(), request);
+}
+
+}  // namespace
+
+void AddRunVerb(Cli* cli) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* verb =
+      cli->AddVerb("run", "Answers a prompt, or completes a text, once",
+                   "  sluice run model.sluice -p 'Why is the sky blue?'\n"
+                   "  sluice run model.sluice --raw -p 'Once upon a time' -n 64 --temp 0\n"
+                   "  sluice run model.sluice -f question.txt --json | jq .timings\n"
+                   "  git diff | sluice run model.sluice --system 'Summarize this change.'\n",
+                   [options] { return Run(*options); });
+  AddModelOptions(verb, &options->model, "Context length (default: the model's own, at most 8192)");
+  CLI::Option* prompt = verb->add_option("-p,--prompt", options->prompt, "The prompt");
+  CLI::Option* file = verb->add_option("-f,--file", options->file,
+                                       "The prompt from a file (default: standard input)");
+  prompt->excludes(file);
+  CLI::Option* system =
+      verb->add_option("--system", options->system, "The system message before the prompt");
+  CLI::Option* raw =
+      verb->add_flag("--raw", options->raw, "No chat template: the text is completed");
+  raw->excludes(system);
+  CLI::Option* json =
+      verb->add_flag("--json", options->json, "One JSON object instead of the streamed text");
+  AddGenerationOptions(verb, &options->generation);
+  verb->add_option("--logprobs", options->generation.sampling.logprobs,
+                   "The N most probable tokens at each place")
+      ->needs(json)
+      ->check(CLI::Range(0, 100))
+      ->type_name("N")
+      ->group("Sampling");
+}
+
+}  // namespace sluice
