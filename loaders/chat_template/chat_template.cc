@@ -67,7 +67,9 @@ Value FromMessage(Context& context, const ChatMessage& message) {
   const Origin role_origin = IsPlainWord(message.role) ? Origin::kTemplate : Origin::kUser;
   Dict dict;
   context.Set(&dict, Value::Text("role"), context.Make(MarkedString(message.role, role_origin)));
-  context.Set(&dict, Value::Text("content"), UserText(context, message.content));
+  if (!message.extra.is_object() || !message.extra.contains("content")) {
+    context.Set(&dict, Value::Text("content"), UserText(context, message.content));
+  }
   if (message.extra.is_object()) {
     for (const auto& [key, value] : message.extra.items()) {
       if (key != "role") context.Set(&dict, UserText(context, key), FromJson(context, value, 1));

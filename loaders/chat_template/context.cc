@@ -86,6 +86,10 @@ const Value* Context::Find(const Dict& dict, const Value& key) {
 bool Context::Equals(const Value& a, const Value& b) {
   uint64_t work = 0;
   const bool equal = Equal(a, b, &work);
+  if (work > kMaxEqualWork) {
+    Fail(ErrorCode::kLimitExceeded, "a comparison takes too long");
+    return false;
+  }
   return Step(work / 16) && equal;
 }
 

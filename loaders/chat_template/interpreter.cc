@@ -269,15 +269,16 @@ Interpreter::Signal Interpreter::ExecFor(const Stmt& statement) {
   std::vector<Value> items = Elements(context_, Eval(*statement.expression));
   if (context_.failed()) return Signal::kNone;
   Loop* loop = context_.Own(std::make_unique<Loop>(this, &statement, outer, std::move(items)));
-  bool ran = false;
+  bool ran =
+      false;  // a body came to its end: jinja2 does not count one that break or continue left
   while (!context_.failed() && loop->Next()) {
-    ran = true;
     Scope* scope = PushScope(outer);
     scope->names["loop"] = Value(loop);
     Assign(*statement.target, loop->current());
     const Signal signal = Exec(statement.body);
     PopScope(scope, outer);
     if (signal == Signal::kBreak) break;
+    ran = ran || signal == Signal::kNone;
   }
   loop->Finish();
   if (ran || context_.failed() || statement.else_body.empty()) return Signal::kNone;

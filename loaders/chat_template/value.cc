@@ -25,10 +25,6 @@ bool EqualDicts(const Dict& a, const Dict& b, uint64_t* work) {
   return true;
 }
 
-// Equality beyond this is not decided: values on both sides can share parts so often that a
-// comparison would not end. The caller sees the work and fails.
-constexpr uint64_t kMaxEqualWork = uint64_t{1} << 22;
-
 }  // namespace
 
 Value::Value(List list) {

@@ -143,7 +143,11 @@ class Object {
   virtual Value Call(Context& context, const CallArguments& arguments);
 };
 
-// Python's ==, on values whose depth is bounded. Adds the number of elements compared to *work.
+// A comparison that is longer is given up: two values can share parts so often that it would not
+// end.
+inline constexpr uint64_t kMaxEqualWork = uint64_t{1} << 22;
+// Python's ==. Adds the number of elements compared to *work; false when that exceeds
+// kMaxEqualWork.
 bool Equal(const Value& a, const Value& b, uint64_t* work);
 
 // repr() of a float: the shortest text that reads back as the same number.

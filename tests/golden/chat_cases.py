@@ -77,6 +77,10 @@ _CASES = {
     "parts": {"messages": [PARTS], "add_generation_prompt": True},
     "empty": {"messages": [], "add_generation_prompt": True},
     "wrong_role": {"messages": [{"role": "stranger", "content": "?"}, USER]},
+    "other_variables": {"messages": [SYSTEM, USER, CALL, RESULT], "tools": [WEATHER],
+                        "variables": {"functions": [WEATHER["function"]], "datetime": "2025-12-31",
+                                      "builtin_tools": ["code_interpreter"], "date_string": "31 Dec 2025",
+                                      "reasoning_effort": "high", "documents": [{"title": "t", "text": "x"}]}},
     "two_users": {"messages": [USER, USER_AGAIN], "add_generation_prompt": True},
 }
 

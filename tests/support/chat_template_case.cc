@@ -12,7 +12,7 @@ ChatTemplateInput ChatTemplateInputFromJson(const nlohmann::ordered_json& json) 
     for (const auto& [key, value] : fields.items()) {
       if (key == "role") {
         message.role = value.get<std::string>();
-      } else if (key == "content" && value.is_string()) {
+      } else if (key == "content" && value.is_string() && message.extra.empty()) {
         message.content = value.get<std::string>();
       } else {
         message.extra[key] = value;
