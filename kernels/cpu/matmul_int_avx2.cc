@@ -117,17 +117,21 @@ void AddBlock(WeightOffset offset, const Block& block, const uint8_t* values, in
     const int64_t begin = group * block.group_size;
     const int64_t end = std::min(block.channels, begin + block.group_size);
     __m256i totals[tokens][2];
+#pragma GCC unroll 4
     for (int t = 0; t < tokens; ++t) totals[t][0] = totals[t][1] = _mm256_setzero_si256();
     for (int64_t chunk = begin; chunk < end; chunk += kChunk) {
       __m256i sums[tokens][2];
+#pragma GCC unroll 4
       for (int t = 0; t < tokens; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_si256();
       AddProducts<source, tokens>(values, chunk / 4, std::min(kChunk, end - chunk) / 4, token,
                                   sums);
+#pragma GCC unroll 4
       for (int t = 0; t < tokens; ++t) {
         totals[t][0] = _mm256_add_epi32(totals[t][0], _mm256_madd_epi16(sums[t][0], ones));
         totals[t][1] = _mm256_add_epi32(totals[t][1], _mm256_madd_epi16(sums[t][1], second_factor));
       }
     }
+#pragma GCC unroll 4
     for (int t = 0; t < tokens; ++t) {
       if constexpr (int4) {
         for (int64_t half = 0; half < 2; ++half) {
