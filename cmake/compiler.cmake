@@ -3,6 +3,10 @@
 # No contraction of a*b+c behind the source's back: the numeric contract (kernels/README.md) says
 # where an FMA is, and nowhere else is one.
 add_compile_options(-Wall -Wextra -ffp-contract=off -fstack-protector-strong)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC 12 sees overlapping copies in "text" + std::string (GCC bug 105651).
+  add_compile_options(-Wno-restrict)
+endif()
 if(SLUICE_WERROR)
   add_compile_options(-Werror)
 endif()

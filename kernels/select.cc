@@ -14,6 +14,7 @@ struct Candidate {
 
 constexpr Candidate kCandidates[] = {
     {&kRefTable, [] { return true; }},
+    {&kAvx2Table, CpuHasAvx2},
 };
 
 }  // namespace

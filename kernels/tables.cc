@@ -1,4 +1,5 @@
 // Which function fills which slot. This file is compiled for every processor.
+#include "kernels/cpu/avx2.h"
 #include "kernels/ref/ref.h"
 #include "kernels/select.h"
 
@@ -15,6 +16,19 @@ const OpTable kRefTable = {
     .store_kv = StoreKvRef,
     .attention = AttentionRef,
     .silu_mul = SiluMulRef,
+};
+
+const OpTable kAvx2Table = {
+    .name = "avx2",
+    .activations = ActivationsAvx2,
+    .quantize = QuantizeAvx2,
+    .matmul = MatmulAvx2,
+    .gather_rows = GatherRowsRef,
+    .rms_norm = RmsNormAvx2,
+    .rope = RopeAvx2,
+    .store_kv = StoreKvAvx2,
+    .attention = AttentionAvx2,
+    .silu_mul = SiluMulAvx2,
 };
 
 }  // namespace sluice

@@ -86,7 +86,7 @@ Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
   Result<std::string> chat_template = ChatTemplateOf(*gguf);
   if (!chat_template.ok()) return chat_template.status().WithContext(path);
   source.chat_template = *std::move(chat_template);
-  Result<std::string> tokenizer = TokenizerJsonOfGguf(*gguf);
+  Result<std::string> tokenizer = TokenizerJsonOfGguf(*gguf, source.config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status().WithContext(path);
   source.tokenizer_json = *std::move(tokenizer);
   source.description = fmt::format("GGUF v{}, {} ({})", gguf->version(), LastPathComponent(path),

@@ -136,7 +136,7 @@ Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path) {
   Result<std::string> chat_template = ChatTemplateOf(path);
   if (!chat_template.ok()) return chat_template.status();
   source.chat_template = *std::move(chat_template);
-  Result<std::string> tokenizer = TokenizerJsonOfHuggingFace(path);
+  Result<std::string> tokenizer = TokenizerJsonOfHuggingFace(path, source.config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status();
   source.tokenizer_json = *std::move(tokenizer);
   source.description =

@@ -1,11 +1,66 @@
 #include "loaders/checkpoint_tokenizer.h"
 
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "formats/mapped_file.h"
+#include "loaders/tokenizer/gguf_fields.h"
+#include "loaders/tokenizer/tokenizer.h"
+
 namespace sluice {
+namespace {
 
-Result<std::string> TokenizerJsonOfGguf(const GgufFile& /*gguf*/) { return std::string(); }
+constexpr uint64_t kMaxTokenizerBytes = uint64_t{256} << 20;
+constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
-Result<std::string> TokenizerJsonOfHuggingFace(const std::string& /*directory*/) {
-  return std::string();
+Result<std::string> ToJson(const Result<Tokenizer>& tokenizer, int64_t vocab_size) {
+  if (!tokenizer.ok()) return tokenizer.status().WithContext("tokenizer");
+  if (tokenizer->vocab_size() > vocab_size) {
+    return Status(ErrorCode::kCorrupt,
+                  fmt::format("tokenizer: {} tokens, but the embedding has {} rows",
+                              tokenizer->vocab_size(), vocab_size));
+  }
+  return tokenizer->ToJson();
+}
+
+// Empty when there is no such file.
+Status ReadOptional(const std::string& path, std::string* text) {
+  Result<std::string> read = ReadWholeFile(path, kMaxConfigBytes);
+  if (read.status().code() == ErrorCode::kNotFound) return {};
+  if (!read.ok()) return read.status();
+  *text = *std::move(read);
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size) {
+  Result<GgufTokenizerFields> fields = TokenizerFieldsOfGguf(gguf);
+  if (!fields.ok()) return fields.status();
+  return ToJson(Tokenizer::FromGguf(*fields), vocab_size);
+}
+
+Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size) {
+  const std::string path = directory + "/tokenizer.json";
+  Result<std::string> tokenizer = ReadWholeFile(path, kMaxTokenizerBytes);
+  if (!tokenizer.ok()) return tokenizer.status();
+  std::string tokenizer_config, special_tokens, generation_config, config;
+  for (const auto& [name, text] : {std::pair("/tokenizer_config.json", &tokenizer_config),
+                                   std::pair("/special_tokens_map.json", &special_tokens),
+                                   std::pair("/generation_config.json", &generation_config),
+                                   std::pair("/config.json", &config)}) {
+    if (Status s = ReadOptional(directory + name, text); !s.ok()) return s;
+  }
+  HuggingFaceTokenizerFiles files;
+  files.tokenizer_json = *tokenizer;
+  files.tokenizer_config_json = tokenizer_config;
+  files.special_tokens_map_json = special_tokens;
+  files.generation_config_json = generation_config;
+  files.config_json = config;
+  Result<std::string> json = ToJson(Tokenizer::FromHuggingFace(files), vocab_size);
+  if (!json.ok()) return json.status().WithContext(path);
+  return json;
 }
 
 }  // namespace sluice

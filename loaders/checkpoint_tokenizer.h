@@ -2,6 +2,7 @@
 #ifndef SLUICE_LOADERS_CHECKPOINT_TOKENIZER_H_
 #define SLUICE_LOADERS_CHECKPOINT_TOKENIZER_H_
 
+#include <cstdint>
 #include <string>
 
 #include "formats/gguf.h"
@@ -9,8 +10,12 @@
 
 namespace sluice {
 
-Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf);
-Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory);
+// Tokenizer::ToJson of the metadata tokenizer.ggml.*. Errors: kNotFound, kCorrupt (also tokens
+// beyond `vocab_size`, the rows of the embedding), kUnsupported.
+Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size);
+
+// The same of tokenizer.json and what belongs to it in a directory. Errors name the file.
+Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size);
 
 }  // namespace sluice
 

@@ -45,8 +45,8 @@ Value FailTypes(Context& context, Operator op, const Value& a, const Value& b) {
     const std::string* message = value->undefined_message();
     return context.Fail(message != nullptr ? *message : "the value is undefined");
   }
-  return context.Fail(fmt::format("{}{}: '{}' and '{}'", "unsupported operand types for ",
-                                  Symbol(op), a.TypeName(), b.TypeName()));
+  return context.Fail(fmt::format("unsupported operand types for {}: '{}' and '{}'", Symbol(op),
+                                  a.TypeName(), b.TypeName()));
 }
 
 Value FailOverflow(Context& context) {

@@ -75,7 +75,7 @@ std::optional<FormatSpec> ParseSpec(std::string_view text) {
 
 std::string WithCommas(std::string digits) {
   const size_t point = std::min(digits.find('.'), digits.size());
-  for (size_t i = point; i > 3; i -= 3) digits.insert(i - 3, ",");
+  for (size_t i = point; i > 3; i -= 3) digits.insert(i - 3, 1, ',');
   return digits;
 }
 
@@ -115,7 +115,7 @@ std::optional<std::string> FormatNumber(const Value& value, const FormatSpec& sp
   }
   if (spec.comma) digits = WithCommas(digits);
   if (negative) return fmt::format("-{}", digits);
-  return spec.sign == '-' ? digits : spec.sign + digits;
+  return spec.sign == '-' ? digits : fmt::format("{}{}", spec.sign, digits);
 }
 
 MarkedString Padded(const MarkedString& text, const FormatSpec& spec, char default_align) {
@@ -268,9 +268,11 @@ Value PercentFormat(Context& context, const MarkedString& format, const Value& a
     const Value& value = tuple != nullptr ? tuple->items[used] : arguments;
     ++used;
     std::string spec = text.substr(percent + 1, type - percent - 1);
-    const bool left = spec.starts_with("-");
-    if (left) spec.erase(0, 1);
-    spec.insert(0, left ? "<" : spec.starts_with("0") ? "" : ">");
+    if (spec.starts_with("-")) {
+      spec[0] = '<';
+    } else if (!spec.starts_with("0")) {
+      spec = fmt::format(">{}", spec);
+    }
     const char kind = text[type];
     if (kind == 's' || kind == 'r') {
       MarkedString shown;

@@ -95,6 +95,7 @@ CallArguments Rest(const CallArguments& arguments, size_t used) {
 
 Value Map(Context& context, const Value& input, const CallArguments& arguments) {
   List list;
+  if (!input.Truth()) return context.Make(std::move(list));  // jinja2 accepts None here
   if (arguments.positional.empty()) {
     Parameters parameters(context, "map", arguments, {"attribute", "default"});
     if (context.failed()) return {};
@@ -117,6 +118,7 @@ Value Map(Context& context, const Value& input, const CallArguments& arguments) 
 
 template <bool by_attribute, bool wanted>
 Value Select(Context& context, const Value& input, const CallArguments& arguments) {
+  if (!input.Truth()) return context.Make(List());  // jinja2 accepts None here
   constexpr size_t kTestAt = by_attribute ? 1 : 0;
   const std::vector<Value>& given = arguments.positional;
   if (given.size() < kTestAt) return context.Fail("Missing parameter for attribute name");

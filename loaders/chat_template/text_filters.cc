@@ -1,4 +1,6 @@
 // Filters on text and numbers.
+#include <fmt/format.h>
+
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -200,7 +202,8 @@ Value Float(Context& context, const Value& input, const CallArguments& arguments
 Value Abs(Context& context, const Value& input, const CallArguments& arguments) {
   Parameters parameters(context, "abs", arguments, {});
   if (input.is_number() && (input.number() < 0)) return Negate(context, input);
-  if (!input.is_number()) return context.Fail("bad operand type for abs(): " + input.TypeName());
+  if (!input.is_number())
+    return context.Fail(fmt::format("bad operand type for abs(): {}", input.TypeName()));
   return input.is_float() ? Value(std::fabs(input.number())) : Value(input.integer());
 }
 
@@ -216,7 +219,8 @@ Value Round(Context& context, const Value& input, const CallArguments& arguments
   const int64_t precision = parameters.Integer(0, 0);
   const MarkedString* given = parameters.Text(1);
   const std::string method = given != nullptr ? given->text() : "common";
-  if (!input.is_number()) return context.Fail("round needs a number, not " + input.TypeName());
+  if (!input.is_number())
+    return context.Fail(fmt::format("round needs a number, not {}", input.TypeName()));
   if (precision < 0 || precision > 100) return context.Unsupported("round with such a precision");
   if (method == "common") {
     if (input.is_integral()) return Value(input.integer());

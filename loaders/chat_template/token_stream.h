@@ -2,6 +2,8 @@
 #ifndef SLUICE_LOADERS_CHAT_TEMPLATE_TOKEN_STREAM_H_
 #define SLUICE_LOADERS_CHAT_TEMPLATE_TOKEN_STREAM_H_
 
+#include <fmt/format.h>
+
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,7 +46,7 @@ class TokenStream {
     Take();
   }
   void ExpectOperator(std::string_view op) {
-    if (!SkipOperator(op)) FailExpected("'" + std::string(op) + "'");
+    if (!SkipOperator(op)) FailExpected(fmt::format("'{}'", op));
   }
   std::string ExpectName() {
     if (!Is(TokenKind::kName)) {
@@ -56,12 +58,12 @@ class TokenStream {
 
   void Fail(ErrorCode code, const std::string& message) { FailAt(line(), code, message); }
   void FailAt(int line, ErrorCode code, const std::string& message) {
-    if (status_.ok()) status_ = Status(code, "line " + std::to_string(line) + ": " + message);
+    if (status_.ok()) status_ = Status(code, fmt::format("line {}: {}", line, message));
     position_ = tokens_.size() - 1;
   }
   void FailExpected(std::string_view what) {
-    const std::string found = AtEnd() ? "the end of the template" : "'" + Describe() + "'";
-    Fail(ErrorCode::kInvalidArgument, "expected " + std::string(what) + ", found " + found);
+    const std::string found = AtEnd() ? "the end of the template" : fmt::format("'{}'", Describe());
+    Fail(ErrorCode::kInvalidArgument, fmt::format("expected {}, found {}", what, found));
   }
 
   bool failed() const { return !status_.ok(); }

@@ -1,0 +1,22 @@
+// The functions of the table `avx2`; its other slots are ref's. Only to be called where CpuHasAvx2.
+#ifndef SLUICE_KERNELS_CPU_AVX2_H_
+#define SLUICE_KERNELS_CPU_AVX2_H_
+
+#include "kernels/ops.h"
+
+namespace sluice {
+
+ActivationForm ActivationsAvx2(const WeightType& type);
+void QuantizeAvx2(const QuantizeArgs& args, CUstream_st* stream);
+void MatmulAvx2(const MatmulArgs& args, CUstream_st* stream);
+void MatmulIntAvx2(const MatmulArgs& args);    // quantized weights
+void MatmulFloatAvx2(const MatmulArgs& args);  // f32, f16, bf16
+void RmsNormAvx2(const RmsNormArgs& args, CUstream_st* stream);
+void RopeAvx2(const RopeArgs& args, CUstream_st* stream);
+void StoreKvAvx2(const StoreKvArgs& args, CUstream_st* stream);
+void AttentionAvx2(const AttentionArgs& args, CUstream_st* stream);
+void SiluMulAvx2(const SiluMulArgs& args, CUstream_st* stream);
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_CPU_AVX2_H_

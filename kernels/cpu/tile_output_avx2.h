@@ -1,0 +1,33 @@
+// The end of a matmul: bias, what was in y, and the store of sixteen rows. Local to each file, for
+// the reason given in vector_avx2.h.
+#ifndef SLUICE_KERNELS_CPU_TILE_OUTPUT_AVX2_H_
+#define SLUICE_KERNELS_CPU_TILE_OUTPUT_AVX2_H_
+
+#include <algorithm>
+
+#include "kernels/cpu/vector_avx2.h"
+#include "kernels/ops.h"
+
+namespace sluice {
+namespace {  // NOLINT: see above
+
+// Rows of tile `tile` of one token from their sums, rows 0 to 7 and 8 to 15.
+[[maybe_unused]] inline void StoreTile(const MatmulArgs& args, int64_t tile, int64_t token,
+                                       __m256 low, __m256 high) {
+  const int64_t first = tile * kTileRows;
+  const __m256 sums[2] = {low, high};
+  for (int64_t half = 0; half < 2; ++half) {
+    const int64_t row = first + 8 * half;
+    const __m256i mask = LaneMask(std::clamp<int64_t>(args.rows - row, 0, 8));
+    float* y = args.y + token * args.y_stride + row;
+    __m256 sum = sums[half];
+    if (args.bias != nullptr) sum = _mm256_add_ps(sum, _mm256_maskload_ps(args.bias + row, mask));
+    if (args.add_to_y) sum = _mm256_add_ps(sum, _mm256_maskload_ps(y, mask));
+    _mm256_maskstore_ps(y, mask, sum);
+  }
+}
+
+}  // namespace
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_CPU_TILE_OUTPUT_AVX2_H_

@@ -1,0 +1,256 @@
+// sluice's own form of a tokenizer: one JSON object, written compactly and quick to read.
+#include <fmt/core.h>
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "loaders/tokenizer/json_fields.h"
+#include "loaders/tokenizer/tokenizer_factory.h"
+
+namespace sluice {
+namespace {
+
+constexpr int kVersion = 1;
+constexpr const char* kKind = "byte_level_bpe";
+
+constexpr auto kNormalizers = std::to_array<std::pair<std::string_view, NormalizerStep::Kind>>({
+    {"nfc", NormalizerStep::Kind::kNfc},
+    {"nfd", NormalizerStep::Kind::kNfd},
+    {"nfkc", NormalizerStep::Kind::kNfkc},
+    {"nfkd", NormalizerStep::Kind::kNfkd},
+    {"lowercase", NormalizerStep::Kind::kLowercase},
+    {"replace", NormalizerStep::Kind::kReplace},
+    {"prepend", NormalizerStep::Kind::kPrepend},
+    {"strip", NormalizerStep::Kind::kStrip},
+});
+
+constexpr auto kPreTokenizers = std::to_array<std::pair<std::string_view, PreTokenizerStep::Kind>>({
+    {"split", PreTokenizerStep::Kind::kSplit},
+    {"digits", PreTokenizerStep::Kind::kDigits},
+    {"punctuation", PreTokenizerStep::Kind::kPunctuation},
+    {"byte_level", PreTokenizerStep::Kind::kByteLevel},
+});
+
+constexpr auto kBehaviors = std::to_array<std::pair<std::string_view, SplitBehavior>>({
+    {"removed", SplitBehavior::kRemoved},
+    {"isolated", SplitBehavior::kIsolated},
+    {"merged_with_previous", SplitBehavior::kMergedWithPrevious},
+    {"merged_with_next", SplitBehavior::kMergedWithNext},
+    {"contiguous", SplitBehavior::kContiguous},
+});
+
+template <typename Table, typename Value>
+std::string NameOf(const Table& table, Value value) {
+  for (const auto& [name, known] : table) {
+    if (known == value) return std::string(name);
+  }
+  return {};
+}
+
+Status Corrupt(const std::string& what) {
+  return Status(ErrorCode::kCorrupt, "stored tokenizer: " + what);
+}
+
+template <typename Table, typename Value>
+Status ReadName(const Json& object, const char* key, const Table& table, Value* value) {
+  std::string text;
+  if (Status s = ReadString(object, key, &text); !s.ok()) return s;
+  for (const auto& [name, known] : table) {
+    if (name == text) {
+      *value = known;
+      return {};
+    }
+  }
+  return Status(ErrorCode::kUnsupported, fmt::format("stored tokenizer: {} '{}'", key, text));
+}
+
+Status ReadIds(const Json& object, const char* key, std::vector<int32_t>* ids) {
+  const Json* list = FindMember(object, key);
+  if (list == nullptr) return {};
+  if (!list->is_array()) return Corrupt(fmt::format("'{}' is not a list", key));
+  ids->reserve(list->size());
+  for (const Json& value : *list) {
+    const std::optional<int32_t> id = AsTokenId(value);
+    if (!id) return Corrupt(fmt::format("id in '{}'", key));
+    ids->push_back(*id);
+  }
+  return {};
+}
+
+Status ReadOptionalId(const Json& object, const char* key, std::optional<int32_t>* id) {
+  const Json* value = FindMember(object, key);
+  if (value == nullptr) return {};
+  *id = AsTokenId(*value);
+  return *id ? Status() : Corrupt(fmt::format("'{}'", key));
+}
+
+// Calls read(element) for the objects of a list.
+template <typename Read>
+Status ForEachObject(const Json& object, const char* key, Read read) {
+  const Json* list = FindMember(object, key);
+  if (list == nullptr) return {};
+  if (!list->is_array()) return Corrupt(fmt::format("'{}' is not a list", key));
+  for (const Json& element : *list) {
+    if (!element.is_object()) return Corrupt(fmt::format("element of '{}'", key));
+    if (Status s = read(element); !s.ok()) return s.WithContext(key);
+  }
+  return {};
+}
+
+Status ReadNormalizerStep(const Json& json, TokenizerSpec* spec) {
+  NormalizerStep step;
+  if (Status s = ReadName(json, "kind", kNormalizers, &step.kind); !s.ok()) return s;
+  if (Status s = ReadString(json, "pattern", &step.pattern); !s.ok()) return s;
+  if (Status s = ReadString(json, "content", &step.content); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "regex", false, &step.pattern_is_regex); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "left", false, &step.strip_left); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "right", false, &step.strip_right); !s.ok()) return s;
+  spec->normalizer.push_back(std::move(step));
+  return {};
+}
+
+Status ReadPreTokenizerStep(const Json& json, TokenizerSpec* spec) {
+  PreTokenizerStep step;
+  if (Status s = ReadName(json, "kind", kPreTokenizers, &step.kind); !s.ok()) return s;
+  if (Status s = ReadName(json, "behavior", kBehaviors, &step.behavior); !s.ok()) return s;
+  if (Status s = ReadString(json, "pattern", &step.pattern); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "regex", false, &step.pattern_is_regex); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "invert", false, &step.invert); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "prefix_space", false, &step.add_prefix_space); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "words", false, &step.use_regex); !s.ok()) return s;
+  spec->pre_tokenizer.push_back(std::move(step));
+  return {};
+}
+
+Status ReadAddedToken(const Json& json, TokenizerSpec* spec) {
+  AddedToken token;
+  const Json* id = FindMember(json, "id");
+  const std::optional<int32_t> value = id == nullptr ? std::nullopt : AsTokenId(*id);
+  if (!value) return Corrupt("added token without an id");
+  token.id = *value;
+  if (Status s = ReadFlag(json, "special", false, &token.special); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "word", false, &token.single_word); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "lstrip", false, &token.lstrip); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "rstrip", false, &token.rstrip); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "normalized", false, &token.normalized); !s.ok()) return s;
+  if (static_cast<size_t>(token.id) >= spec->tokens.size()) return Corrupt("id of an added token");
+  token.content = spec->tokens[static_cast<size_t>(token.id)];
+  spec->added_tokens.push_back(std::move(token));
+  return {};
+}
+
+Status ReadTokensAndMerges(Json* json, TokenizerSpec* spec) {
+  const auto tokens = json->find("tokens");
+  if (tokens == json->end() || !tokens->is_array()) return Corrupt("no tokens");
+  spec->tokens.reserve(tokens->size());
+  for (Json& token : *tokens) {
+    if (!token.is_string()) return Corrupt("token that is not a string");
+    spec->tokens.push_back(std::move(token.get_ref<std::string&>()));
+  }
+  std::vector<int32_t> flat;
+  if (Status s = ReadIds(*json, "merges", &flat); !s.ok()) return s;
+  if (flat.size() % 2 != 0) return Corrupt("merges that are not pairs");
+  spec->merges.reserve(flat.size() / 2);
+  for (size_t i = 0; i < flat.size(); i += 2) spec->merges.push_back({flat[i], flat[i + 1]});
+  return {};
+}
+
+void Set(Json* json, const char* key, bool value) {
+  if (value) (*json)[key] = true;
+}
+
+Json JsonOf(const NormalizerStep& step) {
+  Json json = {{"kind", NameOf(kNormalizers, step.kind)}};
+  if (!step.pattern.empty()) json["pattern"] = step.pattern;
+  if (!step.content.empty()) json["content"] = step.content;
+  Set(&json, "regex", step.pattern_is_regex);
+  Set(&json, "left", step.strip_left);
+  Set(&json, "right", step.strip_right);
+  return json;
+}
+
+Json JsonOf(const PreTokenizerStep& step) {
+  Json json = {{"kind", NameOf(kPreTokenizers, step.kind)},
+               {"behavior", NameOf(kBehaviors, step.behavior)}};
+  if (!step.pattern.empty()) json["pattern"] = step.pattern;
+  Set(&json, "regex", step.pattern_is_regex);
+  Set(&json, "invert", step.invert);
+  Set(&json, "prefix_space", step.add_prefix_space);
+  Set(&json, "words", step.use_regex);
+  return json;
+}
+
+Json JsonOf(const AddedToken& token) {
+  Json json = {{"id", token.id}};
+  Set(&json, "special", token.special);
+  Set(&json, "word", token.single_word);
+  Set(&json, "lstrip", token.lstrip);
+  Set(&json, "rstrip", token.rstrip);
+  Set(&json, "normalized", token.normalized);
+  return json;
+}
+
+template <typename Steps>
+Json ListOf(const Steps& steps) {
+  Json list = Json::array();
+  for (const auto& step : steps) list.push_back(JsonOf(step));
+  return list;
+}
+
+}  // namespace
+
+std::string WriteCompactTokenizer(const TokenizerSpec& spec) {
+  Json merges = Json::array();
+  for (const MergeRule& rule : spec.merges) {
+    merges.push_back(rule.left);
+    merges.push_back(rule.right);
+  }
+  Json json = {{"version", kVersion},
+               {"kind", kKind},
+               {"tokens", spec.tokens},
+               {"merges", std::move(merges)},
+               {"normalizer", ListOf(spec.normalizer)},
+               {"pre_tokenizer", ListOf(spec.pre_tokenizer)},
+               {"added_tokens", ListOf(spec.added_tokens)},
+               {"prefix", spec.prefix_ids},
+               {"suffix", spec.suffix_ids},
+               {"eos", spec.eos_ids}};
+  if (spec.bos_id) json["bos"] = *spec.bos_id;
+  if (spec.unknown_id) json["unknown"] = *spec.unknown_id;
+  Set(&json, "ignore_merges", spec.ignore_merges);
+  Set(&json, "fuse_unknown", spec.fuse_unknown);
+  return json.dump();
+}
+
+Result<TokenizerSpec> ReadCompactTokenizer(std::string_view text) {
+  Result<Json> parsed = ParseJsonObject(text, "stored tokenizer");
+  if (!parsed.ok()) return parsed.status();
+  Json& json = *parsed;
+  const Json* version = FindMember(json, "version");
+  if (version == nullptr || AsTokenId(*version) != kVersion) {
+    return Status(ErrorCode::kUnsupported, "stored tokenizer: version");
+  }
+  std::string kind;
+  if (Status s = ReadString(json, "kind", &kind); !s.ok()) return s;
+  if (kind != kKind)
+    return Status(ErrorCode::kUnsupported, fmt::format("stored tokenizer: kind '{}'", kind));
+  TokenizerSpec spec;
+  if (Status s = ReadTokensAndMerges(&json, &spec); !s.ok()) return s;
+  const auto list = [&](const char* key, Status (*read)(const Json&, TokenizerSpec*)) {
+    return ForEachObject(json, key, [&](const Json& element) { return read(element, &spec); });
+  };
+  if (Status s = list("normalizer", ReadNormalizerStep); !s.ok()) return s;
+  if (Status s = list("pre_tokenizer", ReadPreTokenizerStep); !s.ok()) return s;
+  if (Status s = list("added_tokens", ReadAddedToken); !s.ok()) return s;
+  if (Status s = ReadIds(json, "prefix", &spec.prefix_ids); !s.ok()) return s;
+  if (Status s = ReadIds(json, "suffix", &spec.suffix_ids); !s.ok()) return s;
+  if (Status s = ReadIds(json, "eos", &spec.eos_ids); !s.ok()) return s;
+  if (Status s = ReadOptionalId(json, "bos", &spec.bos_id); !s.ok()) return s;
+  if (Status s = ReadOptionalId(json, "unknown", &spec.unknown_id); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "ignore_merges", false, &spec.ignore_merges); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "fuse_unknown", false, &spec.fuse_unknown); !s.ok()) return s;
+  return spec;
+}
+
+}  // namespace sluice

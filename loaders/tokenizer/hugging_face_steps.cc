@@ -1,0 +1,175 @@
+#include "loaders/tokenizer/hugging_face_steps.h"
+
+#include <array>
+#include <utility>
+
+namespace sluice {
+namespace {
+
+// A Sequence in a Sequence is legal and useless; this bounds the recursion.
+constexpr int kMaxDepth = 8;
+
+Status Unsupported(const std::string& what, const Json& component) {
+  const std::string type = TypeOf(component);
+  return Status(ErrorCode::kUnsupported,
+                what + (type.empty() ? std::string(" without a type") : " '" + type + "'"));
+}
+
+// Calls read(component) for each component that is not a Sequence. The list of a Sequence is called
+// `list` in the file.
+template <typename Read>
+Status ForEach(const Json& component, const std::string& what, const char* list, int depth,
+               Read read) {
+  if (TypeOf(component) != "Sequence") return read(component);
+  const Json* members = FindMember(component, list);
+  if (members == nullptr || !members->is_array()) {
+    return Status(ErrorCode::kCorrupt, what + " Sequence without '" + list + "'");
+  }
+  if (depth >= kMaxDepth) return Status(ErrorCode::kUnsupported, what + " nested too deep");
+  for (const Json& member : *members) {
+    if (Status s = ForEach(member, what, list, depth + 1, read); !s.ok()) return s;
+  }
+  return {};
+}
+
+// {"String": "..."} or {"Regex": "..."}.
+Status ReadPattern(const Json& component, std::string* pattern, bool* is_regex) {
+  const Json* field = FindMember(component, "pattern");
+  if (field == nullptr || !field->is_object()) {
+    return Status(ErrorCode::kCorrupt, TypeOf(component) + " without a pattern");
+  }
+  *is_regex = FindMember(*field, "Regex") != nullptr;
+  if (!*is_regex && FindMember(*field, "String") == nullptr) {
+    return Status(ErrorCode::kUnsupported, "pattern that is neither String nor Regex");
+  }
+  return ReadString(*field, *is_regex ? "Regex" : "String", pattern);
+}
+
+Status ReadBehavior(const Json& component, SplitBehavior* behavior) {
+  constexpr auto kNames = std::to_array<std::pair<std::string_view, SplitBehavior>>({
+      {"Removed", SplitBehavior::kRemoved},
+      {"Isolated", SplitBehavior::kIsolated},
+      {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
+      {"MergedWithNext", SplitBehavior::kMergedWithNext},
+      {"Contiguous", SplitBehavior::kContiguous},
+  });
+  std::string name;
+  if (Status s = ReadString(component, "behavior", &name); !s.ok()) return s;
+  for (const auto& [known, value] : kNames) {
+    if (known == name) {
+      *behavior = value;
+      return {};
+    }
+  }
+  return Status(ErrorCode::kUnsupported, "split behavior '" + name + "'");
+}
+
+Status ReadNormalizerStep(const Json& component, std::vector<NormalizerStep>* steps) {
+  using Kind = NormalizerStep::Kind;
+  constexpr auto kKinds = std::to_array<std::pair<std::string_view, Kind>>({
+      {"NFC", Kind::kNfc},
+      {"NFD", Kind::kNfd},
+      {"NFKC", Kind::kNfkc},
+      {"NFKD", Kind::kNfkd},
+      {"Lowercase", Kind::kLowercase},
+      {"Replace", Kind::kReplace},
+      {"Prepend", Kind::kPrepend},
+      {"Strip", Kind::kStrip},
+  });
+  const std::string type = TypeOf(component);
+  for (const auto& [name, kind] : kKinds) {
+    if (name != type) continue;
+    NormalizerStep step;
+    step.kind = kind;
+    Status s;
+    if (kind == Kind::kReplace) {
+      s = ReadPattern(component, &step.pattern, &step.pattern_is_regex);
+      if (s.ok()) s = ReadString(component, "content", &step.content);
+    } else if (kind == Kind::kPrepend) {
+      s = ReadString(component, "prepend", &step.content);
+    } else if (kind == Kind::kStrip) {
+      s = ReadFlag(component, "strip_left", false, &step.strip_left);
+      if (s.ok()) s = ReadFlag(component, "strip_right", false, &step.strip_right);
+    }
+    if (!s.ok()) return s.WithContext("normalizer");
+    steps->push_back(std::move(step));
+    return {};
+  }
+  return Unsupported("normalizer", component);
+}
+
+Status ReadByteLevel(const Json& component, PreTokenizerStep* step) {
+  step->kind = PreTokenizerStep::Kind::kByteLevel;
+  if (Status s = ReadFlag(component, "add_prefix_space", true, &step->add_prefix_space); !s.ok()) {
+    return s;
+  }
+  return ReadFlag(component, "use_regex", true, &step->use_regex);
+}
+
+Status ReadDigits(const Json& component, PreTokenizerStep* step) {
+  step->kind = PreTokenizerStep::Kind::kDigits;
+  bool individual = false;
+  Status s = ReadFlag(component, "individual_digits", false, &individual);
+  step->behavior = individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous;
+  return s;
+}
+
+Status ReadSplit(const Json& component, PreTokenizerStep* step) {
+  step->kind = PreTokenizerStep::Kind::kSplit;
+  if (Status s = ReadPattern(component, &step->pattern, &step->pattern_is_regex); !s.ok()) return s;
+  if (Status s = ReadFlag(component, "invert", false, &step->invert); !s.ok()) return s;
+  return ReadBehavior(component, &step->behavior);
+}
+
+Status ReadPreTokenizerStep(const Json& component, std::vector<PreTokenizerStep>* steps) {
+  const std::string type = TypeOf(component);
+  PreTokenizerStep step;
+  Status s;
+  if (type == "ByteLevel") {
+    s = ReadByteLevel(component, &step);
+  } else if (type == "Split") {
+    s = ReadSplit(component, &step);
+  } else if (type == "Digits") {
+    s = ReadDigits(component, &step);
+  } else if (type == "Punctuation") {
+    step.kind = PreTokenizerStep::Kind::kPunctuation;
+    if (FindMember(component, "behavior") != nullptr) s = ReadBehavior(component, &step.behavior);
+  } else {
+    return Unsupported("pre-tokenizer", component);
+  }
+  if (!s.ok()) return s.WithContext("pre-tokenizer");
+  steps->push_back(std::move(step));
+  return {};
+}
+
+}  // namespace
+
+std::string TypeOf(const Json& component) {
+  const Json* type = FindMember(component, "type");
+  return type != nullptr && type->is_string() ? type->get<std::string>() : std::string();
+}
+
+Status ReadNormalizer(const Json& normalizer, std::vector<NormalizerStep>* steps) {
+  return ForEach(normalizer, "normalizer", "normalizers", 0,
+                 [steps](const Json& member) { return ReadNormalizerStep(member, steps); });
+}
+
+Status ReadPreTokenizer(const Json& pre_tokenizer, std::vector<PreTokenizerStep>* steps) {
+  return ForEach(pre_tokenizer, "pre-tokenizer", "pretokenizers", 0,
+                 [steps](const Json& member) { return ReadPreTokenizerStep(member, steps); });
+}
+
+Status CheckDecoder(const Json& decoder) {
+  int byte_level = 0;
+  Status s = ForEach(decoder, "decoder", "decoders", 0, [&byte_level](const Json& member) {
+    if (TypeOf(member) != "ByteLevel") return Unsupported("decoder", member);
+    ++byte_level;
+    return Status();
+  });
+  if (s.ok() && byte_level != 1) {
+    return Status(ErrorCode::kUnsupported, "decoder that is not one ByteLevel");
+  }
+  return s;
+}
+
+}  // namespace sluice

@@ -1,0 +1,25 @@
+// The normalizer, pre-tokenizer and decoder sections of a tokenizer.json.
+#ifndef SLUICE_LOADERS_TOKENIZER_HUGGING_FACE_STEPS_H_
+#define SLUICE_LOADERS_TOKENIZER_HUGGING_FACE_STEPS_H_
+
+#include <vector>
+
+#include "formats/status.h"
+#include "loaders/tokenizer/json_fields.h"
+#include "loaders/tokenizer/tokenizer_spec.h"
+
+namespace sluice {
+
+// kUnsupported names a component of a kind that is not known here. A Sequence is read in order.
+Status ReadNormalizer(const Json& normalizer, std::vector<NormalizerStep>* steps);
+Status ReadPreTokenizer(const Json& pre_tokenizer, std::vector<PreTokenizerStep>* steps);
+
+// kUnsupported unless the decoder does what ByteLevel does.
+Status CheckDecoder(const Json& decoder);
+
+// The "type" of a component, "" if it has none.
+std::string TypeOf(const Json& component);
+
+}  // namespace sluice
+
+#endif  // SLUICE_LOADERS_TOKENIZER_HUGGING_FACE_STEPS_H_

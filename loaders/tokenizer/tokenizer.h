@@ -1,0 +1,117 @@
+// Text to token ids and back, equal to Hugging Face `tokenizers` (0.23) id for id.
+//
+// Supported: byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM, DeepSeek, Tekken, gpt-oss ...), from
+// tokenizer.json and from GGUF metadata. Any other kind of model, normalizer, pre-tokenizer,
+// post-processor or decoder is kUnsupported and named.
+//
+// Known limits: characters assigned after Unicode 14 count as unassigned (PCRE2 10.42,
+// utf8proc 2.8), so a word of them can be split otherwise than by a newer `tokenizers`; expressions
+// with multi-character case folding ((?i:ss) finding U+00DF) find only single characters;
+// Punctuation here is of Unicode 14.
+#ifndef SLUICE_LOADERS_TOKENIZER_TOKENIZER_H_
+#define SLUICE_LOADERS_TOKENIZER_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/status.h"
+
+namespace sluice {
+
+// One run of a prompt. In a run without parse_special (what a user wrote) the text of a special
+// token is ordinary text. Ill-formed UTF-8 reads as U+FFFD, one for each maximal subpart, as with
+// Python's errors="replace"; each run is well-formed or not by itself.
+struct TokenizerText {
+  std::string_view text;
+  bool parse_special = false;
+};
+
+// Contents of the files of a Hugging Face checkpoint; all but the first may be empty.
+struct HuggingFaceTokenizerFiles {
+  std::string_view tokenizer_json;
+  std::string_view tokenizer_config_json;    // add_bos_token, add_eos_token, bos_token, eos_token
+  std::string_view special_tokens_map_json;  // bos_token, eos_token where the former has none
+  std::string_view generation_config_json;   // eos_token_id: more tokens that end a generation
+  std::string_view config_json;              // the same; bos_token_id where no file names the token
+};
+
+// The fields tokenizer.ggml.* of a GGUF file. The views are read during FromGguf only.
+struct GgufTokenizerFields {
+  std::string model;  // "gpt2"
+  std::string pre;    // "llama-bpe", "qwen2", ...; "" reads as "default"
+  std::vector<std::string_view> tokens;
+  std::vector<int32_t> token_types;      // empty, or one for each token
+  std::vector<std::string_view> merges;  // "left right"
+  std::optional<int64_t> bos_id, eos_id, eot_id, eom_id;
+  std::optional<bool> add_bos, add_eos;  // absent: as the pre-tokenizer's models do
+};
+
+// Immutable; copies share their data, and any number of threads may use one.
+class Tokenizer {
+ public:
+  // Errors of all three: kCorrupt (not JSON, missing or contradictory fields, ids out of range,
+  // duplicate tokens, merges of absent tokens) and kUnsupported (a component of another kind, an
+  // expression). The input is untrusted; memory is proportional to its size.
+  static Result<Tokenizer> FromHuggingFace(const HuggingFaceTokenizerFiles& files);
+  static Result<Tokenizer> FromGguf(const GgufTokenizerFields& fields);
+  // What ToJson wrote: sluice's own compact form.
+  static Result<Tokenizer> FromJson(std::string_view json);
+  std::string ToJson() const;
+
+  // The ids of the concatenated runs. Special tokens are found only within neighbouring runs with
+  // parse_special; ordinary words may continue from one run into the next. If add_special, what the
+  // checkpoint's post-processor adds (BOS, EOS) is added, but no second BOS before a first run that
+  // begins with one. Memory is linear in the text; time is O(n log n) in its longest word.
+  // kLimitExceeded: an expression needs too much backtracking, or one word has 1 GiB.
+  Result<std::vector<int32_t>> Encode(std::span<const TokenizerText> runs, bool add_special) const;
+  Result<std::vector<int32_t>> Encode(std::string_view text, bool parse_special,
+                                      bool add_special) const;
+
+  // The raw bytes of a token, for special tokens their text; empty for an id that no token has.
+  std::string_view TokenBytes(int32_t id) const;
+
+  // The bytes of the tokens, ill-formed UTF-8 as U+FFFD. Ids that no token has are passed over.
+  std::string Decode(std::span<const int32_t> ids, bool skip_special) const;
+
+  int32_t vocab_size() const;  // the highest id and one
+  std::optional<int32_t> bos_id() const;
+  const std::vector<int32_t>& eos_ids()
+      const;                         // all that end a generation, the tokenizer's own first
+  bool IsSpecial(int32_t id) const;  // a control token; skip_special leaves it out
+  bool adds_bos() const;             // whether add_special puts the BOS first
+  bool adds_eos() const;             // whether add_special puts something after the text
+  // The token that the vocabulary spells so (a space is U+0120), or the added token of that text.
+  std::optional<int32_t> Find(std::string_view spelling) const;
+
+ private:
+  struct Impl;
+  friend class TokenizerFactory;
+  explicit Tokenizer(std::shared_ptr<const Impl> impl);
+  std::shared_ptr<const Impl> impl_;
+};
+
+// Text from tokens as they come. The concatenation of all results equals Tokenizer::Decode of all
+// ids.
+class Detokenizer {
+ public:
+  Detokenizer(Tokenizer tokenizer, bool skip_special);
+
+  // The text that is certain now: no part of a character whose other bytes may still come.
+  std::string Append(int32_t id);
+  // What was held back, as U+FFFD; the next Append starts afresh.
+  std::string Finish();
+
+ private:
+  Tokenizer tokenizer_;
+  bool skip_special_;
+  std::string pending_;  // at most 3 bytes
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_LOADERS_TOKENIZER_TOKENIZER_H_

@@ -1,0 +1,171 @@
+"""What the makers and comparers of tokenizers share: small trained tokenizers, and random text that is hard to tokenize."""
+import random
+import unicodedata
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+LLAMA3 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+KIMI = r"[\p{Han}]+|" + O200K.replace(UPPER, UPPER[:-1] + r"&&[^\p{Han}]]").replace(LOWER, LOWER[:-1] + r"&&[^\p{Han}]]").replace("/]", "]")
+DEEPSEEK_CJK = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
+DEEPSEEK = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+POSSESSIVE = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+# Constructs in which Oniguruma and PCRE2 differ.
+SYNTAX = (
+    r"\h{2}\b|[[:punct:]]+$|^\s+|[\w&&[^_\d]]{2,3}+|\p{Greek}+|\p{Letter}{,2}\d|[^\S\n]+|[a-f[x-z]]+\W?|[^\w\s&&[^!]]|(?m:;.)|\u0041\v?|\p{^L}{2}?\R"
+)
+
+TEXT = """The tide turns at noon, and the boats come home with the wind behind them; they don't know where the road ends, but they're going anyway.
+In 1897 the town had 12 houses, 3 wells & 1,024 lamps (so she'd said: "it's nothing!"). for (int i = 0; i < n; ++i) { sum += a[i] * b[i]; }
+Der Fluß fließt über Äcker, où l'été naît, mañana será otro día. Жили-были старик со старухой. Ο ήλιος ανατέλλει στη θάλασσα.
+山の上に月が出て、川の水が光る。中国的历史很长,有五千年。 한국어를 공부합니다. हिन्दी में लिखा है। السلام عليكم ورحمة الله. ภาษาไทยไม่มีช่องว่าง שלום עולם
+👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 \t\tx\r\n\r\n   indented    words\u00a0here\u3000there ½ ² Ⅷ ①٣٤५६ e\u0301a\u0300o\u0308 ﬁ ℃ Å"""
+
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def added(flags):
+    return [AddedToken(s, special=True, normalized=False) for s in SPECIALS] + (
+        [
+            AddedToken("<L>", lstrip=True, normalized=False),
+            AddedToken("<R>", rstrip=True, normalized=False),
+            AddedToken("<LR>", lstrip=True, rstrip=True, special=True, normalized=False),
+            AddedToken("word", single_word=True, normalized=False),
+            AddedToken("<caf\u00e9>", normalized=True),
+            AddedToken("  ", normalized=False),
+            AddedToken("    ", normalized=True),
+            AddedToken("<|im_start|>user", special=True, normalized=False),
+            AddedToken("<think>", normalized=True, special=True),
+            AddedToken("two words", normalized=True, single_word=True),
+        ]
+        if flags
+        else []
+    )
+
+
+def split(pattern, behavior="isolated", invert=False):
+    return pre_tokenizers.Split(Regex(pattern), behavior, invert)
+
+
+def byte_level(use_regex=False, add_prefix_space=False):
+    return pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=use_regex)
+
+
+# name: (normalizer, pre-tokenizer without the final ByteLevel or with it, ignore_merges, added tokens with strip flags, BOS)
+def configurations():
+    seq = pre_tokenizers.Sequence
+    return {
+        "gpt2": (None, byte_level(True), False, False, False),
+        "gpt2_prefix_space": (None, byte_level(True, True), False, True, False),
+        "smollm": (None, seq([pre_tokenizers.Digits(individual_digits=True), byte_level(True)]), False, False, False),
+        "llama3": (None, seq([split(LLAMA3), byte_level()]), True, False, True),
+        "llama3_merges": (None, seq([split(LLAMA3), byte_level()]), False, True, True),
+        "qwen2": (normalizers.NFC(), seq([split(QWEN2), byte_level()]), False, False, False),
+        "qwen2_flags": (normalizers.NFC(), seq([split(QWEN2), byte_level()]), False, True, True),
+        "o200k": (None, seq([split(O200K), byte_level()]), True, False, False),
+        "kimi": (None, seq([split(KIMI), byte_level()]), False, False, False),
+        "deepseek": (None, seq([split(r"\p{N}{1,3}"), split(DEEPSEEK_CJK), split(DEEPSEEK), byte_level()]), False, False, True),
+        "possessive": (None, seq([split(POSSESSIVE, "removed", True), byte_level()]), False, True, False),
+        "falcon": (
+            None,
+            seq([pre_tokenizers.Punctuation("contiguous"), byte_level(True), pre_tokenizers.Digits(), split("[0-9][0-9][0-9]")]),
+            False, False, False,
+        ),
+        "behaviors": (
+            normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s{3,}"), " "), normalizers.Replace("--", "\u2014")]),
+            seq([
+                split(r"\s", "merged_with_next"), split(r"[aeiou]+", "merged_with_previous"), split(r"\p{P}", "contiguous"),
+                split(r"\d+", "isolated", True), pre_tokenizers.Split("th", "removed"), pre_tokenizers.Split("e", "merged_with_next", True), byte_level(),
+            ]),
+            False, True, False,
+        ),
+        "syntax": (None, seq([split(SYNTAX), byte_level()]), False, False, False),
+    }
+
+
+def train(name, vocab_size):
+    normalizer, pre_tokenizer, ignore_merges, flags, bos = configurations()[name]
+    tokenizer = Tokenizer(models.BPE())
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    # One character of the alphabet is missing here: there is no unknown token, so its byte is dropped.
+    missing = ["\u0142"] if name == "gpt2_prefix_space" else []
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, initial_alphabet=[c for c in alphabet if c not in missing])
+    tokenizer.train_from_iterator(TEXT.split("\n") * 2, trainer)
+    model = tokenizer.model
+    if ignore_merges:
+        model.ignore_merges = True
+        tokenizer.model = model
+    tokenizer.add_tokens(added(flags))
+    if bos:
+        tokenizer.post_processor = processors.Sequence([
+            processors.ByteLevel(trim_offsets=False),
+            processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", tokenizer.token_to_id("<|endoftext|>"))]),
+        ])
+    return tokenizer
+
+
+class RandomText:
+    """Text of characters that Unicode 14 has (the tables of PCRE2 10.42 and utf8proc 2.8)."""
+
+    def __init__(self, seed):
+        assert unicodedata.unidata_version.startswith("14."), "needs Python 3.11, whose Unicode is 14"
+        self.random = random.Random(seed)
+        self.all = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
+        self.marks = [c for c in self.all if unicodedata.category(c).startswith("M")]
+        self.numbers = [c for c in self.all if unicodedata.category(c).startswith("N")]
+        self.spaces = list("    \t\n\r\x0b\x0c\x85\u00a0\u1680\u180e\u2000\u2009\u200b\u2028\u2029\u202f\u205f\u3000\ufeff\x1c\x1f")
+        self.controls = [chr(c) for c in [*range(32), *range(127, 160)]]
+        self.words = TEXT.split() + ["'S", "'re", "'LL", "'\u017f", "'Ve", "word", "two words", "caf\u00e9", "cafe\u0301", "\u0130", "\ufdfa", "\u1e9b\u0323", "--", "\u212b"]
+        self.specials = SPECIALS + ["<L>", "<R>", "<LR>", "<caf\u00e9>", "<cafe\u0301>", "<think>", "<|im_start|>user", "<|im_", "end|>", "word", "  ", "    ", "two words"]
+        self.emoji = [c for c in self.all if 0x1F000 <= ord(c) < 0x1FB00] + ["\u200d", "\ufe0f", "\u20e3", "\U0001F3FD"]
+
+    def block(self):
+        start = self.random.choice(self.all)
+        return [c for c in map(chr, range(ord(start) & ~0x7F, (ord(start) & ~0x7F) + 128)) if unicodedata.category(c) not in ("Cn", "Cs")]
+
+    def piece(self):
+        r = self.random
+        kind = r.randrange(14)
+        if kind <= 3:
+            return r.choice(["", " ", " ", "\n"]) + r.choice(self.words)
+        if kind == 4:
+            return r.choice(self.specials)
+        if kind == 5:
+            return "".join(r.choices(self.spaces, k=r.randint(1, 5)))
+        if kind == 6:
+            return "".join(r.choices(self.emoji, k=r.randint(1, 4)))
+        if kind == 7:
+            return "".join(r.choices(self.all, k=r.randint(1, 3)))
+        if kind == 8:
+            return r.choice(self.words)[:1] + "".join(r.choices(self.marks, k=r.randint(1, 4)))
+        if kind == 9:
+            return "".join(r.choices(self.numbers if r.random() < 0.3 else "0123456789", k=r.randint(1, 8)))
+        if kind == 10:
+            return "".join(r.choices(self.controls, k=r.randint(1, 3)))
+        if kind == 11:
+            return "".join(r.choices("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", k=r.randint(1, 5)))
+        if kind == 12:
+            return r.choice(self.words).swapcase()
+        return "".join(r.choices(self.block(), k=r.randint(1, 12)))
+
+    def text(self):
+        return "".join(self.piece() for _ in range(self.random.randint(0, 12)))
+
+    def long_runs(self, length):
+        """Runs of one class, with and without something at the end."""
+        atoms = ["a", "A", "1", " ", "\n", "\r\n", "\t", "!", "\u0301", "\u4e2d", "\U0001F600", "\u00a0", "aB", " a", "\n ", "'s", "e\u0301", "\u0323\u0301", "\u200d", "ab1 "]
+        for atom in atoms:
+            run = atom * (length // len(atom.encode()))
+            yield run
+            yield "x " + run + "y"
+        yield "a" + "\u0301" * (length // 4) + "\u0323" * (length // 4)

@@ -1,0 +1,197 @@
+#include "loaders/hf_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "formats/mapped_file.h"
+
+namespace sluice {
+namespace {
+
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+Json BaseConfig() {
+  return Json::parse(R"({
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 300,
+    "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "max_position_embeddings": 512})");
+}
+
+Result<ModelConfig> Read(const Json& config) { return ModelConfigFromHuggingFace(config.dump()); }
+
+// Steps between two floats of the same sign.
+int64_t UlpsBetween(float a, float b) {
+  return std::abs(int64_t{std::bit_cast<int32_t>(a)} - std::bit_cast<int32_t>(b));
+}
+
+TEST(HfConfig, RotationFrequenciesAreThoseOfTransformers) {
+  Result<std::string> text =
+      ReadWholeFile(SLUICE_TEST_DATA_DIR "/golden/rope.json", uint64_t{1} << 20);
+  ASSERT_TRUE(text.ok()) << text.status().message();
+  const Json goldens = Json::parse(*text);
+  EXPECT_EQ(goldens.size(), 17u);
+  for (const Json& golden : goldens) {
+    Result<ModelConfig> config = Read(golden["config"]);
+    ASSERT_TRUE(config.ok()) << golden["name"] << config.status().message();
+    EXPECT_DOUBLE_EQ(config->rope.attention_factor, golden["attention_factor"].get<double>())
+        << golden["name"];
+    const std::vector<float> frequencies = RopeFrequencies(config->rope);
+    const auto want = golden["frequency_bits"].get<std::vector<int32_t>>();
+    ASSERT_EQ(frequencies.size(), want.size()) << golden["name"];
+    for (size_t i = 0; i < want.size(); ++i) {
+      // torch's vectorized pow is good to one unit in the last place, not correctly rounded.
+      EXPECT_LE(UlpsBetween(frequencies[i], std::bit_cast<float>(want[i])), 1)
+          << golden["name"] << " pair " << i << ": " << frequencies[i];
+    }
+  }
+}
+
+TEST(HfConfig, TakesTheDefaultsOfTransformers) {
+  Result<ModelConfig> config = Read(BaseConfig());
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->architecture, "llama");
+  EXPECT_EQ(config->num_kv_heads, 4);
+  EXPECT_EQ(config->head_dim, 16);
+  EXPECT_EQ(config->norm_eps, 1e-6);
+  EXPECT_EQ(config->rope.type, RopeType::kDefault);
+  EXPECT_EQ(config->rope.theta, 10000.0);
+  EXPECT_EQ(config->rope.dim, 16);
+  EXPECT_FALSE(config->tie_embeddings);
+  EXPECT_FALSE(config->attention_bias);
+  EXPECT_FALSE(config->mlp_bias);
+}
+
+TEST(HfConfig, NullMeansAbsent) {
+  Json json = BaseConfig();
+  for (const char* name : {"head_dim", "num_key_value_heads", "rope_scaling", "rope_parameters",
+                           "quantization_config", "attention_bias", "rope_theta"}) {
+    json[name] = nullptr;
+  }
+  json["pretraining_tp"] = 4;
+  Result<ModelConfig> config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(*config, *Read(BaseConfig()));
+}
+
+TEST(HfConfig, AttentionBiasIsOnAllFourProjections) {
+  Json json = BaseConfig();
+  json["attention_bias"] = true;
+  json["tie_word_embeddings"] = true;
+  json["head_dim"] = 24;
+  json["num_key_value_heads"] = 2;
+  Result<ModelConfig> config = Read(json);
+  ASSERT_TRUE(config.ok());
+  EXPECT_TRUE(config->attention_bias);
+  EXPECT_TRUE(config->attention_output_bias);
+  EXPECT_FALSE(config->mlp_bias);
+  EXPECT_TRUE(config->tie_embeddings);
+  EXPECT_EQ(config->head_dim, 24);
+  EXPECT_EQ(config->rope.dim, 24);
+  EXPECT_EQ(config->num_kv_heads, 2);
+}
+
+TEST(HfConfig, BothSpellingsOfAConfigurationAreTheSame) {
+  const std::string golden = SLUICE_TEST_DATA_DIR "/golden/";
+  for (const char* name : {"mha", "gqa", "mqa", "bias_linear", "head_dim", "llama3", "llama3_old",
+                           "yarn", "yarn_given", "sharded"}) {
+    Result<std::string> one = ReadWholeFile(golden + name + "/config.json", 100'000);
+    Result<std::string> other = ReadWholeFile(golden + name + "/config_other_style.json", 100'000);
+    ASSERT_TRUE(one.ok() && other.ok()) << name;
+    Result<ModelConfig> a = ModelConfigFromHuggingFace(*one);
+    Result<ModelConfig> b = ModelConfigFromHuggingFace(*other);
+    ASSERT_TRUE(a.ok() && b.ok()) << name << a.status().message() << b.status().message();
+    EXPECT_EQ(*a, *b) << name;
+  }
+}
+
+struct BadConfig {
+  const char* name;
+  const char* patch;  // merged into the base
+  ErrorCode code;
+  const char* message;
+};
+
+void PrintTo(const BadConfig& bad, std::ostream* out) { *out << bad.name; }
+
+class HfConfigBad : public ::testing::TestWithParam<BadConfig> {};
+
+TEST_P(HfConfigBad, IsRefusedWithItsReason) {
+  Json json = BaseConfig();
+  json.update(Json::parse(GetParam().patch));
+  const Status status = Read(json).status();
+  EXPECT_EQ(status.code(), GetParam().code) << status.message();
+  EXPECT_THAT(status.message(), HasSubstr(GetParam().message));
+}
+
+const BadConfig kBadConfigs[] = {
+    {"OtherArchitecture", R"({"architectures":["MixtralForCausalLM"],"model_type":"mixtral"})",
+     ErrorCode::kUnsupported, "'MixtralForCausalLM'"},
+    {"OtherArchitectureNamesTheKnownOnes", R"({"architectures":["FooModel"]})",
+     ErrorCode::kUnsupported, "supported: LlamaForCausalLM"},
+    {"OtherModelType", R"({"model_type":"mistral"})", ErrorCode::kUnsupported, "'mistral'"},
+    {"OtherHead", R"({"architectures":["LlamaForSequenceClassification"]})",
+     ErrorCode::kUnsupported, "'LlamaForSequenceClassification'"},
+    {"NoArchitecture", R"({"architectures":null,"model_type":null})", ErrorCode::kCorrupt,
+     "architectures"},
+    {"ArchitecturesIsText", R"({"architectures":"LlamaForCausalLM"})", ErrorCode::kCorrupt,
+     "architectures"},
+    {"Quantized", R"({"quantization_config":{"quant_method":"gptq","bits":4}})",
+     ErrorCode::kUnsupported, "'gptq'"},
+    {"QuantizedSomehow", R"({"quantization_config":[1]})", ErrorCode::kUnsupported,
+     "quantization_config"},
+    {"OtherActivation", R"({"hidden_act":"gelu_pytorch_tanh"})", ErrorCode::kUnsupported,
+     "'gelu_pytorch_tanh'"},
+    {"DynamicRope", R"({"rope_scaling":{"type":"dynamic","factor":2.0}})", ErrorCode::kUnsupported,
+     "'dynamic'"},
+    {"LongRope", R"({"rope_parameters":{"rope_type":"longrope","factor":2.0}})",
+     ErrorCode::kUnsupported, "'longrope'"},
+    {"RopeByLayerType", R"({"rope_parameters":{"full_attention":{"rope_type":"default"}}})",
+     ErrorCode::kUnsupported, "full_attention"},
+    {"PartialRotary", R"({"partial_rotary_factor":0.5})", ErrorCode::kUnsupported,
+     "partial_rotary_factor"},
+    {"RopeIsText", R"({"rope_scaling":"yarn"})", ErrorCode::kCorrupt, "rope_scaling"},
+    {"LinearWithoutFactor", R"({"rope_scaling":{"type":"linear"}})", ErrorCode::kCorrupt,
+     "rope_scaling.factor is missing"},
+    {"Llama3WithoutLowFactor",
+     R"({"rope_parameters":{"rope_type":"llama3","factor":8,"high_freq_factor":4}})",
+     ErrorCode::kCorrupt, "rope_parameters.low_freq_factor is missing"},
+    {"FactorIsText", R"({"rope_scaling":{"type":"yarn","factor":"4"}})", ErrorCode::kCorrupt,
+     "rope_scaling.factor is not a number"},
+    {"ContextOf0",
+     R"({"rope_scaling":{"type":"yarn","factor":null,"original_max_position_embeddings":0}})",
+     ErrorCode::kCorrupt, "rope.factor"},
+    {"HiddenMissing", R"({"hidden_size":null})", ErrorCode::kCorrupt, "hidden_size is missing"},
+    {"HiddenIsText", R"({"hidden_size":"64"})", ErrorCode::kCorrupt, "hidden_size"},
+    {"HiddenIsAFraction", R"({"hidden_size":64.5})", ErrorCode::kCorrupt, "hidden_size"},
+    {"HiddenAbove2To63", R"({"hidden_size":18446744073709551615})", ErrorCode::kCorrupt,
+     "hidden_size"},
+    {"NegativeLayers", R"({"num_hidden_layers":-2})", ErrorCode::kCorrupt, "num_layers is -2"},
+    {"NoHeads", R"({"num_attention_heads":0})", ErrorCode::kCorrupt, "num_heads is 0"},
+    {"HugeVocabulary", R"({"vocab_size":4294967296})", ErrorCode::kCorrupt, "vocab_size"},
+    {"KvHeadsNotDividing", R"({"num_key_value_heads":3})", ErrorCode::kCorrupt, "num_kv_heads 3"},
+    {"OddHead", R"({"head_dim":15})", ErrorCode::kCorrupt, "rope.dim"},
+    {"TieIsANumber", R"({"tie_word_embeddings":1})", ErrorCode::kCorrupt, "tie_word_embeddings"},
+    {"EpsilonAbove1", R"({"rms_norm_eps":2})", ErrorCode::kCorrupt, "norm_eps"},
+    {"NegativeTheta", R"({"rope_theta":-10000.0})", ErrorCode::kCorrupt, "rope.theta"},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, HfConfigBad, ::testing::ValuesIn(kBadConfigs),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(HfConfig, TextThatIsNoConfigurationIsRefused) {
+  for (const char* text : {"", "[]", "3", "{", "{}", "{\"vocab_size\":1,\"vocab_size\":2}"}) {
+    EXPECT_EQ(ModelConfigFromHuggingFace(text).status().code(), ErrorCode::kCorrupt) << text;
+  }
+  EXPECT_EQ(ModelConfigFromHuggingFace("{\"a\":" + std::string(100'000, '[')).status().code(),
+            ErrorCode::kLimitExceeded);
+}
+
+}  // namespace
+}  // namespace sluice

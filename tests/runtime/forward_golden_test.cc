@@ -1,0 +1,110 @@
+// The whole path, from a checkpoint to logits and tokens, against transformers.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "sluice/engine.h"
+#include "tests/support/golden_model.h"
+#include "tests/support/temp_dir.h"
+
+namespace sluice {
+namespace {
+
+using testing::GoldenModel;
+
+// Logits of ref with a float32 cache, against float32 by transformers.
+constexpr double kRefTolerance = 2e-4;
+
+std::unique_ptr<Engine> OpenEngine(const std::string& path, const std::string& isa,
+                                   KvCacheType kv_cache_type = KvCacheType::kF32) {
+  EngineOptions options;
+  options.model_path = path;
+  options.isa = isa;
+  options.kv_cache_type = kv_cache_type;
+  options.threads = 2;
+  Result<std::unique_ptr<Engine>> engine = Engine::Open(options);
+  EXPECT_TRUE(engine.ok()) << engine.status().message();
+  return engine.ok() ? std::move(*engine) : nullptr;
+}
+
+class ForwardGolden : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    model_ = testing::LoadGolden(GetParam());
+    path_ = testing::ConvertGolden(model_, "keep", folder_.File("model.sluice"));
+  }
+
+  testing::TempDir folder_;
+  GoldenModel model_;
+  std::string path_;
+};
+
+TEST_P(ForwardGolden, LogitsOfRefAreThoseOfTransformers) {
+  std::unique_ptr<Engine> engine = OpenEngine(path_, "ref");
+  ASSERT_NE(engine, nullptr);
+  ASSERT_EQ(engine->info().vocab_size, model_.vocab);
+  double worst = 0;
+  int64_t compared = 0;
+  const Status status = engine->Evaluate(model_.tokens, [&](int64_t sequence, int64_t position,
+                                                            std::span<const float> logits) {
+    const auto index =
+        static_cast<size_t>(sequence * static_cast<int64_t>(model_.tokens[0].size()) + position);
+    double sum = 0;
+    int64_t best = 0;
+    for (int64_t i = 0; i < model_.vocab; ++i) {
+      sum += std::exp(static_cast<double>(logits[static_cast<size_t>(i)]));
+      if (logits[static_cast<size_t>(i)] > logits[static_cast<size_t>(best)]) best = i;
+    }
+    EXPECT_EQ(best, model_.argmax[index]) << "at " << sequence << ", " << position;
+    EXPECT_NEAR(std::log(sum), model_.logsumexp[index], kRefTolerance);
+    const std::span<const float> expected = model_.ExpectedLogits(sequence, position);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const double difference = std::fabs(static_cast<double>(logits[i]) - expected[i]);
+      if (!(difference <= worst)) worst = difference;
+      ++compared;
+    }
+    return true;
+  });
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(compared, static_cast<int64_t>(model_.logits.size()));
+  EXPECT_TRUE(worst <= kRefTolerance) << "largest difference " << worst;
+  RecordProperty("largest_difference", std::to_string(worst));
+}
+
+// GGUF files have no greedy results of their own.
+class GreedyGolden : public ForwardGolden {};
+
+TEST_P(GreedyGolden, TokensOfRefAreThoseOfTransformers) {
+  std::unique_ptr<Engine> engine = OpenEngine(path_, "ref");
+  ASSERT_NE(engine, nullptr);
+  ASSERT_FALSE(model_.greedy.empty());
+  for (const testing::GoldenGreedy& golden : model_.greedy) {
+    Request request;
+    request.prompt = golden.prompt;
+    request.sampling.temperature = 0;
+    request.max_new_tokens = static_cast<int64_t>(golden.next.size());
+    request.ignore_eos = true;
+    Result<Completion> completion = engine->Generate(request, nullptr);
+    ASSERT_TRUE(completion.ok()) << completion.status().message();
+    EXPECT_THAT(completion->tokens, ::testing::ElementsAreArray(golden.next));
+    EXPECT_EQ(completion->finish_reason, FinishReason::kLength);
+  }
+}
+
+std::string TestName(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '/', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(HuggingFace, ForwardGolden,
+                         ::testing::ValuesIn(testing::HuggingFaceGoldens()), TestName);
+INSTANTIATE_TEST_SUITE_P(Gguf, ForwardGolden, ::testing::ValuesIn(testing::GgufGoldens()),
+                         TestName);
+
+INSTANTIATE_TEST_SUITE_P(HuggingFace, GreedyGolden,
+                         ::testing::ValuesIn(testing::HuggingFaceGoldens()), TestName);
+
+}  // namespace
+}  // namespace sluice

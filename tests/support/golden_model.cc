@@ -1,0 +1,89 @@
+#include "tests/support/golden_model.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
+
+#include "formats/npy.h"
+#include "loaders/convert.h"
+
+namespace sluice::testing {
+namespace {
+
+std::string GoldenFolder() { return std::string(SLUICE_TEST_DATA_DIR) + "/golden/"; }
+
+NpyArray Read(const std::string& path) {
+  Result<NpyArray> array = ReadNpy(path);
+  if (!array.ok()) throw std::runtime_error(array.status().message());
+  return std::move(*array);
+}
+
+std::vector<std::vector<int32_t>> ReadTokens(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::vector<int32_t>> sequences;
+  std::string line;
+  while (std::getline(file, line)) {
+    std::istringstream words(line);
+    sequences.emplace_back();
+    for (int32_t id; words >> id;) sequences.back().push_back(id);
+  }
+  if (sequences.empty()) throw std::runtime_error(path + " has no tokens");
+  return sequences;
+}
+
+}  // namespace
+
+std::span<const float> GoldenModel::ExpectedLogits(int64_t sequence, int64_t position) const {
+  const auto found = std::find(positions.begin(), positions.end(), position);
+  if (found == positions.end()) return {};
+  const auto row = sequence * static_cast<int64_t>(positions.size()) + (found - positions.begin());
+  return std::span(logits).subspan(static_cast<size_t>(row * vocab), static_cast<size_t>(vocab));
+}
+
+std::vector<std::string> HuggingFaceGoldens() {
+  return {"mha",    "gqa",        "mqa",  "bias_linear", "head_dim",
+          "llama3", "llama3_old", "yarn", "yarn_given",  "sharded"};
+}
+
+std::vector<std::string> GgufGoldens() {
+  return {"gguf/f32", "gguf/f16", "gguf/bf16", "gguf/q8_0", "gguf/q4_0", "gguf/q4_1"};
+}
+
+GoldenModel LoadGolden(const std::string& name) {
+  GoldenModel model;
+  model.name = name;
+  const bool gguf = name.starts_with("gguf/");
+  const std::string path = GoldenFolder() + name;
+  const std::string prefix = gguf ? path + "." : path + "/";
+  model.source_path = gguf ? path + ".gguf" : path;
+  model.tokens = ReadTokens(prefix + "tokens.txt");
+  model.positions = Read(prefix + "expected_positions.npy").ints;
+  NpyArray logits = Read(prefix + "expected_logits.npy");
+  model.vocab = static_cast<int64_t>(logits.shape.at(2));
+  model.logits = std::move(logits.floats);
+  model.argmax = Read(prefix + "expected_argmax.npy").ints;
+  model.logsumexp = Read(prefix + "expected_logsumexp.npy").floats;
+  if (!gguf) {
+    std::ifstream file(prefix + "expected_greedy.json");
+    for (const auto& prompt : nlohmann::json::parse(file).at("prompts")) {
+      model.greedy.push_back({prompt.at("prompt_ids"), prompt.at("next_ids")});
+    }
+  }
+  return model;
+}
+
+std::string ConvertGolden(const GoldenModel& model, const std::string& quantization,
+                          const std::string& output_path) {
+  ConvertOptions options;
+  Result<QuantizationPlan> plan = ParseQuantization(quantization);
+  if (!plan.ok()) throw std::runtime_error(plan.status().message());
+  options.quantization = *plan;
+  Result<ConvertReport> report = ConvertCheckpoint(model.source_path, output_path, options);
+  if (!report.ok()) throw std::runtime_error(report.status().message());
+  return output_path;
+}
+
+}  // namespace sluice::testing

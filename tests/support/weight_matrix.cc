@@ -1,0 +1,110 @@
+#include "tests/support/weight_matrix.h"
+
+#include <bit>
+#include <cmath>
+
+#include "formats/half.h"
+
+namespace sluice::test {
+namespace {
+
+uint32_t RandomValue(WeightKind kind, std::mt19937& random) {
+  std::normal_distribution<float> normal;
+  const float value = normal(random);
+  switch (kind) {
+    case WeightKind::kF32:
+      return std::bit_cast<uint32_t>(value);
+    case WeightKind::kF16:
+      return random() % 16 == 0 ? static_cast<uint32_t>(random() % 0x400) : FloatToF16(value);
+    case WeightKind::kBF16:
+      return FloatToBf16(value);
+    case WeightKind::kInt8:
+      return static_cast<uint32_t>(random() % 256);
+    case WeightKind::kInt4:
+      return static_cast<uint32_t>(random() % 16);
+  }
+  return 0;
+}
+
+uint16_t RandomScale(std::mt19937& random) {
+  if (random() % 32 == 0) return 0;
+  if (random() % 32 == 0) return static_cast<uint16_t>(random() % 0x400);
+  std::normal_distribution<float> normal(0, 0.01f);
+  return FloatToF16(normal(random));
+}
+
+}  // namespace
+
+std::vector<WeightType> AllWeightTypes() {
+  std::vector<WeightType> types;
+  for (int kind = 0; kind < 5; ++kind) {
+    for (int offset = 0; offset < 3; ++offset) {
+      for (uint16_t group : {0, 16, 32, 64, 128}) {
+        const WeightType type{static_cast<WeightKind>(kind), static_cast<WeightOffset>(offset),
+                              group};
+        if (IsValid(type)) types.push_back(type);
+      }
+    }
+  }
+  return types;
+}
+
+WeightMatrix RandomMatrix(const WeightType& type, uint64_t rows, uint64_t cols, uint32_t tile_rows,
+                          std::mt19937& random) {
+  WeightMatrix matrix;
+  matrix.layout = MakeTileLayout(type, rows, cols, tile_rows).value();
+  matrix.tiles.resize(matrix.layout.size_bytes);
+  for (uint64_t row = 0; row < rows; ++row) {
+    WeightRow& codes = matrix.rows.emplace_back();
+    for (uint64_t k = 0; k < cols; ++k) codes.values.push_back(RandomValue(type.kind, random));
+    for (uint64_t group = 0; type.quantized() && group < matrix.layout.groups_per_row(); ++group) {
+      codes.scales.push_back(RandomScale(random));
+      const uint32_t zero_points = type.kind == WeightKind::kInt4 ? 16 : 256;
+      codes.offsets.push_back(type.offset == WeightOffset::kMinimum
+                                  ? RandomScale(random)
+                                  : static_cast<uint16_t>(random() % zero_points));
+    }
+    PackRow(matrix.layout, static_cast<uint32_t>(row % tile_rows), codes.codes(),
+            matrix.tiles.data() + row / tile_rows * matrix.layout.tile_bytes);
+  }
+  return matrix;
+}
+
+ExactWeight WeightAt(const WeightMatrix& matrix, uint64_t row, uint64_t col) {
+  const WeightType& type = matrix.layout.type;
+  const WeightRow& codes = matrix.rows[row];
+  const uint32_t value = codes.values[col];
+  double exact = 0;
+  switch (type.kind) {
+    case WeightKind::kF32:
+      exact = std::bit_cast<float>(value);
+      return {exact, std::fabs(exact)};
+    case WeightKind::kF16:
+      exact = F16ToFloat(static_cast<uint16_t>(value));
+      return {exact, std::fabs(exact)};
+    case WeightKind::kBF16:
+      exact = Bf16ToFloat(static_cast<uint16_t>(value));
+      return {exact, std::fabs(exact)};
+    case WeightKind::kInt8:
+    case WeightKind::kInt4:
+      break;
+  }
+  const uint64_t group = type.group_size == 0 ? 0 : col / type.group_size;
+  const double scale = F16ToFloat(codes.scales[group]);
+  if (type.offset == WeightOffset::kMinimum) {
+    const double minimum = F16ToFloat(codes.offsets[group]);
+    return {scale * value + minimum, std::fabs(scale * value) + std::fabs(minimum)};
+  }
+  const double middle = type.kind == WeightKind::kInt4 ? 8 : 128;
+  const double zero = type.offset == WeightOffset::kZeroPoint ? codes.offsets[group] : middle;
+  return {scale * (value - zero), std::fabs(scale * (value - zero))};
+}
+
+std::vector<float> RandomFloats(size_t count, std::mt19937& random, float scale) {
+  std::normal_distribution<float> normal(0, scale);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+}  // namespace sluice::test

@@ -1,0 +1,45 @@
+// Random weights in tiles, together with the codes they were made of.
+#ifndef SLUICE_TESTS_SUPPORT_WEIGHT_MATRIX_H_
+#define SLUICE_TESTS_SUPPORT_WEIGHT_MATRIX_H_
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "formats/tile_layout.h"
+
+namespace sluice::test {
+
+// All types that IsValid accepts.
+std::vector<WeightType> AllWeightTypes();
+
+struct WeightRow {
+  std::vector<uint32_t> values;  // as in RowCodes
+  std::vector<uint16_t> scales;
+  std::vector<uint16_t> offsets;
+
+  RowCodes codes() { return {values.data(), scales.data(), offsets.data()}; }
+};
+
+struct WeightMatrix {
+  TileLayout layout;
+  std::vector<WeightRow> rows;
+  std::vector<std::byte> tiles;  // layout.size_bytes, followed by nothing
+};
+
+// Integers over their whole range, scales of either sign with zero and subnormal ones among them.
+WeightMatrix RandomMatrix(const WeightType& type, uint64_t rows, uint64_t cols, uint32_t tile_rows,
+                          std::mt19937& random);
+
+// s (q - z), or s q + m, without rounding; and the sum of the magnitudes of the terms.
+struct ExactWeight {
+  double value;
+  double magnitude;
+};
+ExactWeight WeightAt(const WeightMatrix& matrix, uint64_t row, uint64_t col);
+
+std::vector<float> RandomFloats(size_t count, std::mt19937& random, float scale = 1);
+
+}  // namespace sluice::test
+
+#endif  // SLUICE_TESTS_SUPPORT_WEIGHT_MATRIX_H_
