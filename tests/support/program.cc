@@ -157,16 +157,6 @@ ProgramResult RunSluice(const std::vector<std::string>& arguments, const Program
   return result;
 }
 
-ScratchDirectory::ScratchDirectory() {
-  std::string name = (fs::temp_directory_path() / "sluice-test-XXXXXX").string();
-  if (mkdtemp(name.data()) != nullptr) path_ = name;
-}
-
-ScratchDirectory::~ScratchDirectory() {
-  std::error_code error;
-  if (!path_.empty()) fs::remove_all(path_, error);
-}
-
 void WriteTestFile(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }

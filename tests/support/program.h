@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/scratch_directory.h"
+
 namespace sluice {
 
 struct ProgramResult {
@@ -34,20 +36,6 @@ struct ProgramOptions {
 // Waits for the end; at most two minutes, then the process is killed and exit_code is 137.
 ProgramResult RunSluice(const std::vector<std::string>& arguments,
                         const ProgramOptions& options = {});
-
-// A directory of its own, removed at the end.
-class ScratchDirectory {
- public:
-  ScratchDirectory();
-  ~ScratchDirectory();
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 void WriteTestFile(const std::string& path, const std::string& bytes);
 std::string ReadTestFile(const std::string& path);

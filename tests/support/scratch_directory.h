@@ -15,6 +15,7 @@ class ScratchDirectory {
   ScratchDirectory& operator=(const ScratchDirectory&) = delete;
 
   const std::string& path() const { return path_; }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
   // Writes a file into it and returns the file's path.
   std::string Write(const std::string& name, std::string_view bytes) const;
 

@@ -44,7 +44,9 @@ TEST(CommandLine, HelpOfEveryVerbHasExamplesAndEnvironmentVariables) {
     EXPECT_EQ(result.exit_code, 0) << verb;
     EXPECT_THAT(result.out, HasSubstr("Examples:\n"));
     EXPECT_THAT(result.out, HasSubstr("sluice " + verb));
-    if (verb != "completion") EXPECT_THAT(result.out, HasSubstr("SLUICE_"));
+    if (verb != "completion") {
+      EXPECT_THAT(result.out, HasSubstr("SLUICE_"));
+    }
   }
 }
 
