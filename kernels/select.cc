@@ -17,6 +17,9 @@ constexpr Candidate kCandidates[] = {
     {&kAvx2Table, CpuHasAvx2},
 };
 
+// Tables that the command line names and this build does not have.
+constexpr const char* kNotBuilt[] = {"avx512", "amx", "cuda"};
+
 }  // namespace
 
 std::vector<const OpTable*> AvailableTables() {
@@ -34,6 +37,12 @@ Result<const OpTable*> SelectTable(std::string_view name) {
     if (candidate.runs_here()) return candidate.table;
     return Status(ErrorCode::kUnsupported,
                   "this processor cannot run the operations \"" + std::string(name) + "\"");
+  }
+  for (const char* planned : kNotBuilt) {
+    if (name == planned) {
+      return Status(ErrorCode::kUnsupported,
+                    "this build has no operations \"" + std::string(name) + "\"");
+    }
   }
   return Status(ErrorCode::kInvalidArgument,
                 "operations \"" + std::string(name) + "\" are not known");
