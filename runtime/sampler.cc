@@ -1,0 +1,201 @@
+#include "runtime/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "runtime/exp.h"
+
+namespace sluice {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// How many candidates top-p looks at first when top-k does not bound them.
+constexpr size_t kFirstNucleus = 256;
+
+// Sum of exp(logit - largest) over all logits.
+double SumOfWeights(std::span<const float> logits, float largest) {
+  constexpr size_t kBlock = 256;
+  double weights[kBlock];
+  double sum = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const size_t count = std::min(kBlock, logits.size() - begin);
+    for (size_t i = 0; i < count; ++i) {
+      weights[i] = ExpOfNonPositive(double{logits[begin + i]} - double{largest});
+    }
+    for (size_t i = 0; i < count; ++i) sum += weights[i];
+  }
+  return sum;
+}
+
+float Largest(std::span<const float> logits) {
+  float largest = -kInfinity;
+  for (const float logit : logits) largest = std::max(largest, logit);
+  return largest;
+}
+
+// Not NaN, not +infinity, and not all -infinity.
+Status CheckLogits(std::span<const float> logits) {
+  bool bad = false;
+  for (const float logit : logits) bad |= !(logit < kInfinity);
+  if (bad) return Status(ErrorCode::kCorrupt, "the logits have a NaN or an infinity among them");
+  if (Largest(logits) == -kInfinity) return Status(ErrorCode::kCorrupt, "all logits are -infinity");
+  return Status();
+}
+
+}  // namespace
+
+Sampler::Sampler(SamplingOptions options, int32_t vocab_size)
+    : options_(std::move(options)), vocab_size_(vocab_size), random_(options_.seed) {}
+
+void Sampler::Accept(int32_t token) {
+  if (options_.repeat_last_n == 0) return;
+  ++counts_[token];
+  if (options_.repeat_last_n < 0) return;
+  history_.push_back(token);
+  if (history_.size() <= static_cast<size_t>(options_.repeat_last_n)) return;
+  const auto oldest = counts_.find(history_.front());
+  if (--oldest->second == 0) counts_.erase(oldest);
+  history_.pop_front();
+}
+
+Result<SampledToken> Sampler::Sample(std::span<const float> logits) {
+  if (logits.size() != static_cast<size_t>(vocab_size_)) {
+    return Status(ErrorCode::kInvalidArgument, "the number of logits is not the vocabulary's size");
+  }
+  if (Status status = CheckLogits(logits); !status.ok()) return status;
+  Adjust(logits);
+  if (Status status = CheckLogits(adjusted_); !status.ok()) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "bias and penalties leave no token: " + status.message());
+  }
+  SampledToken token;
+  if (options_.temperature == 0.0f) {
+    SelectBest(adjusted_, 1);
+    token.id = candidates_[0].id;
+  } else {
+    if (options_.top_k > 0 && options_.top_k < vocab_size_) {
+      SelectBest(adjusted_, static_cast<size_t>(options_.top_k));
+      double total = 0;
+      for (const Candidate& candidate : candidates_) {
+        total += ExpOfNonPositive(double{candidate.logit} - double{candidates_[0].logit});
+      }
+      TruncateByTopP(total);
+    } else if (options_.top_p < 1.0f) {
+      SelectNucleus();
+    } else {
+      SelectAll();
+    }
+    TruncateByMinP();
+    token.id = Draw();
+  }
+  ReportProbabilities(logits, &token);
+  return token;
+}
+
+void Sampler::Adjust(std::span<const float> logits) {
+  adjusted_.assign(logits.begin(), logits.end());
+  for (const auto& [id, bias] : options_.logit_bias) adjusted_[static_cast<size_t>(id)] += bias;
+  for (const auto& [id, count] : counts_) {
+    float& logit = adjusted_[static_cast<size_t>(id)];
+    logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
+    logit -= static_cast<float>(count) * options_.frequency_penalty + options_.presence_penalty;
+  }
+}
+
+// The `count` best tokens, best first: one scan with a heap whose root is the worst of them.
+void Sampler::SelectBest(std::span<const float> logits, size_t count) {
+  candidates_.clear();
+  count = std::min(count, logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const Candidate candidate{static_cast<int32_t>(i), logits[i]};
+    if (candidates_.size() == count) {
+      // Ids ascend, so an equal logit is never better than what is kept.
+      if (!(candidate.logit > candidates_.front().logit)) continue;
+      std::pop_heap(candidates_.begin(), candidates_.end(), IsBetter);
+      candidates_.back() = candidate;
+    } else {
+      candidates_.push_back(candidate);
+    }
+    std::push_heap(candidates_.begin(), candidates_.end(), IsBetter);
+  }
+  std::sort_heap(candidates_.begin(), candidates_.end(), IsBetter);
+}
+
+// The tokens that top-p keeps of the whole vocabulary: looks at more of them until they suffice.
+void Sampler::SelectNucleus() {
+  const double total = SumOfWeights(adjusted_, Largest(adjusted_));
+  for (size_t count = kFirstNucleus;; count *= 8) {
+    SelectBest(adjusted_, count);
+    const size_t seen = candidates_.size();
+    TruncateByTopP(total);
+    if (candidates_.size() < seen || seen == adjusted_.size()) return;
+  }
+}
+
+void Sampler::SelectAll() {
+  candidates_.clear();
+  for (size_t i = 0; i < adjusted_.size(); ++i) {
+    if (adjusted_[i] > -kInfinity) candidates_.push_back({static_cast<int32_t>(i), adjusted_[i]});
+  }
+}
+
+void Sampler::TruncateByTopP(double total) {
+  if (options_.top_p >= 1.0f) return;
+  const double wanted = double{options_.top_p} * total;
+  double sum = 0;
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    sum += ExpOfNonPositive(double{candidates_[i].logit} - double{candidates_[0].logit});
+    if (sum >= wanted) {
+      candidates_.resize(i + 1);
+      return;
+    }
+  }
+}
+
+void Sampler::TruncateByMinP() {
+  if (options_.min_p <= 0.0f) return;
+  float largest = -kInfinity;
+  for (const Candidate& candidate : candidates_) largest = std::max(largest, candidate.logit);
+  std::erase_if(candidates_, [&](const Candidate& candidate) {
+    const double relative = ExpOfNonPositive(double{candidate.logit} - double{largest});
+    return relative < double{options_.min_p};
+  });
+}
+
+int32_t Sampler::Draw() {
+  float largest = -kInfinity;
+  for (const Candidate& candidate : candidates_) largest = std::max(largest, candidate.logit);
+  const auto weight = [&](const Candidate& candidate) {
+    return ExpOfNonPositive((double{candidate.logit} - double{largest}) /
+                            double{options_.temperature});
+  };
+  double total = 0;
+  for (const Candidate& candidate : candidates_) total += weight(candidate);
+  const double threshold = random_.NextUniform() * total;
+  double sum = 0;
+  int32_t last = candidates_[0].id;  // of those that can be drawn
+  for (const Candidate& candidate : candidates_) {
+    const double share = weight(candidate);
+    if (share == 0) continue;
+    sum += share;
+    last = candidate.id;
+    if (sum > threshold) break;
+  }
+  return last;
+}
+
+void Sampler::ReportProbabilities(std::span<const float> logits, SampledToken* token) {
+  const float largest = Largest(logits);
+  const double log_total = double{largest} + std::log(SumOfWeights(logits, largest));
+  const auto logprob = [&](float logit) { return static_cast<float>(double{logit} - log_total); };
+  token->logprob = logprob(logits[static_cast<size_t>(token->id)]);
+  if (options_.logprobs <= 0) return;
+  SelectBest(logits, static_cast<size_t>(options_.logprobs));
+  for (const Candidate& candidate : candidates_) {
+    token->top.emplace_back(candidate.id, logprob(candidate.logit));
+  }
+}
+
+}  // namespace sluice
