@@ -391,11 +391,11 @@ TEST(SamplerDraw, TruncationDoesNotSeeTheTemperature) {
 TEST(SamplerDraw, TopPOverAFlatVocabularyKeepsItsShare) {
   SamplingOptions options = PlainDraw();
   options.top_p = 0.9f;
-  const std::vector<int64_t> counts = CountDraws(options, std::vector<float>(5000, 1.0f), 20'000);
+  const std::vector<int64_t> counts = CountDraws(options, std::vector<float>(5000, 1.0f), 1000);
   EXPECT_EQ(std::accumulate(counts.begin() + 4501, counts.end(), int64_t{0}), 0);
   // The upper half of what is kept has half of the draws.
   const int64_t upper = std::accumulate(counts.begin() + 2250, counts.end(), int64_t{0});
-  EXPECT_NEAR(static_cast<double>(upper), 10'000, 5 * std::sqrt(5000.0));
+  EXPECT_NEAR(static_cast<double>(upper), 500, 5 * std::sqrt(250.0));
 }
 
 TEST(SamplerDraw, OneTokenIsAVocabulary) {
