@@ -1,5 +1,10 @@
 # Flags that every target of sluice shares, and how a folder becomes a target.
 
+# Most of the program is parsing and bookkeeping; kernels/CMakeLists.txt asks for more. The sanitizer
+# builds keep assertions.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1")
+
 # No contraction of a*b+c behind the source's back: the numeric contract (kernels/README.md) says
 # where an FMA is, and nowhere else is one.
 add_compile_options(-Wall -Wextra -ffp-contract=off -fstack-protector-strong)

@@ -86,9 +86,10 @@ void Progress::Draw(double elapsed_s, uint64_t done, uint64_t total, std::string
     return;
   }
   const size_t filled = static_cast<size_t>(share * kBarCells);
-  const std::string bar = std::string(filled, '#') + std::string(kBarCells - filled, '.');
+  std::string bar(kBarCells, '.');
+  std::fill_n(bar.begin(), filled, '#');
   const std::string text = fmt::format("{} [{}] {:3.0f} %  {}", label_, bar, share * 100, line);
-  WriteRaw("\r" + Fitted(text, TerminalColumns() - 1) + "\x1b[K");
+  WriteRaw(fmt::format("\r{}\x1b[K", Fitted(text, TerminalColumns() - 1)));
   drawn_ = true;
 }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "kernels/cpu/avx2.h"
@@ -30,11 +31,17 @@ inline __m256 Load8(const std::byte* p) {
 
 template <KvType type>
 inline float Load1(const std::byte* p) {
-  if constexpr (type == KvType::kF32) return *reinterpret_cast<const float*>(p);
-  return _cvtsh_ss(*reinterpret_cast<const uint16_t*>(p));
+  if constexpr (type == KvType::kF32) {
+    float value;
+    std::memcpy(&value, p, sizeof(value));
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, p, sizeof(bits));
+  return _cvtsh_ss(bits);
 }
 
-// Scores of `keys` keys: eight chains over the channels, then those beyond a multiple of eight.
+// Scores of `num_keys` keys: eight chains over the channels, then those beyond a multiple of eight.
 template <KvType type, int heads>
 void Score(const std::byte* keys, int64_t num_keys, float scale, Heads* h) {
   const int64_t vectors = h->dim / 8 * 8;

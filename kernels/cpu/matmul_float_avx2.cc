@@ -51,6 +51,7 @@ inline void LoadPair(const std::byte* values, int64_t pair, int64_t half, __m256
 template <WeightKind kind, int tokens>
 void AddChannels(const std::byte* values, int64_t channels, const float* const* x, Sums* sums) {
   Sums local[tokens];
+#pragma GCC unroll 4
   for (int t = 0; t < tokens; ++t) local[t] = sums[t];
   for (int64_t pair = 0; pair < channels / 2; ++pair) {
     __m256 weights[2][2];
@@ -67,6 +68,7 @@ void AddChannels(const std::byte* values, int64_t channels, const float* const* 
       }
     }
   }
+#pragma GCC unroll 4
   for (int t = 0; t < tokens; ++t) sums[t] = local[t];
 }
 

@@ -70,13 +70,14 @@ inline void LoadPair(const uint8_t* values, int64_t step, __m256i* first, __m256
   }
 }
 
-// Adds the products of `channels` (at most 32, a multiple of 16) channels in 16 bits.
+// Adds the products of `steps` times four channels (32 at most) in 16 bits. Unrolled by two steps,
+// one load of int4, and no further: GCC 12 reassociates longer sums and runs out of registers.
 template <Source source, int tokens>
 inline void AddProducts(const uint8_t* values, int64_t first_step, int64_t steps,
                         const Token* token, __m256i (*sums)[2]) {
-  for (int64_t step = first_step; step < first_step + steps; step += 4) {
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < 4; ++i) {
+  for (int64_t step = first_step; step < first_step + steps; step += 2) {
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < 2; ++i) {
       __m256i first, second;
       LoadPair<source>(values, step + i, &first, &second);
 #pragma GCC unroll 4
@@ -117,17 +118,21 @@ void AddBlock(WeightOffset offset, const Block& block, const uint8_t* values, in
     const int64_t begin = group * block.group_size;
     const int64_t end = std::min(block.channels, begin + block.group_size);
     __m256i totals[tokens][2];
+#pragma GCC unroll 4
     for (int t = 0; t < tokens; ++t) totals[t][0] = totals[t][1] = _mm256_setzero_si256();
     for (int64_t chunk = begin; chunk < end; chunk += kChunk) {
       __m256i sums[tokens][2];
+#pragma GCC unroll 4
       for (int t = 0; t < tokens; ++t) sums[t][0] = sums[t][1] = _mm256_setzero_si256();
       AddProducts<source, tokens>(values, chunk / 4, std::min(kChunk, end - chunk) / 4, token,
                                   sums);
+#pragma GCC unroll 4
       for (int t = 0; t < tokens; ++t) {
         totals[t][0] = _mm256_add_epi32(totals[t][0], _mm256_madd_epi16(sums[t][0], ones));
         totals[t][1] = _mm256_add_epi32(totals[t][1], _mm256_madd_epi16(sums[t][1], second_factor));
       }
     }
+#pragma GCC unroll 4
     for (int t = 0; t < tokens; ++t) {
       if constexpr (int4) {
         for (int64_t half = 0; half < 2; ++half) {

@@ -81,6 +81,7 @@ void AddedTokenFinder::Split(std::string_view text, const std::vector<TextPart>&
   size_t current = 0;  // the segment of `done`
   const auto add_text_until = [&](size_t end) {
     while (done < end) {
+      while (segments[current].begin > done) --current;
       while (segments[current].end <= done) ++current;
       const size_t stop = std::min(end, segments[current].end);
       parts->push_back({done, stop, segments[current].parse_special, -1});
@@ -99,7 +100,8 @@ void AddedTokenFinder::Split(std::string_view text, const std::vector<TextPart>&
       const size_t end = token.rstrip ? SkipSpaceForward(text, match.end) : match.end;
       add_text_until(begin);
       parts->push_back({begin, end, segment.parse_special, token.id});
-      done = std::max(done, end);
+      // A token inside the whitespace that rstrip took moves this back, as it does in `tokenizers`.
+      done = end;
     }
   }
   add_text_until(text.size());

@@ -202,7 +202,7 @@ const BadFile kBadFiles[] = {
     {"KeyLengthWraps",
      [] {
        return Changed([](GgufBytes& f) {
-         f.key_values = LittleEndian(UINT64_MAX) + std::string(40, 'k');
+         f.entries = {LittleEndian(UINT64_MAX) + std::string(40, 'k')};
          f.key_count = 1;
        });
      },

@@ -6,8 +6,9 @@ Usage: compare_tokenizers.py DRIVER [--count N] [--seed N] [--only NAME] [--text
 DRIVER is the program of tests/support/tokenize_lines, for example:
     g++ -std=c++20 -O2 -I. tests/support/tokenize_lines/main.cc build/release/loaders/libsluice_loaders.a \\
         build/release/formats/libsluice_formats.a -lpcre2-8 -lutf8proc -lxxhash -lfmt -fopenmp -o tokenize_lines
-Without --gguf and --hf: the small tokenizers of tokenizer_cases.py, trained anew. With --gguf FILE also what transformers makes
-of that file, against the file itself and against its tokenizer.json. Needs Python 3.11, tokenizers 0.23, transformers 5.
+Without --gguf and --hf: the small tokenizers of tokenizer_cases.py, trained anew. With --gguf FILE what transformers makes of
+that file: its tokenizer.json as it is, and the file itself against it with the pre-tokenizer that the file names, because
+transformers ignores tokenizer.ggml.pre and takes GPT-2's. Needs Python 3.11, tokenizers 0.23, transformers 5.
 """
 import argparse
 import json
@@ -129,6 +130,12 @@ def compare_all(name, tokenizer, driver, arguments, extra_texts=()):
     return bad
 
 
+def pre_tokenizer_name(path):
+    from gguf import GGUFReader
+
+    return GGUFReader(path).fields["tokenizer.ggml.pre"].contents()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("driver")
@@ -152,8 +159,9 @@ def main():
             where, file = os.path.split(os.path.abspath(arguments.gguf))
             AutoTokenizer.from_pretrained(where, gguf_file=file).save_pretrained(folder)
             reference = Tokenizer.from_file(folder + "/tokenizer.json")
-            bad += compare_all("gguf", reference, Driver(arguments.driver, "gguf", arguments.gguf), arguments, extra)
             bad += compare_all("gguf as tokenizer.json", reference, Driver(arguments.driver, "hf", folder), arguments, extra)
+            reference.pre_tokenizer = tokenizer_cases.GGUF_NAMES[pre_tokenizer_name(arguments.gguf)]()
+            bad += compare_all("gguf", reference, Driver(arguments.driver, "gguf", arguments.gguf), arguments, extra)
         if arguments.hf:
             reference = Tokenizer.from_file(arguments.hf + "/tokenizer.json")
             bad += compare_all(arguments.hf, reference, Driver(arguments.driver, "hf", arguments.hf), arguments, extra)

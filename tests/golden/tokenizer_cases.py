@@ -57,6 +57,15 @@ def byte_level(use_regex=False, add_prefix_space=False):
     return pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, use_regex=use_regex)
 
 
+# The pre-tokenizers of the models for which llama.cpp made these names.
+GGUF_NAMES = {
+    "gpt-2": lambda: byte_level(True),
+    "smollm": lambda: pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level(True)]),
+    "llama-bpe": lambda: pre_tokenizers.Sequence([split(LLAMA3), byte_level()]),
+    "qwen2": lambda: pre_tokenizers.Sequence([split(QWEN2), byte_level()]),
+}
+
+
 # name: (normalizer, pre-tokenizer without the final ByteLevel or with it, ignore_merges, added tokens with strip flags, BOS)
 def configurations():
     seq = pre_tokenizers.Sequence

@@ -1,5 +1,7 @@
 #include "tests/support/foreign_files.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "formats/checked.h"
@@ -11,7 +13,7 @@ std::string GgufBytes::String(std::string_view text) {
 }
 
 GgufBytes& GgufBytes::Add(std::string_view key, uint32_t type, const std::string& value) {
-  key_values += String(key) + LittleEndian(type) + value;
+  entries.push_back(String(key) + LittleEndian(type) + value);
   ++key_count;
   return *this;
 }
@@ -39,9 +41,31 @@ GgufBytes& GgufBytes::AddF32Tensor(std::string_view name, std::vector<uint64_t> 
   return AddTensor({std::string(name), std::move(dims), 0, std::string(count * 4, '\0')});
 }
 
+GgufBytes& GgufBytes::Remove(std::string_view key) {
+  const auto entry = std::find_if(entries.begin(), entries.end(),
+                                  [key](const auto& e) { return e.starts_with(String(key)); });
+  if (entry == entries.end()) std::abort();
+  entries.erase(entry);
+  --key_count;
+  return *this;
+}
+
+GgufTensorBytes& GgufBytes::Tensor(std::string_view name) {
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [name](const auto& tensor) { return tensor.name == name; });
+  if (found == tensors.end()) std::abort();
+  return *found;
+}
+
+GgufBytes& GgufBytes::RemoveTensor(std::string_view name) {
+  tensors.erase(tensors.begin() + (&Tensor(name) - tensors.data()));
+  return *this;
+}
+
 std::string GgufBytes::Header() const {
   std::string out = magic + LittleEndian(version) + LittleEndian<uint64_t>(tensors.size()) +
-                    LittleEndian(key_count) + key_values;
+                    LittleEndian(key_count);
+  for (const std::string& entry : entries) out += entry;
   uint64_t offset = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const GgufTensorBytes& tensor = tensors[i];
@@ -62,8 +86,19 @@ std::string GgufBytes::Build() const {
   return out;
 }
 
+GgufBytes& GgufBytes::AddStrings(std::string_view key, const std::vector<std::string>& values) {
+  std::string bytes = LittleEndian<uint32_t>(8) + LittleEndian<uint64_t>(values.size());
+  for (const std::string& value : values) bytes += String(value);
+  return Add(key, 9, bytes);
+}
+
 GgufBytes TinyLlamaGguf() {
   GgufBytes file;
+  file.AddString("tokenizer.ggml.model", "gpt2")
+      .AddString("tokenizer.ggml.pre", "llama-bpe")
+      .AddStrings("tokenizer.ggml.tokens", {"a", "b", "c", "d", "ab", "cd", "abcd", "!"})
+      .AddStrings("tokenizer.ggml.merges", {"a b", "c d", "ab cd"})
+      .AddU32("tokenizer.ggml.eos_token_id", 7);
   file.AddString("general.architecture", "llama")
       .AddU32("llama.block_count", 1)
       .AddU32("llama.context_length", 64)

@@ -41,7 +41,7 @@ struct GgufTensorBytes {
 struct GgufBytes {
   std::string magic = "GGUF";
   uint32_t version = 3;
-  std::string key_values;
+  std::vector<std::string> entries;  // of the metadata
   uint64_t key_count = 0;
   std::vector<GgufTensorBytes> tensors;
   std::vector<uint64_t> offsets;  // one for each tensor; empty: one after the other, aligned
@@ -53,16 +53,22 @@ struct GgufBytes {
   GgufBytes& AddU32(std::string_view key, uint32_t value);
   GgufBytes& AddF32(std::string_view key, float value);
   GgufBytes& AddString(std::string_view key, std::string_view value);
+  GgufBytes& AddStrings(std::string_view key, const std::vector<std::string>& values);
   GgufBytes& AddTensor(GgufTensorBytes tensor);
   // The same with data of zeros, as long as F32 makes it.
   GgufBytes& AddF32Tensor(std::string_view name, std::vector<uint64_t> dims);
+
+  // Drops a key or a tensor that is there.
+  GgufBytes& Remove(std::string_view key);
+  GgufTensorBytes& Tensor(std::string_view name);
+  GgufBytes& RemoveTensor(std::string_view name);
 
   std::string Header() const;
   std::string Build() const;
 };
 
 // A whole small model of architecture "llama": 1 layer, hidden 32, 2 heads, 1 KV head, FFN 64,
-// 8 tokens, tied. All values are 0.
+// 8 tokens, tied. All weights are 0.
 GgufBytes TinyLlamaGguf();
 
 }  // namespace sluice

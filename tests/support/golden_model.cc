@@ -68,7 +68,8 @@ GoldenModel LoadGolden(const std::string& name) {
   model.logsumexp = Read(prefix + "expected_logsumexp.npy").floats;
   if (!gguf) {
     std::ifstream file(prefix + "expected_greedy.json");
-    for (const auto& prompt : nlohmann::json::parse(file).at("prompts")) {
+    const nlohmann::json json = nlohmann::json::parse(file);
+    for (const auto& prompt : json.at("prompts")) {
       model.greedy.push_back({prompt.at("prompt_ids"), prompt.at("next_ids")});
     }
   }
