@@ -1,201 +1,201 @@
 #include "runtime/sampler.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+
+#include "runtime/exp.h"
 
 namespace sluice {
 namespace {
 
-constexpr int32_t kMaxLogprobs = 100;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// How many candidates top-p looks at first when top-k does not bound them.
+constexpr size_t kFirstNucleus = 256;
 
-Status OutOfRange(const char* field, double value, const char* range) {
-  return Status(ErrorCode::kInvalidArgument,
-                fmt::format("sampling: {} is {}, not {}", field, value, range));
+// Sum of exp(logit - largest) over all logits.
+double SumOfWeights(std::span<const float> logits, float largest) {
+  constexpr size_t kBlock = 256;
+  double weights[kBlock];
+  double sum = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const size_t count = std::min(kBlock, logits.size() - begin);
+    for (size_t i = 0; i < count; ++i) {
+      weights[i] = ExpOfNonPositive(double{logits[begin + i]} - double{largest});
+    }
+    for (size_t i = 0; i < count; ++i) sum += weights[i];
+  }
+  return sum;
+}
+
+float Largest(std::span<const float> logits) {
+  float largest = -kInfinity;
+  for (const float logit : logits) largest = std::max(largest, logit);
+  return largest;
+}
+
+// Not NaN, not +infinity, and not all -infinity.
+Status CheckLogits(std::span<const float> logits) {
+  bool bad = false;
+  for (const float logit : logits) bad |= !(logit < kInfinity);
+  if (bad) return Status(ErrorCode::kCorrupt, "the logits have a NaN or an infinity among them");
+  if (Largest(logits) == -kInfinity) return Status(ErrorCode::kCorrupt, "all logits are -infinity");
+  return Status();
 }
 
 }  // namespace
 
-Status Validate(const SamplingOptions& options, int32_t vocab_size) {
-  // Comparisons are written so that NaN fails them.
-  if (!(options.temperature >= 0 && options.temperature <= 1000)) {
-    return OutOfRange("temperature", options.temperature, "from 0 to 1000");
-  }
-  if (options.top_k < 0) return OutOfRange("top_k", options.top_k, "0 or more");
-  if (!(options.top_p > 0 && options.top_p <= 1)) {
-    return OutOfRange("top_p", options.top_p, "above 0 and at most 1");
-  }
-  if (!(options.min_p >= 0 && options.min_p <= 1)) {
-    return OutOfRange("min_p", options.min_p, "from 0 to 1");
-  }
-  if (!(options.repeat_penalty > 0 && options.repeat_penalty <= 1000)) {
-    return OutOfRange("repeat_penalty", options.repeat_penalty, "above 0 and at most 1000");
-  }
-  if (options.repeat_last_n < -1) {
-    return OutOfRange("repeat_last_n", options.repeat_last_n, "-1 or more");
-  }
-  if (!(std::fabs(options.presence_penalty) <= 2)) {
-    return OutOfRange("presence_penalty", options.presence_penalty, "from -2 to 2");
-  }
-  if (!(std::fabs(options.frequency_penalty) <= 2)) {
-    return OutOfRange("frequency_penalty", options.frequency_penalty, "from -2 to 2");
-  }
-  if (options.logprobs < -1 || options.logprobs > kMaxLogprobs) {
-    return OutOfRange("logprobs", options.logprobs, "from -1 to 100");
-  }
-  for (const auto& [id, bias] : options.logit_bias) {
-    if (id < 0 || id >= vocab_size) {
-      return OutOfRange("a token of logit_bias", id, "in the vocabulary");
-    }
-    if (!std::isfinite(bias)) return OutOfRange("a logit_bias", bias, "finite");
-  }
-  return Status();
-}
-
 Sampler::Sampler(SamplingOptions options, int32_t vocab_size)
-    : options_(std::move(options)), vocab_size_(vocab_size), random_state_(options_.seed) {}
+    : options_(std::move(options)), vocab_size_(vocab_size), random_(options_.seed) {}
 
-void Sampler::Accept(int32_t token) { history_.push_back(token); }
+void Sampler::Accept(int32_t token) {
+  if (options_.repeat_last_n == 0) return;
+  ++counts_[token];
+  if (options_.repeat_last_n < 0) return;
+  history_.push_back(token);
+  if (history_.size() <= static_cast<size_t>(options_.repeat_last_n)) return;
+  const auto oldest = counts_.find(history_.front());
+  if (--oldest->second == 0) counts_.erase(oldest);
+  history_.pop_front();
+}
 
 Result<SampledToken> Sampler::Sample(std::span<const float> logits) {
-  bool any_possible = false;
-  for (float logit : logits) {
-    if (std::isnan(logit) || logit == std::numeric_limits<float>::infinity()) {
-      return Status(ErrorCode::kInternal, "the model computed a logit that is not a number");
+  if (logits.size() != static_cast<size_t>(vocab_size_)) {
+    return Status(ErrorCode::kInvalidArgument, "the number of logits is not the vocabulary's size");
+  }
+  if (Status status = CheckLogits(logits); !status.ok()) return status;
+  Adjust(logits);
+  if (Status status = CheckLogits(adjusted_); !status.ok()) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "bias and penalties leave no token: " + status.message());
+  }
+  SampledToken token;
+  if (options_.temperature == 0.0f) {
+    SelectBest(adjusted_, 1);
+    token.id = candidates_[0].id;
+  } else {
+    if (options_.top_k > 0 && options_.top_k < vocab_size_) {
+      SelectBest(adjusted_, static_cast<size_t>(options_.top_k));
+      double total = 0;
+      for (const Candidate& candidate : candidates_) {
+        total += ExpOfNonPositive(double{candidate.logit} - double{candidates_[0].logit});
+      }
+      TruncateByTopP(total);
+    } else if (options_.top_p < 1.0f) {
+      SelectNucleus();
+    } else {
+      SelectAll();
     }
-    any_possible |= std::isfinite(logit);
+    TruncateByMinP();
+    token.id = Draw();
   }
-  if (!any_possible) return Status(ErrorCode::kInternal, "the model excludes every token");
-
-  candidates_.resize(static_cast<size_t>(vocab_size_));
-  for (int32_t id = 0; id < vocab_size_; ++id) {
-    candidates_[static_cast<size_t>(id)] = {logits[static_cast<size_t>(id)], id};
-  }
-  for (const auto& [id, bias] : options_.logit_bias) {
-    candidates_[static_cast<size_t>(id)].logit += bias;
-  }
-  ApplyPenalties();
-  if (options_.temperature == 0) {
-    const auto best =
-        std::max_element(candidates_.begin(), candidates_.end(),
-                         [](const Candidate& a, const Candidate& b) { return a.logit < b.logit; });
-    return Report(logits, best->id);
-  }
-  KeepTopK();
-  KeepTopP();
-  KeepMinP();
-  return Report(logits, Draw());
+  ReportProbabilities(logits, &token);
+  return token;
 }
 
-void Sampler::ApplyPenalties() {
-  const bool off = options_.repeat_penalty == 1 && options_.presence_penalty == 0 &&
-                   options_.frequency_penalty == 0;
-  if (off || options_.repeat_last_n == 0) return;
-  const size_t window =
-      options_.repeat_last_n < 0
-          ? history_.size()
-          : std::min(history_.size(), static_cast<size_t>(options_.repeat_last_n));
-  counts_.clear();
-  for (size_t i = history_.size() - window; i < history_.size(); ++i) ++counts_[history_[i]];
+void Sampler::Adjust(std::span<const float> logits) {
+  adjusted_.assign(logits.begin(), logits.end());
+  for (const auto& [id, bias] : options_.logit_bias) adjusted_[static_cast<size_t>(id)] += bias;
   for (const auto& [id, count] : counts_) {
-    float& logit = candidates_[static_cast<size_t>(id)].logit;
+    float& logit = adjusted_[static_cast<size_t>(id)];
     logit = logit > 0 ? logit / options_.repeat_penalty : logit * options_.repeat_penalty;
     logit -= static_cast<float>(count) * options_.frequency_penalty + options_.presence_penalty;
   }
 }
 
-// Most probable first; equals in the order of ids. Without top-k everything is sorted, which the
-// cumulative sums of top-p need.
-void Sampler::KeepTopK() {
-  const auto before = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  };
-  const auto k = static_cast<size_t>(options_.top_k);
-  if (k > 0 && k < candidates_.size()) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k),
-                     candidates_.end(), before);
-    candidates_.resize(k);
+// The `count` best tokens, best first: one scan with a heap whose root is the worst of them.
+void Sampler::SelectBest(std::span<const float> logits, size_t count) {
+  candidates_.clear();
+  count = std::min(count, logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const Candidate candidate{static_cast<int32_t>(i), logits[i]};
+    if (candidates_.size() == count) {
+      // Ids ascend, so an equal logit is never better than what is kept.
+      if (!(candidate.logit > candidates_.front().logit)) continue;
+      std::pop_heap(candidates_.begin(), candidates_.end(), IsBetter);
+      candidates_.back() = candidate;
+    } else {
+      candidates_.push_back(candidate);
+    }
+    std::push_heap(candidates_.begin(), candidates_.end(), IsBetter);
   }
-  std::sort(candidates_.begin(), candidates_.end(), before);
+  std::sort_heap(candidates_.begin(), candidates_.end(), IsBetter);
 }
 
-// Nucleus sampling (Holtzman et al., 2020): the fewest candidates whose probabilities reach top_p.
-void Sampler::KeepTopP() {
-  if (options_.top_p >= 1) return;
-  const double top = candidates_[0].logit;
-  double total = 0;
-  for (const Candidate& candidate : candidates_) total += std::exp(candidate.logit - top);
+// The tokens that top-p keeps of the whole vocabulary: looks at more of them until they suffice.
+void Sampler::SelectNucleus() {
+  const double total = SumOfWeights(adjusted_, Largest(adjusted_));
+  for (size_t count = kFirstNucleus;; count *= 8) {
+    SelectBest(adjusted_, count);
+    const size_t seen = candidates_.size();
+    TruncateByTopP(total);
+    if (candidates_.size() < seen || seen == adjusted_.size()) return;
+  }
+}
+
+void Sampler::SelectAll() {
+  candidates_.clear();
+  for (size_t i = 0; i < adjusted_.size(); ++i) {
+    if (adjusted_[i] > -kInfinity) candidates_.push_back({static_cast<int32_t>(i), adjusted_[i]});
+  }
+}
+
+void Sampler::TruncateByTopP(double total) {
+  if (options_.top_p >= 1.0f) return;
+  const double wanted = double{options_.top_p} * total;
   double sum = 0;
   for (size_t i = 0; i < candidates_.size(); ++i) {
-    sum += std::exp(candidates_[i].logit - top);
-    if (sum >= options_.top_p * total) {
+    sum += ExpOfNonPositive(double{candidates_[i].logit} - double{candidates_[0].logit});
+    if (sum >= wanted) {
       candidates_.resize(i + 1);
       return;
     }
   }
 }
 
-// Candidates with at least min_p times the probability of the first (Nguyen et al., 2024).
-void Sampler::KeepMinP() {
-  if (options_.min_p <= 0) return;
-  const double least = candidates_[0].logit + std::log(static_cast<double>(options_.min_p));
-  size_t count = 1;
-  while (count < candidates_.size() && candidates_[count].logit >= least) ++count;
-  candidates_.resize(count);
+void Sampler::TruncateByMinP() {
+  if (options_.min_p <= 0.0f) return;
+  float largest = -kInfinity;
+  for (const Candidate& candidate : candidates_) largest = std::max(largest, candidate.logit);
+  std::erase_if(candidates_, [&](const Candidate& candidate) {
+    const double relative = ExpOfNonPositive(double{candidate.logit} - double{largest});
+    return relative < double{options_.min_p};
+  });
 }
 
 int32_t Sampler::Draw() {
-  const double top = candidates_[0].logit;
-  const double inverse = 1.0 / options_.temperature;
+  float largest = -kInfinity;
+  for (const Candidate& candidate : candidates_) largest = std::max(largest, candidate.logit);
+  const auto weight = [&](const Candidate& candidate) {
+    return ExpOfNonPositive((double{candidate.logit} - double{largest}) /
+                            double{options_.temperature});
+  };
   double total = 0;
+  for (const Candidate& candidate : candidates_) total += weight(candidate);
+  const double threshold = random_.NextUniform() * total;
+  double sum = 0;
+  int32_t last = candidates_[0].id;  // of those that can be drawn
   for (const Candidate& candidate : candidates_) {
-    total += std::exp((candidate.logit - top) * inverse);
+    const double share = weight(candidate);
+    if (share == 0) continue;
+    sum += share;
+    last = candidate.id;
+    if (sum > threshold) break;
   }
-  // 53 random bits: uniform in [0, 1).
-  double left = static_cast<double>(NextRandom() >> 11) * 0x1p-53 * total;
-  for (const Candidate& candidate : candidates_) {
-    left -= std::exp((candidate.logit - top) * inverse);
-    if (left < 0) return candidate.id;
-  }
-  // Rounding may leave a crumb; the last candidate that is possible takes it.
-  auto last = candidates_.end() - 1;
-  while (!std::isfinite(last->logit)) --last;
-  return last->id;
+  return last;
 }
 
-// SplitMix64 (Steele, Lea and Flood, 2014).
-uint64_t Sampler::NextRandom() {
-  random_state_ += 0x9e3779b97f4a7c15u;
-  uint64_t z = random_state_;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-SampledToken Sampler::Report(std::span<const float> logits, int32_t id) const {
-  const double top = *std::max_element(logits.begin(), logits.end());
-  double total = 0;
-  for (float logit : logits) total += std::exp(logit - top);
-  const double log_total = top + std::log(total);
-  SampledToken token;
-  token.id = id;
-  token.logprob = static_cast<float>(logits[static_cast<size_t>(id)] - log_total);
-  if (options_.logprobs <= 0) return token;
-  std::vector<int32_t> ids(logits.size());
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
-  const auto count = std::min(ids.size(), static_cast<size_t>(options_.logprobs));
-  const auto middle = ids.begin() + static_cast<ptrdiff_t>(count);
-  std::partial_sort(ids.begin(), middle, ids.end(), [&logits](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)];
-    const float y = logits[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
-  });
-  for (auto it = ids.begin(); it != middle; ++it) {
-    token.top.emplace_back(*it, static_cast<float>(logits[static_cast<size_t>(*it)] - log_total));
+void Sampler::ReportProbabilities(std::span<const float> logits, SampledToken* token) {
+  const float largest = Largest(logits);
+  const double log_total = double{largest} + std::log(SumOfWeights(logits, largest));
+  const auto logprob = [&](float logit) { return static_cast<float>(double{logit} - log_total); };
+  token->logprob = logprob(logits[static_cast<size_t>(token->id)]);
+  if (options_.logprobs <= 0) return;
+  SelectBest(logits, static_cast<size_t>(options_.logprobs));
+  for (const Candidate& candidate : candidates_) {
+    token->top.emplace_back(candidate.id, logprob(candidate.logit));
   }
-  return token;
 }
 
 }  // namespace sluice

@@ -1,37 +1,45 @@
-// Stop strings in text that comes in increments.
+// Finds stop strings in text that arrives in pieces.
 #ifndef SLUICE_RUNTIME_STOP_MATCHER_H_
 #define SLUICE_RUNTIME_STOP_MATCHER_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace sluice {
 
-// Holds back what may become a stop string; never lets a part of one through. The result does not
-// depend on how the text is divided: the match that ends first wins, of those the longest.
-// Thread-compatible.
+// The text stops at the first byte that completes a stop string (Knuth, Morris and Pratt, one
+// automaton for each string); of several that end there the longest counts. How the text is cut
+// into pieces makes no difference. Time: bytes of text times number of strings.
 class StopMatcher {
  public:
   // Empty strings are ignored.
-  explicit StopMatcher(std::vector<std::string> stop_strings);
+  explicit StopMatcher(std::vector<std::string> stops);
 
-  // The text that can be shown now. Once stopped, everything is swallowed.
+  // Takes more text. Returns the part that can be shown now: what can no longer become part of a
+  // stop string. Behind a stop string: nothing.
   std::string Append(std::string_view text);
-  // What was held back at the end of the text; "" once stopped.
+
+  // The end of the text: returns what was held back. Nothing is held back afterwards.
   std::string Finish();
 
   bool stopped() const { return stopped_; }
-  const std::string& stop_string() const { return stop_string_; }  // "" unless stopped
+  // The string that was found; empty when none was.
+  const std::string& stop_string() const { return stop_string_; }
 
  private:
-  // Length of the longest end of held_ that begins a stop string.
-  size_t PossibleBeginning() const;
+  struct Automaton {
+    std::string text;
+    std::vector<size_t> fallback;  // [i]: longest proper prefix of text that ends text[0, i]
+    size_t matched = 0;            // bytes of `text` that the input ends with
+    void Advance(char byte);
+  };
 
-  std::vector<std::string> stop_strings_;
+  std::vector<Automaton> automata_;
   std::string held_;
-  bool stopped_ = false;
   std::string stop_string_;
+  bool stopped_ = false;
 };
 
 }  // namespace sluice
