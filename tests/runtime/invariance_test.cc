@@ -1,0 +1,267 @@
+// A token's result does not depend on what is beside it: the numeric contract of ARCHITECTURE.md,
+// through the whole engine, to the bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "kernels/select.h"
+#include "sluice/engine.h"
+#include "tests/support/golden_model.h"
+#include "tests/support/temp_dir.h"
+
+namespace sluice {
+namespace {
+
+using testing::GoldenModel;
+using ::testing::HasSubstr;
+
+EngineOptions OptionsFor(const std::string& path, const std::string& isa) {
+  EngineOptions options;
+  options.model_path = path;
+  options.isa = isa;
+  options.threads = 2;
+  options.context_tokens = 128;
+  return options;
+}
+
+std::unique_ptr<Engine> Open(const EngineOptions& options) {
+  Result<std::unique_ptr<Engine>> engine = Engine::Open(options);
+  EXPECT_TRUE(engine.ok()) << engine.status().message();
+  return engine.ok() ? std::move(*engine) : nullptr;
+}
+
+std::vector<uint32_t> AllLogits(const EngineOptions& options,
+                                const std::vector<std::vector<int32_t>>& sequences) {
+  std::vector<uint32_t> bits;
+  std::unique_ptr<Engine> engine = Open(options);
+  if (engine == nullptr) return bits;
+  const Status status =
+      engine->Evaluate(sequences, [&](int64_t, int64_t, std::span<const float> logits) {
+        const size_t begin = bits.size();
+        bits.resize(begin + logits.size());
+        std::memcpy(bits.data() + begin, logits.data(), logits.size_bytes());
+        return true;
+      });
+  EXPECT_TRUE(status.ok()) << status.message();
+  return bits;
+}
+
+struct Case {
+  std::string model, quantization, isa;
+};
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (const OpTable* table : AvailableTables()) {
+    for (const char* model : {"gqa", "bias_linear"}) {
+      for (const char* quantization : {"keep", "int4:g32", "mixed", "int8"}) {
+        cases.push_back({model, quantization, table->name});
+      }
+    }
+  }
+  return cases;
+}
+
+class Invariance : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    model_ = testing::LoadGolden(GetParam().model);
+    path_ = testing::ConvertGolden(model_, GetParam().quantization, folder_.File("m.sluice"));
+    options_ = OptionsFor(path_, GetParam().isa);
+  }
+
+  Request GreedyRequest(size_t prompt) const {
+    Request request;
+    request.prompt = model_.greedy[prompt].prompt;
+    request.sampling.temperature = 0;
+    request.max_new_tokens = 24;
+    request.ignore_eos = true;
+    return request;
+  }
+
+  testing::TempDir folder_;
+  GoldenModel model_;
+  std::string path_;
+  EngineOptions options_;
+};
+
+TEST_P(Invariance, LogitsAreTheSameInAnyChunkingAndOnAnyNumberOfThreads) {
+  const std::vector<uint32_t> whole = AllLogits(options_, model_.tokens);
+  ASSERT_EQ(whole.size(), 2 * 96 * static_cast<size_t>(model_.vocab));
+  for (const int64_t chunk : {1, 2, 5, 16, 17, 95}) {
+    EngineOptions options = options_;
+    options.max_batch_tokens = chunk;
+    options.threads = 1 + static_cast<int>(chunk % 3);
+    EXPECT_TRUE(AllLogits(options, model_.tokens) == whole) << "chunks of " << chunk;
+  }
+}
+
+TEST_P(Invariance, MappedWeightsGiveTheSameLogits) {
+  EngineOptions mapped = options_;
+  mapped.weight_access = WeightAccess::kMapped;
+  EXPECT_TRUE(AllLogits(mapped, model_.tokens) == AllLogits(options_, model_.tokens));
+}
+
+TEST_P(Invariance, TokensAreTheSameAloneAndInCompany) {
+  std::unique_ptr<Engine> alone = Open(options_);
+  ASSERT_NE(alone, nullptr);
+  std::vector<std::vector<int32_t>> expected;
+  for (size_t i = 0; i < model_.greedy.size(); ++i) {
+    Result<Completion> completion = alone->Generate(GreedyRequest(i), nullptr);
+    ASSERT_TRUE(completion.ok()) << completion.status().message();
+    expected.push_back(completion->tokens);
+  }
+  EngineOptions options = options_;
+  options.max_sequences = 4;
+  options.max_batch_tokens = 7;
+  std::unique_ptr<Engine> together = Open(options);
+  ASSERT_NE(together, nullptr);
+  std::vector<uint64_t> ids;
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < model_.greedy.size(); ++i) {
+      Result<uint64_t> id = together->Submit(GreedyRequest(i), nullptr);
+      ASSERT_TRUE(id.ok());
+      ids.push_back(*id);
+      ASSERT_TRUE(together->Step().ok());  // they begin at different times
+    }
+  }
+  while (true) {
+    Result<bool> worked = together->Step();
+    ASSERT_TRUE(worked.ok()) << worked.status().message();
+    if (!*worked) break;
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    std::unique_ptr<Completion> completion = together->TakeCompletion(ids[i]);
+    ASSERT_NE(completion, nullptr);
+    EXPECT_EQ(completion->tokens, expected[i % expected.size()]);
+  }
+}
+
+TEST_P(Invariance, ATakenOverPrefixGivesTheSameTokens) {
+  std::unique_ptr<Engine> engine = Open(options_);
+  ASSERT_NE(engine, nullptr);
+  Request request = GreedyRequest(0);
+  request.keep_cache = true;
+  Result<Completion> first = engine->Generate(request, nullptr);
+  ASSERT_TRUE(first.ok());
+  Result<Completion> second = engine->Generate(request, nullptr);
+  ASSERT_TRUE(second.ok());
+  EXPECT_EQ(second->timings.cached_tokens, second->prompt_tokens - 1);
+  EXPECT_EQ(second->tokens, first->tokens);
+  // The prompt goes on behind the answer, as in a conversation.
+  Request longer = request;
+  longer.prompt.insert(longer.prompt.end(), first->tokens.begin(), first->tokens.end());
+  longer.prompt.push_back(300);
+  Result<Completion> continued = engine->Generate(longer, nullptr);
+  ASSERT_TRUE(continued.ok());
+  EXPECT_GT(continued->timings.cached_tokens, first->prompt_tokens);
+  std::unique_ptr<Engine> fresh = Open(options_);
+  Result<Completion> anew = fresh->Generate(longer, nullptr);
+  ASSERT_TRUE(anew.ok());
+  EXPECT_EQ(anew->timings.cached_tokens, 0);
+  EXPECT_EQ(continued->tokens, anew->tokens);
+}
+
+INSTANTIATE_TEST_SUITE_P(Engine, Invariance, ::testing::ValuesIn(Cases()), [](const auto& info) {
+  std::string name = info.param.model + "_" + info.param.quantization + "_" + info.param.isa;
+  std::replace(name.begin(), name.end(), ':', '_');
+  return name;
+});
+
+class EngineRequests : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    model_ = testing::LoadGolden("gqa");
+    engine_ =
+        Open(OptionsFor(testing::ConvertGolden(model_, "keep", folder_.File("m.sluice")), ""));
+    ASSERT_NE(engine_, nullptr);
+    request_.prompt = model_.greedy[0].prompt;
+    request_.sampling.temperature = 0;
+    request_.ignore_eos = true;
+  }
+
+  testing::TempDir folder_;
+  GoldenModel model_;
+  std::unique_ptr<Engine> engine_;
+  Request request_;
+};
+
+TEST_F(EngineRequests, APromptThatIsTooLongIsRefusedWithBothNumbers) {
+  request_.prompt.assign(128, 5);
+  const Status status = engine_->Generate(request_, nullptr).status();
+  EXPECT_EQ(status.code(), ErrorCode::kLimitExceeded);
+  EXPECT_THAT(status.message(), HasSubstr("128 tokens"));
+  EXPECT_THAT(status.message(), HasSubstr("127"));
+  request_.prompt.pop_back();
+  Result<Completion> fits = engine_->Generate(request_, nullptr);
+  ASSERT_TRUE(fits.ok());
+  EXPECT_EQ(fits->tokens.size(), 1u);
+  EXPECT_EQ(fits->finish_reason, FinishReason::kLength);
+}
+
+TEST_F(EngineRequests, EmptyPromptsAndForeignTokensAreRefused) {
+  for (const std::vector<int32_t>& prompt :
+       {std::vector<int32_t>{}, {-1}, {1, static_cast<int32_t>(model_.vocab)}}) {
+    request_.prompt = prompt;
+    EXPECT_EQ(engine_->Generate(request_, nullptr).status().code(), ErrorCode::kInvalidArgument);
+  }
+}
+
+TEST_F(EngineRequests, NoTokensWantedGivesNone) {
+  request_.max_new_tokens = 0;
+  Result<Completion> completion = engine_->Generate(request_, nullptr);
+  ASSERT_TRUE(completion.ok());
+  EXPECT_TRUE(completion->tokens.empty());
+  EXPECT_EQ(completion->finish_reason, FinishReason::kLength);
+}
+
+TEST_F(EngineRequests, ACallbackAndCancelEndAnAnswerAndTheNextOneWorks) {
+  int deltas = 0;
+  Result<Completion> stopped =
+      engine_->Generate(request_, [&](const TextDelta&) { return ++deltas < 3; });
+  ASSERT_TRUE(stopped.ok());
+  EXPECT_EQ(stopped->finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(stopped->tokens.size(), 3u);
+  Result<Completion> cancelled = engine_->Generate(request_, [&](const TextDelta&) {
+    engine_->Cancel();
+    return true;
+  });
+  ASSERT_TRUE(cancelled.ok());
+  EXPECT_EQ(cancelled->finish_reason, FinishReason::kCancelled);
+  EXPECT_EQ(cancelled->tokens.size(), 1u);
+  request_.max_new_tokens = 64;
+  Result<Completion> whole = engine_->Generate(request_, nullptr);
+  ASSERT_TRUE(whole.ok());
+  EXPECT_EQ(whole->tokens.size(), 64u);
+}
+
+TEST_F(EngineRequests, AStopStringEndsTheAnswerAndIsNotShown) {
+  request_.max_new_tokens = 64;
+  Result<Completion> whole = engine_->Generate(request_, nullptr);
+  ASSERT_TRUE(whole.ok());
+  ASSERT_GT(whole->text.size(), 12u);
+  const std::string stop = whole->text.substr(6, 4);
+  request_.stop = {stop};
+  std::string shown;
+  Result<Completion> stopped = engine_->Generate(request_, [&](const TextDelta& delta) {
+    shown += delta.text;
+    return true;
+  });
+  ASSERT_TRUE(stopped.ok());
+  EXPECT_EQ(stopped->finish_reason, FinishReason::kStop);
+  EXPECT_EQ(stopped->stop_string, stop);
+  EXPECT_EQ(stopped->text, whole->text.substr(0, whole->text.find(stop)));
+  EXPECT_EQ(shown, stopped->text);
+}
+
+TEST_F(EngineRequests, AModelThatDoesNotFitIsRefusedWithTheSum) {
+  EngineOptions options = OptionsFor(folder_.File("m.sluice"), "");
+  options.ram_bytes = 1 << 20;
+  const Status status = Engine::Open(options).status();
+  EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit);
+  EXPECT_THAT(status.message(), HasSubstr("KV cache"));
+}
+
+}  // namespace
+}  // namespace sluice
