@@ -38,12 +38,10 @@ class PlainLineReader : public LineReader {
       if (pending_.size() > kMaxLineBytes) {
         return Status(ErrorCode::kLimitExceeded, "a line of standard input has no end");
       }
+      if (!WaitForInput(STDIN_FILENO)) return Event::kInterrupt;
       std::array<char, 4096> buffer;
       const ssize_t size = read(STDIN_FILENO, buffer.data(), buffer.size());
-      if (size < 0 && errno == EINTR) {
-        if (Interrupted()) return Event::kInterrupt;
-        continue;
-      }
+      if (size < 0 && errno == EINTR) continue;
       if (size < 0) {
         return Status(ErrorCode::kIo, std::string("read standard input: ") + std::strerror(errno));
       }
@@ -72,9 +70,10 @@ void UseUtf8Locale() {
 int ReadCharacter(EditLine*, wchar_t* character) {
   std::mbstate_t state = {};
   for (;;) {
+    if (!WaitForInput(STDIN_FILENO)) return -1;
     char byte = 0;
     const ssize_t size = read(STDIN_FILENO, &byte, 1);
-    if (size < 0 && errno == EINTR && !Interrupted()) continue;
+    if (size < 0 && errno == EINTR) continue;
     if (size <= 0) return static_cast<int>(size);
     const size_t used = std::mbrtowc(character, &byte, 1, &state);
     if (used == static_cast<size_t>(-2)) continue;  // more bytes of it to come

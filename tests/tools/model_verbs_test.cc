@@ -150,7 +150,7 @@ TEST(Run, StopStringEndsTheAnswerBeforeIt) {
 
 TEST(Run, LogitBiasForcesAToken) {
   const Json json = Parsed(RunSluice({"run", GoldenModel(), "-p", "x", "-n", "3", "--temp", "0",
-                                      "--logit-bias", "70=1000", "--json"}));
+                                      "--logit-bias", "70=100", "--json"}));
   EXPECT_EQ(json["tokens"], Json::array({70, 70, 70}));
 }
 
