@@ -17,7 +17,7 @@ Cli::Cli() : app_("Runs large language models on consumer hardware.", "sluice") 
   app_.get_formatter()->label("SUBCOMMAND", "VERB");
   app_.get_formatter()->label("SUBCOMMANDS", "VERBS");
   app_.get_formatter()->label("Subcommands", "Verbs");
-  app_.get_formatter()->label("OPTIONS", "[options]");
+  app_.get_formatter()->label("OPTIONS", "options");
   app_.footer(
       "Every option can also be given as an environment variable (shown as Env); the command line "
       "wins.\nSizes take K, M, G and T as powers of 1,024.\n"

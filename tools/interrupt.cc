@@ -1,5 +1,7 @@
 #include "tools/interrupt.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <termios.h>
 #include <unistd.h>
@@ -17,6 +19,9 @@ std::atomic<int> g_interrupts = 0;
 static_assert(std::atomic<Engine*>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
               "the handler may use only these");
 
+// A byte for each interrupt: what waits for input waits for these too.
+int g_wake[2] = {-1, -1};
+
 // As the terminal was at the start: line editing changes it.
 termios g_terminal;
 bool g_has_terminal = false;
@@ -28,6 +33,7 @@ extern "C" void HandleInterrupt(int) {
     _exit(kExitInterrupted);
   }
   if (Engine* engine = g_engine.load()) engine->Cancel();
+  [[maybe_unused]] const ssize_t written = write(g_wake[1], "x", 1);
   errno = saved_errno;
 }
 
@@ -35,6 +41,8 @@ extern "C" void HandleInterrupt(int) {
 
 void InstallInterruptHandler() {
   g_has_terminal = tcgetattr(STDIN_FILENO, &g_terminal) == 0;
+  // Without the pipe an interrupt is seen when the next input comes.
+  [[maybe_unused]] const int error = pipe2(g_wake, O_CLOEXEC | O_NONBLOCK);
   struct sigaction action = {};
   action.sa_handler = HandleInterrupt;
   sigemptyset(&action.sa_mask);
@@ -43,7 +51,21 @@ void InstallInterruptHandler() {
 }
 
 bool Interrupted() { return g_interrupts.load() > 0; }
-void ClearInterrupt() { g_interrupts.store(0); }
+
+void ClearInterrupt() {
+  g_interrupts.store(0);
+  char bytes[16];
+  while (read(g_wake[0], bytes, sizeof bytes) > 0) {
+  }
+}
+
+bool WaitForInput(int fd) {
+  pollfd fds[2] = {{fd, POLLIN, 0}, {g_wake[0], POLLIN, 0}};
+  while (!Interrupted() && poll(fds, 2, -1) < 0 && errno == EINTR) {
+  }
+  return !Interrupted();
+}
+
 Status InterruptedStatus() { return Status(ErrorCode::kCancelled, "interrupted"); }
 
 CancelOnInterrupt::CancelOnInterrupt(Engine* engine) { g_engine.store(engine); }

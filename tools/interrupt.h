@@ -6,13 +6,17 @@
 
 namespace sluice {
 
-// SIGINT and SIGTERM from now on. Blocking system calls return EINTR.
+// SIGINT and SIGTERM from now on.
 void InstallInterruptHandler();
 
 // Whether there was one since the start or the last ClearInterrupt. Any thread.
 bool Interrupted();
 void ClearInterrupt();
 Status InterruptedStatus();
+
+// Waits until `fd` has something to read, or its end. False when an interrupt came instead, also
+// one that came before the call, or that another thread took.
+bool WaitForInput(int fd);
 
 // While it lives, an interrupt cancels what the engine runs. One at a time.
 class CancelOnInterrupt {

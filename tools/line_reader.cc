@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <histedit.h>
 #include <langinfo.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -24,18 +23,6 @@ namespace {
 constexpr int kHistoryLines = 1000;
 constexpr size_t kMaxLineBytes = 64u << 20;
 
-constexpr int kPollMs = 100;
-
-// Waits until standard input has something to read, or has ended; false after an interrupt. A signal
-// may be handled by any thread, so a read that waits need not notice it: hence the short waits.
-bool WaitForInput() {
-  pollfd input = {STDIN_FILENO, POLLIN, 0};
-  while (!Interrupted()) {
-    if (poll(&input, 1, kPollMs) > 0) return true;
-  }
-  return false;
-}
-
 class PlainLineReader : public LineReader {
  public:
   Result<Event> Read(const std::string&, std::string* line) override {
@@ -51,7 +38,7 @@ class PlainLineReader : public LineReader {
       if (pending_.size() > kMaxLineBytes) {
         return Status(ErrorCode::kLimitExceeded, "a line of standard input has no end");
       }
-      if (!WaitForInput()) return Event::kInterrupt;
+      if (!WaitForInput(STDIN_FILENO)) return Event::kInterrupt;
       std::array<char, 4096> buffer;
       const ssize_t size = read(STDIN_FILENO, buffer.data(), buffer.size());
       if (size < 0 && errno == EINTR) continue;
@@ -83,10 +70,7 @@ void UseUtf8Locale() {
 int ReadCharacter(EditLine*, wchar_t* character) {
   std::mbstate_t state = {};
   for (;;) {
-    if (!WaitForInput()) {
-      errno = EINTR;
-      return -1;
-    }
+    if (!WaitForInput(STDIN_FILENO)) return -1;
     char byte = 0;
     const ssize_t size = read(STDIN_FILENO, &byte, 1);
     if (size < 0 && errno == EINTR) continue;

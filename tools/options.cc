@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -70,6 +71,22 @@ CLI::Validator WholeNumber() {
   return Between<uint64_t>(0, std::numeric_limits<uint64_t>::max(), "a whole number");
 }
 
+CLI::Option* AddChoiceOption(CLI::App* verb, const std::string& names, std::string* value,
+                             std::vector<std::string> choices, const std::string& description) {
+  const std::string type = fmt::format("{}", fmt::join(choices, "|"));
+  return verb->add_option(names, *value, description)
+      ->check(CLI::Validator(
+          [choices = std::move(choices)](const std::string& text) {
+            if (std::find(choices.begin(), choices.end(), text) != choices.end()) {
+              return std::string();
+            }
+            return fmt::format("'{}' is not one of {}", text, fmt::join(choices, ", "));
+          },
+          ""))
+      ->type_name(type)
+      ->capture_default_str();
+}
+
 CLI::Option* AddCountOption(CLI::App* verb, const std::string& names, int64_t* count,
                             const std::string& description) {
   return verb->add_option(names, *count, description)
@@ -134,19 +151,12 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
       ->type_name("TOKENS")
       ->group(group);
   AddThreadsOption(verb, &options->threads)->group(group);
-  verb->add_option("--kv", options->kv, "Type of the KV cache")
-      ->check(CLI::IsMember(std::vector<std::string>{"f32", "f16"}))
-      ->type_name("f32|f16")
-      ->capture_default_str()
+  AddChoiceOption(verb, "--kv", &options->kv, {"f32", "f16"}, "Type of the KV cache")->group(group);
+  AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
+                  "Instruction set (default: the fastest that runs)")
       ->group(group);
-  verb->add_option("--isa", options->isa, "Instruction set (default: the fastest that runs)")
-      ->check(CLI::IsMember(std::vector<std::string>{"ref", "avx2", "avx512", "amx"}))
-      ->type_name("ref|avx2|...")
-      ->group(group);
-  verb->add_option("--io", options->io, "Weights: read into memory, or the file mapped")
-      ->check(CLI::IsMember(std::vector<std::string>{"pread", "mmap"}))
-      ->type_name("pread|mmap")
-      ->capture_default_str()
+  AddChoiceOption(verb, "--io", &options->io, {"pread", "mmap"},
+                  "Weights: read into memory, or the file mapped")
       ->group(group);
   AddQuietOption(verb, &options->quiet);
 }

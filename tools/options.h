@@ -20,6 +20,10 @@ std::optional<uint64_t> ParseSize(const std::string& text);
 // From 0 to 2^64 - 1, in decimal digits alone.
 CLI::Validator WholeNumber();
 
+// An option whose value is one of `choices`.
+CLI::Option* AddChoiceOption(CLI::App* verb, const std::string& names, std::string* value,
+                             std::vector<std::string> choices, const std::string& description);
+
 // An option whose value is a number from 1 on.
 CLI::Option* AddCountOption(CLI::App* verb, const std::string& names, int64_t* count,
                             const std::string& description);

@@ -123,7 +123,7 @@ Result<std::string> ReadStdin() {
   std::string text;
   std::array<char, 1 << 16> buffer;
   for (;;) {
-    if (Interrupted()) return Status(ErrorCode::kCancelled, "interrupted");
+    if (!WaitForInput(STDIN_FILENO)) return InterruptedStatus();
     const ssize_t size = read(STDIN_FILENO, buffer.data(), buffer.size());
     if (size < 0 && errno == EINTR) continue;
     if (size < 0) {

@@ -3,6 +3,7 @@
 
 #include "tools/cli.h"
 #include "tools/completion.h"
+#include "tools/options.h"
 #include "tools/output.h"
 
 namespace sluice {
@@ -23,10 +24,7 @@ void AddCompletionVerb(Cli* cli) {
                    "  source <(sluice completion bash)\n"
                    "  sluice completion fish > ~/.config/fish/completions/sluice.fish\n",
                    [cli, shell] { return PrintCompletion(cli->app(), *shell); });
-  verb->add_option("SHELL", *shell, "bash, zsh or fish")
-      ->required()
-      ->check(CLI::IsMember(std::vector<std::string>{"bash", "zsh", "fish"}))
-      ->type_name("bash|zsh|fish");
+  AddChoiceOption(verb, "SHELL", shell.get(), {"bash", "zsh", "fish"}, "The shell")->required();
 }
 
 }  // namespace sluice

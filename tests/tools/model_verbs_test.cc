@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <nlohmann/json.hpp>
@@ -150,7 +150,7 @@ TEST(Run, StopStringEndsTheAnswerBeforeIt) {
 
 TEST(Run, LogitBiasForcesAToken) {
   const Json json = Parsed(RunSluice({"run", GoldenModel(), "-p", "x", "-n", "3", "--temp", "0",
-                                      "--logit-bias", "70=1000", "--json"}));
+                                      "--logit-bias", "70=100", "--json"}));
   EXPECT_EQ(json["tokens"], Json::array({70, 70, 70}));
 }
 
@@ -533,6 +533,23 @@ TEST(Chat, UnknownCommandFailsWhereNobodyCanReadIt) {
   ProgramOptions options;
   options.stdin_text = "/fly\n";
   ExpectFailure(RunSluice({"chat", GoldenModel()}, options), 2, "invalid argument");
+}
+
+// Of tools/quickstart.sh; a test has no network to fetch it.
+std::string DemoModel() {
+  const char* demo = std::getenv("SLUICE_DEMO_DIR");
+  const char* home = std::getenv("HOME");
+  const std::string directory =
+      demo != nullptr ? demo : std::string(home == nullptr ? "" : home) + "/.cache/sluice/demo";
+  return directory + "/SmolLM2-135M-Instruct.sluice";
+}
+
+TEST(Demo, KnowsTheCapitalOfFrance) {
+  if (!std::filesystem::exists(DemoModel())) GTEST_SKIP() << DemoModel() << " is not there";
+  const Json json = Parsed(RunSluice({"run", DemoModel(), "-p", "What is the capital of France?",
+                                      "--temp", "0", "-n", "32", "--ctx", "256", "--json"}));
+  EXPECT_THAT(json["text"].get<std::string>(), HasSubstr("Paris"));
+  EXPECT_EQ(json["finish_reason"], "stop");
 }
 
 }  // namespace
