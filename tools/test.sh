@@ -52,5 +52,7 @@ done
 # Archer, the OpenMP tool beside libomp, tells the thread sanitizer what OpenMP synchronizes.
 export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+# Two tests at a time on two cores: threads that spin at a barrier would take the core from those they wait for.
+export OMP_WAIT_POLICY=passive
 cd "$all"
 ctest --output-on-failure -j2 -E "$skipped"
