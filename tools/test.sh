@@ -28,7 +28,7 @@ fi
 # Names of tests begin with the sanitizer's. What threads meet in is in three folders: elsewhere the thread sanitizer finds
 # nothing and takes long over it.
 targets=(offload_test runtime_test kernels_test)
-skipped='^thread\.(formats|loaders|tools|layering)\.|_NOT_BUILT$'
+skipped='^thread\.(formats|loaders|tools|layering|fuzz)\.|_NOT_BUILT$'
 presets=(release asan tsan)
 if [ "$full" = yes ]; then
   presets+=(clang)

@@ -6,7 +6,7 @@
 
 #include "sluice/engine.h"
 #include "tests/support/golden_model.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/scratch_directory.h"
 
 namespace sluice {
 namespace {
@@ -32,10 +32,10 @@ class ForwardGolden : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     model_ = testing::LoadGolden(GetParam());
-    path_ = testing::ConvertGolden(model_, "keep", folder_.File("model.sluice"));
+    path_ = testing::ConvertGolden(model_, "keep", (folder_ / "model.sluice"));
   }
 
-  testing::TempDir folder_;
+  ScratchDirectory folder_;
   GoldenModel model_;
   std::string path_;
 };

@@ -8,7 +8,7 @@
 #include "kernels/select.h"
 #include "sluice/engine.h"
 #include "tests/support/golden_model.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/scratch_directory.h"
 
 namespace sluice {
 namespace {
@@ -67,7 +67,7 @@ class Invariance : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     model_ = testing::LoadGolden(GetParam().model);
-    path_ = testing::ConvertGolden(model_, GetParam().quantization, folder_.File("m.sluice"));
+    path_ = testing::ConvertGolden(model_, GetParam().quantization, (folder_ / "m.sluice"));
     options_ = OptionsFor(path_, GetParam().isa);
   }
 
@@ -80,7 +80,7 @@ class Invariance : public ::testing::TestWithParam<Case> {
     return request;
   }
 
-  testing::TempDir folder_;
+  ScratchDirectory folder_;
   GoldenModel model_;
   std::string path_;
   EngineOptions options_;
@@ -173,15 +173,14 @@ class EngineRequests : public ::testing::Test {
  protected:
   void SetUp() override {
     model_ = testing::LoadGolden("gqa");
-    engine_ =
-        Open(OptionsFor(testing::ConvertGolden(model_, "keep", folder_.File("m.sluice")), ""));
+    engine_ = Open(OptionsFor(testing::ConvertGolden(model_, "keep", (folder_ / "m.sluice")), ""));
     ASSERT_NE(engine_, nullptr);
     request_.prompt = model_.greedy[0].prompt;
     request_.sampling.temperature = 0;
     request_.ignore_eos = true;
   }
 
-  testing::TempDir folder_;
+  ScratchDirectory folder_;
   GoldenModel model_;
   std::unique_ptr<Engine> engine_;
   Request request_;
@@ -256,7 +255,7 @@ TEST_F(EngineRequests, AStopStringEndsTheAnswerAndIsNotShown) {
 }
 
 TEST_F(EngineRequests, AModelThatDoesNotFitIsRefusedWithTheSum) {
-  EngineOptions options = OptionsFor(folder_.File("m.sluice"), "");
+  EngineOptions options = OptionsFor((folder_ / "m.sluice"), "");
   options.ram_bytes = 1 << 20;
   const Status status = Engine::Open(options).status();
   EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit);
