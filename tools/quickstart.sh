@@ -17,7 +17,7 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 demo=${SLUICE_DEMO_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice/demo}
 gguf=$demo/SmolLM2-135M-Instruct.Q4_1.gguf
 model=$demo/SmolLM2-135M-Instruct.sluice
-# shellcheck source=tools/packages.sh
+# shellcheck source-path=SCRIPTDIR source=packages.sh
 . "$repository/tools/packages.sh"
 
 ensure_packages "${BUILD_PACKAGES[@]}" ca-certificates

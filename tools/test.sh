@@ -16,7 +16,7 @@ esac
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
-# shellcheck source=tools/packages.sh
+# shellcheck source-path=SCRIPTDIR source=packages.sh
 . tools/packages.sh
 ensure_packages "${BUILD_PACKAGES[@]}" libgtest-dev libgmock-dev libbenchmark-dev python3 clang libomp-dev
 
