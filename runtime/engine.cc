@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "kernels/select.h"
+#include "offload/processors.h"
 #include "offload/system.h"
 #include "runtime/engine_impl.h"
 
@@ -82,7 +83,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
   info_.architecture = config.architecture;
   info_.model_name = config.name;
   info_.isa = (*ops)->name;
-  info_.threads = options.threads > 0 ? options.threads : UsableProcessors();
+  info_.threads = options.threads > 0 ? options.threads : UsableCores();
   info_.model_context_tokens = config.context_length;
   info_.context_tokens = options.context_tokens > 0
                              ? options.context_tokens
@@ -106,6 +107,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
   team_ = std::make_unique<ThreadTeam>(info_.threads);
+  info_.threads = team_->threads();
   Result<std::unique_ptr<KvCache>> kv_cache =
       KvCache::Create(description_.layer_states, kv_type, num_blocks);
   if (!kv_cache.ok()) return kv_cache.status();

@@ -38,7 +38,7 @@ class ErrorSlot {
 }  // namespace
 
 Forward::Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-                 const OpTable* ops, KvCache* kv_cache, const ThreadTeam* team,
+                 const OpTable* ops, KvCache* kv_cache, ThreadTeam* team,
                  Activations activations)
     : config_(config),
       description_(description),
@@ -52,7 +52,7 @@ Forward::Forward(const ModelConfig& config, const ModelDescription& description,
 Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
-                                                 KvCache* kv_cache, const ThreadTeam* team,
+                                                 KvCache* kv_cache, ThreadTeam* team,
                                                  int64_t max_batch_tokens) {
   Result<Activations> activations = Activations::Create(description, max_batch_tokens);
   if (!activations.ok()) return activations.status();

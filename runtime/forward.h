@@ -28,7 +28,7 @@ class Forward {
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
-                                                 KvCache* kv_cache, const ThreadTeam* team,
+                                                 KvCache* kv_cache, ThreadTeam* team,
                                                  int64_t max_batch_tokens);
 
   int64_t max_batch_tokens() const { return activations_.max_tokens(); }
@@ -60,7 +60,7 @@ class Forward {
   };
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-          const OpTable* ops, KvCache* kv_cache, const ThreadTeam* team, Activations activations);
+          const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations);
 
   Status Bind();
   Status GatherEmbeddings(const Batch& batch);
@@ -82,7 +82,7 @@ class Forward {
   WeightStore* store_;
   const OpTable* ops_;
   KvCache* kv_cache_;
-  const ThreadTeam* team_;
+  ThreadTeam* team_;
   Activations activations_;
   std::vector<float> rope_frequencies_;
   std::vector<Group> groups_;  // those with steps, in order; the head is the last

@@ -118,7 +118,7 @@ CLI::Option* AddRepeatableOption(CLI::App* verb, const std::string& names,
 }
 
 CLI::Option* AddThreadsOption(CLI::App* verb, int* threads) {
-  return verb->add_option("--threads", *threads, "Default: one for each processor")
+  return verb->add_option("--threads", *threads, "Default: one for each core")
       ->check(Between<int>(1, kMaxThreads, "a number of threads from 1 to 1024"))
       ->type_name("N");
 }

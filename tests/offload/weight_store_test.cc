@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "formats/sluice_writer.h"
-#include "offload/system.h"
 #include "tests/support/scratch_directory.h"
 
 namespace sluice {
@@ -203,42 +202,6 @@ TEST_F(WeightStoreTest, ManyThreadsTakeTheSamePieces) {
   const auto& pieces = (*store)->file().pieces();
   EXPECT_EQ((*store)->stats().disk.read_bytes,
             uint64_t{pieces[1].size_bytes} + pieces[2].size_bytes);
-}
-
-class AvailableMemory : public ::testing::Test {
- protected:
-  void Write(const std::string& name, const std::string& text) {
-    const std::filesystem::path path = scratch_ / name;
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path) << text;
-  }
-  uint64_t Available() { return AvailableMemoryBytes(scratch_.path()); }
-
-  ScratchDirectory scratch_;
-};
-
-TEST_F(AvailableMemory, IsWhatTheKernelSaysWithoutAGroup) {
-  Write("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable:   500 kB\n");
-  EXPECT_EQ(Available(), 500u * 1024);
-}
-
-TEST_F(AvailableMemory, IsWhatTheTightestGroupOfV2Leaves) {
-  Write("proc/meminfo", "MemAvailable: 1000000 kB\n");
-  Write("proc/self/cgroup", "0::/outer/inner\n");
-  Write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
-  Write("sys/fs/cgroup/outer/inner/memory.current", "5000\n");
-  Write("sys/fs/cgroup/outer/memory.max", "100000\n");
-  Write("sys/fs/cgroup/outer/memory.current", "60000\n");
-  Write("sys/fs/cgroup/outer/memory.stat", "anon 1\ninactive_file 20000\n");
-  EXPECT_EQ(Available(), 100000u - 40000u);
-}
-
-TEST_F(AvailableMemory, IsWhatAGroupOfV1Leaves) {
-  Write("proc/meminfo", "MemAvailable: 1000000 kB\n");
-  Write("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:memory:/job\n");
-  Write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "70000\n");
-  Write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "80000\n");
-  EXPECT_EQ(Available(), 0u);
 }
 
 }  // namespace

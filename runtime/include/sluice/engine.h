@@ -39,7 +39,7 @@ enum class WeightAccess : uint8_t {
 struct EngineOptions {
   std::string model_path;      // a .sluice file
   int64_t context_tokens = 0;  // 0: the model's own length, at most 8,192
-  int threads = 0;             // 0: one for each processor that the process may use
+  int threads = 0;             // 0: one for each core that the process may use
   KvCacheType kv_cache_type = KvCacheType::kF16;
   std::string isa;  // "", "ref", "avx2": the operation table; "": the fastest that runs
   WeightAccess weight_access = WeightAccess::kResident;
