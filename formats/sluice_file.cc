@@ -366,17 +366,23 @@ TensorId SluiceFile::Find(std::string_view name) const {
 }
 
 Status SluiceFile::VerifyPiece(PieceId id, std::span<const std::byte> bytes) const {
-  const PieceEntry& piece = pieces_[id];
-  for (uint64_t begin = 0, chunk = piece.first_chunk; begin < bytes.size();
-       begin += kSluiceChunkBytes, ++chunk) {
-    const uint64_t size = std::min(kSluiceChunkBytes, bytes.size() - begin);
-    if (HashBytes(bytes.subspan(begin, size)) != chunk_hashes_[chunk]) {
-      return Corrupt(fmt::format("tensor {}: checksum of the {} bytes at offset {} is wrong",
-                                 Quoted(tensors_[piece.tensor].name), size,
-                                 piece.offset_bytes + begin));
-    }
+  for (uint64_t chunk = 0; chunk * kSluiceChunkBytes < bytes.size(); ++chunk) {
+    if (Status status = VerifyChunk(id, chunk, bytes); !status.ok()) return status;
   }
   return Status();
+}
+
+Status SluiceFile::VerifyChunk(PieceId id, uint64_t chunk,
+                               std::span<const std::byte> bytes) const {
+  const PieceEntry& piece = pieces_[id];
+  const uint64_t begin = chunk * kSluiceChunkBytes;
+  const uint64_t size = std::min(kSluiceChunkBytes, bytes.size() - begin);
+  if (HashBytes(bytes.subspan(begin, size)) == chunk_hashes_[piece.first_chunk + chunk]) {
+    return Status();
+  }
+  return Corrupt(fmt::format("tensor {}: checksum of the {} bytes at offset {} is wrong",
+                             Quoted(tensors_[piece.tensor].name), size,
+                             piece.offset_bytes + begin));
 }
 
 }  // namespace sluice

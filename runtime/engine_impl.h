@@ -53,7 +53,7 @@ class EngineImpl : public Engine {
   EngineImpl() = default;
   Status Load(const EngineOptions& options);
   Status LoadText();
-  Status CheckMemory(const EngineOptions& options, uint64_t weight_bytes) const;
+  Status OpenStore(const EngineOptions& options);
   Status CheckRequest(const Request& request) const;
   Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
                           const LogitsCallback& on_logits);

@@ -99,7 +99,7 @@ TEST_P(Invariance, LogitsAreTheSameInAnyChunkingAndOnAnyNumberOfThreads) {
 
 TEST_P(Invariance, MappedWeightsGiveTheSameLogits) {
   EngineOptions mapped = options_;
-  mapped.weight_access = WeightAccess::kMapped;
+  mapped.io = WeightIo::kMapped;
   EXPECT_TRUE(AllLogits(mapped, model_.tokens) == AllLogits(options_, model_.tokens));
 }
 
