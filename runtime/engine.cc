@@ -10,17 +10,12 @@
 #include "offload/processors.h"
 #include "offload/system.h"
 #include "runtime/engine_impl.h"
+#include "runtime/planner.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kDefaultContext = 8192;
-// The program, its threads and the tables of a tokenizer, whose JSON is most of the metadata.
-constexpr uint64_t kBaseOverhead = uint64_t{48} << 20;
-constexpr uint64_t kOverheadPerMetadataByte = 6;
-// Of the memory that is free: this part is left to others.
-constexpr uint64_t kMarginShare = 16;
-
 Status Validate(const EngineOptions& options) {
   const auto wrong = [](const std::string& what) {
     return Status(ErrorCode::kInvalidArgument, what);
@@ -100,8 +95,8 @@ Status EngineImpl::Load(const EngineOptions& options) {
   const KvType kv_type = ToKvType(options.kv_cache_type);
   info_.kv_cache_bytes =
       KvCache::BlockBytes(description_.layer_states, kv_type) * static_cast<uint64_t>(num_blocks);
-  info_.activation_bytes = Activations::SizeBytes(description_, options.max_batch_tokens) +
-                           static_cast<uint64_t>(kLogitRows * config.vocab_size) * sizeof(float);
+  info_.activation_bytes =
+      ActivationBytes(description_, options.max_batch_tokens, config.vocab_size);
   if (Status s = OpenStore(options); !s.ok()) return s;
   team_ = std::make_unique<ThreadTeam>(info_.threads);
   info_.threads = team_->threads();
@@ -144,14 +139,10 @@ Status EngineImpl::LoadText() {
 
 // Divides the budget: what the engine needs besides weights, then as many weights as fit.
 Status EngineImpl::OpenStore(const EngineOptions& options) {
-  info_.overhead_bytes = kBaseOverhead + kOverheadPerMetadataByte * file_->metadata_size_bytes();
+  info_.overhead_bytes = OverheadBytes(file_->metadata_size_bytes());
   const uint64_t fixed = info_.kv_cache_bytes + info_.activation_bytes + info_.overhead_bytes;
-  if (options.ram_bytes > 0) {
-    info_.ram_budget_bytes = options.ram_bytes;
-  } else {
-    const uint64_t available = AvailableMemoryBytes();
-    info_.ram_budget_bytes = available - available / kMarginShare;
-  }
+  info_.ram_budget_bytes =
+      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(AvailableMemoryBytes());
   const std::vector<PlacementGroup> groups = PlacementGroups(*file_);
   const bool mapped = options.io == WeightIo::kMapped;
   const uint64_t smallest = fixed + (mapped ? 0 : SmallestBudget(groups));

@@ -22,9 +22,6 @@
 
 namespace sluice {
 
-// Rows of the head's product that are held at a time.
-inline constexpr int64_t kLogitRows = 64;
-
 inline double SecondsBetween(std::chrono::steady_clock::time_point begin,
                              std::chrono::steady_clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
