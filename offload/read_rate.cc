@@ -3,10 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "formats/mapped_file.h"
@@ -15,21 +13,7 @@
 namespace sluice {
 namespace {
 
-constexpr uint64_t kMemoryBytes = uint64_t{256} << 20;  // of each thread
-constexpr int kMemoryPasses = 6;
 constexpr uint64_t kBufferBytes = uint64_t{128} << 20;  // beyond the last cache
-
-// Eight chains, so that no addition waits for the one before.
-uint64_t SumOf(std::span<const std::byte> bytes) {
-  uint64_t sums[8] = {};
-  const auto* words = reinterpret_cast<const uint64_t*>(bytes.data());
-  for (size_t i = 0; i + 8 <= bytes.size() / 8; i += 8) {
-    for (size_t j = 0; j < 8; ++j) sums[j] += words[i + j];
-  }
-  uint64_t sum = 0;
-  for (uint64_t part : sums) sum += part;
-  return sum;
-}
 
 }  // namespace
 
@@ -94,32 +78,6 @@ Result<ReadRate> MeasureReadRate(const std::string& path, const ReadRateOptions&
   rate.bytes_per_s = static_cast<double>(rate.bytes) / seconds;
   rate.description = (*storage)->description();
   return rate;
-}
-
-double MeasureMemoryRate(int threads) {
-  Result<HostArena> memory = HostArena::Allocate(kMemoryBytes * static_cast<uint64_t>(threads));
-  if (!memory.ok()) return 0;
-  std::memset(memory->bytes().data(), 1, memory->bytes().size());
-  double best = 0;
-  std::atomic<uint64_t> sink = 0;  // so that the reads cannot be left out
-  for (int pass = 0; pass < kMemoryPasses; ++pass) {
-    std::atomic<int> ready = 0;
-    const auto read = [&](int thread) {
-      ++ready;
-      while (ready < threads) std::this_thread::yield();
-      sink += SumOf(
-          memory->bytes().subspan(kMemoryBytes * static_cast<uint64_t>(thread), kMemoryBytes));
-    };
-    const auto start = std::chrono::steady_clock::now();
-    std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(read, i);
-    read(0);
-    for (std::thread& other : others) other.join();
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, static_cast<double>(memory->bytes().size()) / seconds);
-  }
-  return best;
 }
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// How fast bytes come: of a file, as the tiered store would ask for them, and of memory.
+// How fast a drive gives the bytes of a file, as the tiered store would ask for them.
 #ifndef SLUICE_OFFLOAD_READ_RATE_H_
 #define SLUICE_OFFLOAD_READ_RATE_H_
 
@@ -29,10 +29,6 @@ struct ReadRate {
 // Reads the file in order, round its end, for that time. Errors: those of OpenStorage; kIo;
 // kInvalidArgument for a file of less than one chunk.
 Result<ReadRate> MeasureReadRate(const std::string& path, const ReadRateOptions& options);
-
-// Bytes per second that `threads` threads together read from memory that no cache holds, the best
-// of a few passes. 0 if there is no memory for it.
-double MeasureMemoryRate(int threads);
 
 }  // namespace sluice
 

@@ -10,6 +10,7 @@
 
 #include "formats/checked.h"
 #include "formats/sluice_file.h"
+#include "kernels/peak.h"
 #include "kernels/select.h"
 #include "offload/gpu_probe.h"
 #include "offload/host_arena.h"
@@ -28,6 +29,11 @@ constexpr uint64_t kMatrixCols = 4096;
 constexpr uint64_t kMatrixBytes = uint64_t{96} << 20;      // beyond the last cache
 constexpr uint64_t kBatchMatrixBytes = uint64_t{4} << 20;  // arithmetic alone
 constexpr double kTrialSeconds = 0.2;
+constexpr uint64_t kReadBytesPerThread = uint64_t{128} << 20;
+constexpr uint64_t kReadPart = uint64_t{4} << 20;
+constexpr uint64_t kKernelBytes = uint64_t{120} << 20;
+constexpr uint64_t kKernelCols = 8192;
+constexpr int64_t kPeakRounds = 200'000;
 
 // Runs body until the time is over, twice at least; the median of its seconds.
 template <typename Body>
@@ -47,11 +53,12 @@ double MedianSeconds(const Body& body) {
 // A matrix of some type and inputs for it. Bytes of 0x2c are small numbers in every float type.
 class Trial {
  public:
-  Trial(const WeightType& type, const OpTable& ops, int64_t tokens, uint64_t matrix_bytes)
-      : ops_(ops), tokens_(tokens) {
-    layout_ = *MakeTileLayout(type, kTileRows, kMatrixCols, kTileRows);
-    layout_ = *MakeTileLayout(type, matrix_bytes / layout_.tile_bytes * kTileRows, kMatrixCols,
-                              kTileRows);
+  Trial(const WeightType& type, const OpTable& ops, int64_t tokens, uint64_t matrix_bytes,
+        uint64_t cols = kMatrixCols)
+      : ops_(ops), tokens_(tokens), cols_(cols) {
+    layout_ = *MakeTileLayout(type, kTileRows, cols_, kTileRows);
+    layout_ =
+        *MakeTileLayout(type, matrix_bytes / layout_.tile_bytes * kTileRows, cols_, kTileRows);
   }
 
   Status Allocate() {
@@ -59,7 +66,7 @@ class Trial {
     if (!weights.ok()) return weights.status();
     weights_.emplace(std::move(*weights));
     std::memset(weights_->bytes().data(), 0x2c, weights_->bytes().size());
-    const auto cols = static_cast<size_t>(kMatrixCols);
+    const auto cols = static_cast<size_t>(cols_);
     const auto tokens = static_cast<size_t>(tokens_);
     x_.resize(tokens * cols);
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>(i % 17) - 8;
@@ -72,11 +79,11 @@ class Trial {
                   sums_.data(),
                   ActivationGroup(layout_.type),
                   0,
-                  static_cast<int64_t>(kMatrixCols)};
-    quantized_.groups = CeilDiv(kMatrixCols, static_cast<uint64_t>(quantized_.group_size));
+                  static_cast<int64_t>(cols_)};
+    quantized_.groups = CeilDiv(cols_, static_cast<uint64_t>(quantized_.group_size));
     if (ops_.activations(layout_.type) == ActivationForm::kQuantized) {
-      ops_.quantize({x_.data(), static_cast<int64_t>(kMatrixCols),
-                     static_cast<int64_t>(kMatrixCols), quantized_, 0, tokens_},
+      ops_.quantize({x_.data(), static_cast<int64_t>(cols_), static_cast<int64_t>(cols_),
+                     quantized_, 0, tokens_},
                     nullptr);
     }
     return Status();
@@ -94,7 +101,7 @@ class Trial {
                .num_tiles = end - begin,
                .rows = (end - begin) * kTileRows,
                .x = x_.data(),
-               .x_stride = static_cast<int64_t>(kMatrixCols),
+               .x_stride = static_cast<int64_t>(cols_),
                .xq = &quantized_,
                .tokens = tokens_,
                .bias = nullptr,
@@ -107,11 +114,13 @@ class Trial {
         });
   }
 
+  double weights() const { return static_cast<double>(layout_.rows * layout_.cols); }
   double size_bytes() const { return static_cast<double>(layout_.size_bytes); }
 
  private:
   const OpTable& ops_;
   int64_t tokens_;
+  uint64_t cols_;
   TileLayout layout_;
   std::optional<HostArena> weights_;
   std::vector<float> x_, y_, scales_;
@@ -196,7 +205,49 @@ Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial)
   return DriveRate{rate->bytes_per_s, rate->description};
 }
 
-double MeasureMemory(int threads) { return MeasureMemoryRate(threads); }
+double MeasureMemory(int threads) {
+  Result<HostArena> memory =
+      HostArena::Allocate(kReadBytesPerThread * static_cast<uint64_t>(threads));
+  if (!memory.ok()) return 0;
+  std::memset(memory->bytes().data(), 1, memory->bytes().size());
+  const PeakLoops loops = PeakLoopsOf(*AvailableTables().back());
+  ThreadTeam team(threads);
+  std::atomic<uint64_t> sink = 0;
+  const auto parts = static_cast<int64_t>(memory->bytes().size() / kReadPart);
+  const double seconds = MedianSeconds([&] {
+    team.For(parts, 1, [&](int64_t begin, int64_t) {
+      sink +=
+          loops.read(memory->bytes().data() + static_cast<uint64_t>(begin) * kReadPart, kReadPart);
+    });
+  });
+  return static_cast<double>(memory->bytes().size()) / seconds;
+}
+
+Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
+                                  int64_t tokens) {
+  Result<const OpTable*> ops = SelectTable(isa);
+  if (!ops.ok()) return ops.status();
+  ThreadTeam team(threads);
+  Trial trial(type, **ops, tokens, kKernelBytes, kKernelCols);
+  if (Status status = trial.Allocate(); !status.ok()) return status;
+  const double seconds = MedianSeconds([&] { trial.Run(&team); });
+  return KernelTrial{seconds, trial.size_bytes(),
+                     2 * trial.weights() * static_cast<double>(tokens)};
+}
+
+Result<double> MeasureArithmetic(const std::string& isa, int threads) {
+  Result<const OpTable*> ops = SelectTable(isa);
+  if (!ops.ok()) return ops.status();
+  const PeakLoops loops = PeakLoopsOf(**ops);
+  ThreadTeam team(threads);
+  std::atomic<int64_t> operations = 0;
+  const double seconds = MedianSeconds([&] {
+    operations = 0;
+    team.For(16 * threads, 1,
+             [&](int64_t, int64_t) { operations += loops.arithmetic(kPeakRounds); });
+  });
+  return static_cast<double>(operations) / seconds;
+}
 
 MachineFacts ProbeMachine() {
   MachineFacts facts;

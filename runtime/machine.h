@@ -48,8 +48,22 @@ struct DriveTrial {
 // kInvalidArgument for a file of less than one chunk.
 Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial);
 
-// Bytes per second that the threads read from memory.
+// Bytes per second that the threads read from memory with the widest loads that there are, the best
+// of a few passes; 0 if there is no memory for it.
 double MeasureMemory(int threads);
+
+// One line of `bench kernels`: a matrix of 8,192 columns and about 120 MiB, some tokens.
+struct KernelTrial {
+  double seconds = 0;     // median
+  double bytes = 0;       // of weights
+  double operations = 0;  // two for each weight and token
+};
+// Error: as MeasureMatmulOn.
+Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
+                                  int64_t tokens);
+// Operations per second that the instructions of a table reach at best, all threads.
+// Error: as MeasureMatmulOn.
+Result<double> MeasureArithmetic(const std::string& isa, int threads);
 
 struct GpuFacts {
   std::string name;

@@ -1,4 +1,5 @@
-// sluice bench: speed of a model, or of the drive, and its share of what the machine allows.
+// sluice bench: speed of a model, of the drive, or of the kernels, and its share of what the
+// machine allows.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -60,6 +61,41 @@ Status BenchIo(const BenchOptions& options) {
   BenchRow summary = *best;
   summary.name = "best: " + best->name;
   rows.push_back(std::move(summary));
+  return WriteStdout(FormatBenchRows(rows, options.format));
+}
+
+// Matrices of the shapes of a large model against what memory and arithmetic allow, measured in the
+// same run: the limit of a line is the slower of the two.
+Status BenchKernels(const BenchOptions& options) {
+  const MachineFacts facts = ProbeMachine();
+  const std::string isa = options.model.isa.empty() ? facts.tables.back() : options.model.isa;
+  const int threads = options.model.threads > 0 ? options.model.threads : facts.usable_cores;
+  const WeightType types[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
+                              {WeightKind::kInt4, WeightOffset::kMinimum, 32},
+                              {WeightKind::kInt8, WeightOffset::kNone, 32},
+                              {WeightKind::kF16, WeightOffset::kNone, 0}};
+  std::vector<BenchRow> rows;
+  for (const WeightType& type : types) {
+    for (const int64_t tokens : {1, 2, 4, 8, 16, 32, 512}) {
+      if (Interrupted()) return InterruptedStatus();
+      Result<double> peak = MeasureArithmetic(isa, threads);
+      if (!peak.ok()) return peak.status();
+      const double memory = MeasureMemory(threads);
+      Result<KernelTrial> trial = MeasureKernel(type, isa, threads, tokens);
+      if (!trial.ok()) return trial.status();
+      BenchRow row;
+      row.name = fmt::format("matmul {} {} x{}", isa, WeightTypeName(type), tokens);
+      row.tokens_per_s = static_cast<double>(tokens) / trial->seconds;
+      row.bytes_per_s = trial->bytes / trial->seconds;
+      row.limit =
+          static_cast<double>(tokens) / std::max(trial->bytes / memory, trial->operations / *peak);
+      row.share_of_limit = *row.tokens_per_s / *row.limit;
+      row.note = fmt::format("{:.2f} of memory's {:.1f} GB/s, {:.2f} of arithmetic's {:.0f} GOP/s",
+                             *row.bytes_per_s / memory, memory / 1e9,
+                             trial->operations / trial->seconds / *peak, *peak / 1e9);
+      rows.push_back(std::move(row));
+    }
+  }
   return WriteStdout(FormatBenchRows(rows, options.format));
 }
 
@@ -134,15 +170,19 @@ Status BenchModel(const BenchOptions& options) {
 void AddBenchVerb(Cli* cli) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* verb = cli->AddVerb(
-      "bench", "Measures a model's speed, or the drive's, against what the machine allows",
+      "bench",
+      "Measures the speed of a model, the drive or the kernels against what the machine allows",
       "  sluice bench model.sluice\n"
       "  sluice bench model.sluice --ram 4G --prompt-tokens 64 -o json\n"
-      "  sluice bench io model.sluice\n",
+      "  sluice bench io model.sluice\n"
+      "  sluice bench kernels --isa avx2\n",
       [options] {
-        return options->model.model == "io" ? BenchIo(*options) : BenchModel(*options);
+        if (options->model.model == "io") return BenchIo(*options);
+        if (options->model.model == "kernels") return BenchKernels(*options);
+        return BenchModel(*options);
       });
   AddModelOptions(verb, &options->model, "Context length (default: what the measurement needs)");
-  verb->get_option("MODEL")->description("A model as for run, or the word io");
+  verb->get_option("MODEL")->description("A model as for run, or the word io or kernels");
   verb->add_option("FILE", options->file, "io: a file on the drive to be measured");
   AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
       ->capture_default_str();
