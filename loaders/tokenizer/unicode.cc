@@ -169,6 +169,17 @@ bool IsPunctuation(char32_t code) {
   }
 }
 
+bool IsMark(char32_t code) {
+  switch (Category(code)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool IsWordCharacter(char32_t code) {
   switch (Category(code)) {
     case UTF8PROC_CATEGORY_LU:

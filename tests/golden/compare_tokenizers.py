@@ -166,7 +166,7 @@ def main():
             reference = Tokenizer.from_file(arguments.hf + "/tokenizer.json")
             bad += compare_all(arguments.hf, reference, Driver(arguments.driver, "hf", arguments.hf), arguments, extra)
         if not (arguments.gguf or arguments.hf):
-            for name in [arguments.only] if arguments.only else tokenizer_cases.configurations():
+            for name in [arguments.only] if arguments.only else tokenizer_cases.all_names():
                 path = pathlib.Path(folder) / name
                 path.mkdir()
                 tokenizer = tokenizer_cases.train(name, 900)
