@@ -124,7 +124,7 @@ Result<std::string> Normalizer::ApplyStep(const Step& step, std::string text) {
     case NormalizerStep::Kind::kStrip:
       return std::string(Strip(text, step.spec.strip_left, step.spec.strip_right));
     case NormalizerStep::Kind::kStripAccents:
-      return MapCharacters(text, [](char32_t c) { return IsMark(c) ? kDropped : c; });
+      return MapCharacters(text, [](char32_t c) { return IsAccent(c) ? kDropped : c; });
     case NormalizerStep::Kind::kNmt:
       return MapCharacters(text, MapNmt);
     case NormalizerStep::Kind::kCharsmap:

@@ -163,11 +163,28 @@ def text_configurations():
 @functools.cache
 def charsmap():
     """The character map that SentencePiece puts into a model for nmt_nfkc."""
-    import sentencepiece.sentencepiece_model_pb2 as pb
+    return dict(fields(dict(fields(train_sentencepiece("unigram", 400)))[3]))[2]
 
-    model = pb.ModelProto()
-    model.ParseFromString(train_sentencepiece("unigram", 400))
-    return model.normalizer_spec.precompiled_charsmap
+
+def fields(message):
+    """Number and content of the fields of a protocol buffer message."""
+    def varint(at):
+        value = shift = 0
+        while True:
+            value |= (message[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 128:
+                return value, at
+
+    at = 0
+    while at < len(message):
+        tag, at = varint(at)
+        if tag & 7 == 0:
+            value, at = varint(at)
+        else:
+            size, at = varint(at) if tag & 7 == 2 else ({1: 8, 5: 4}[tag & 7], at)
+            value, at = message[at : at + size], at + size
+        yield tag >> 3, value
 
 
 def train_sentencepiece(model_type, vocab_size, **options):
@@ -201,7 +218,8 @@ def train_text(name, vocab_size):
     state["model"]["byte_fallback"] = has_bytes
     tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in first[:3]])
-    tokenizer.add_tokens(added(flags))
+    # Where the normalizer changes a special token, `tokenizers` does not know it again when it is to be left out.
+    tokenizer.add_tokens([t for t in added(flags) if not (t.special and t.normalized)])
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return tokenizer
