@@ -368,23 +368,20 @@ TensorId SluiceFile::Find(std::string_view name) const {
 }
 
 Status SluiceFile::VerifyPiece(PieceId id, std::span<const std::byte> bytes) const {
-  for (uint64_t chunk = 0; chunk * kSluiceChunkBytes < bytes.size(); ++chunk) {
-    if (Status status = VerifyChunk(id, chunk, bytes); !status.ok()) return status;
+  for (uint64_t begin = 0; begin < bytes.size(); begin += kSluiceChunkBytes) {
+    const uint64_t size = std::min(kSluiceChunkBytes, bytes.size() - begin);
+    const Status status = VerifyChunk(id, begin / kSluiceChunkBytes, bytes.subspan(begin, size));
+    if (!status.ok()) return status;
   }
   return Status();
 }
 
-Status SluiceFile::VerifyChunk(PieceId id, uint64_t chunk,
-                               std::span<const std::byte> bytes) const {
+Status SluiceFile::VerifyChunk(PieceId id, uint64_t chunk, std::span<const std::byte> bytes) const {
   const PieceEntry& piece = pieces_[id];
-  const uint64_t begin = chunk * kSluiceChunkBytes;
-  const uint64_t size = std::min(kSluiceChunkBytes, bytes.size() - begin);
-  if (HashBytes(bytes.subspan(begin, size)) == chunk_hashes_[piece.first_chunk + chunk]) {
-    return Status();
-  }
+  if (HashBytes(bytes) == chunk_hashes_[piece.first_chunk + chunk]) return Status();
   return Corrupt(fmt::format("tensor {}: checksum of the {} bytes at offset {} is wrong",
-                             Quoted(tensors_[piece.tensor].name), size,
-                             piece.offset_bytes + begin));
+                             Quoted(tensors_[piece.tensor].name), bytes.size(),
+                             piece.offset_bytes + chunk * kSluiceChunkBytes));
 }
 
 }  // namespace sluice

@@ -211,14 +211,13 @@ class TieredStore : public WeightStore {
     for (uint64_t chunk = place.offset_bytes / kSluiceChunkBytes; chunk <= last; ++chunk) {
       std::atomic<bool>& verified = mapped_verified_[piece.first_chunk + chunk];
       if (verified.load(std::memory_order_acquire)) continue;
-      if (Status status = file().VerifyChunk(place.piece, chunk, bytes); !status.ok()) {
-        return status;
-      }
+      const uint64_t begin = chunk * kSluiceChunkBytes;
+      const std::span<const std::byte> part =
+          bytes.subspan(begin, std::min(kSluiceChunkBytes, bytes.size() - begin));
+      if (Status status = file().VerifyChunk(place.piece, chunk, part); !status.ok()) return status;
       verified.store(true, std::memory_order_release);
       // The page cache keeps what fits; the process does not hold it.
-      const uint64_t begin = chunk * kSluiceChunkBytes;
-      madvise(const_cast<std::byte*>(bytes.data()) + begin,
-              std::min(kSluiceChunkBytes, bytes.size() - begin), MADV_DONTNEED);
+      madvise(const_cast<std::byte*>(part.data()), part.size(), MADV_DONTNEED);
     }
     return bytes.data() + place.offset_bytes;
   }
