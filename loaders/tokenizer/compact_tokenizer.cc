@@ -302,6 +302,7 @@ std::string WriteCompactTokenizer(const TokenizerSpec& spec) {
   if (!spec.decoder.empty()) json["decoder"] = ListOf(spec.decoder);
   if (!spec.scores.empty()) json["scores"] = ScoresOf(spec);
   Set(&json, "byte_fallback", spec.byte_fallback);
+  Set(&json, "single_precision", spec.single_precision);
   Set(&json, "ignore_merges", spec.ignore_merges);
   Set(&json, "fuse_unknown", spec.fuse_unknown);
   return json.dump();
@@ -327,6 +328,9 @@ Result<TokenizerSpec> ReadCompactTokenizer(std::string_view text) {
   if (Status s = list("decoder", ReadDecoderStep); !s.ok()) return s;
   if (Status s = ReadScores(json, &spec); !s.ok()) return s;
   if (Status s = ReadFlag(json, "byte_fallback", false, &spec.byte_fallback); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "single_precision", false, &spec.single_precision); !s.ok()) {
+    return s;
+  }
   if (Status s = ReadIds(json, "prefix", &spec.prefix_ids); !s.ok()) return s;
   if (Status s = ReadIds(json, "suffix", &spec.suffix_ids); !s.ok()) return s;
   if (Status s = ReadIds(json, "eos", &spec.eos_ids); !s.ok()) return s;

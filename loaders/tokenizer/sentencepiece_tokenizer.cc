@@ -55,10 +55,10 @@ void AddDecoder(const SentencePieceFields& fields, TokenizerSpec* spec) {
     step.kind = kind;
     spec->decoder.push_back(step);
   }
-  if (!fields.add_dummy_prefix) return;
+  if (!fields.add_dummy_prefix && !fields.remove_extra_whitespaces) return;
   step.kind = Kind::kStrip;
   step.pattern = " ";
-  step.start = 1;
+  step.start = fields.remove_extra_whitespaces ? INT32_MAX : 1;
   spec->decoder.push_back(step);
 }
 
@@ -86,6 +86,7 @@ Result<TokenizerSpec> SpecOfSentencePiece(const SentencePieceFields& fields) {
   if (count > INT32_MAX) return Corrupt("too many pieces");
   TokenizerSpec spec;
   spec.model = fields.unigram ? TokenModel::kUnigram : TokenModel::kScoredBpe;
+  spec.single_precision = fields.unigram;
   spec.byte_fallback = fields.byte_fallback;
   spec.fuse_unknown = true;
   spec.tokens.reserve(count);

@@ -94,8 +94,9 @@ struct TokenizerSpec {
   std::vector<MergeRule> merges;    // by rank
   // One for each token where the model has scores. A token with -infinity is not found in words.
   std::vector<double> scores;
-  bool byte_fallback = false;  // characters without a token are spelled "<0xE4>" "<0xB8>" ...
-  bool ignore_merges = false;  // a piece that is a token is that token
+  bool single_precision = false;  // kUnigram: sums are float32, as in SentencePiece
+  bool byte_fallback = false;     // characters without a token are spelled "<0xE4>" "<0xB8>" ...
+  bool ignore_merges = false;     // a piece that is a token is that token
   bool fuse_unknown = false;
   std::optional<int32_t> unknown_id;
   std::vector<NormalizerStep> normalizer;

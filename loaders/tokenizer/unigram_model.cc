@@ -88,7 +88,10 @@ Status UnigramModel::Extend(std::string_view piece, size_t begin, std::vector<No
   Utf8At(piece, begin, &character);
   const auto offer = [&](size_t end, int32_t id, double score) {
     Node& target = (*nodes)[end];
-    const double sum = score + score_here;
+    // Which of two equal sums wins depends on how they were rounded.
+    const double sum = spec_->single_precision
+                           ? double{static_cast<float>(score) + static_cast<float>(score_here)}
+                           : score + score_here;
     if (target.id < 0 || sum > target.score) target = {sum, begin, id};
   };
   bool has_character = false;

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes tests/golden/tokenizer/*.json: a small trained tokenizer, strings, and what the PyPI package `tokenizers` makes of them.
 
-Usage: make_tokenizer_golden.py   (needs Python 3.11 and tokenizers 0.23.3)
+Usage: make_tokenizer_golden.py   (needs Python 3.11, tokenizers 0.23.3 and sentencepiece 0.2.3)
 Each file: {"tokenizer": the tokenizer.json, "cases": [{"text", "user", "parsed", "special"}], "decode": [{"ids", "all", "plain"}]}:
 ids without special tokens parsed, with them parsed, and with them parsed and BOS/EOS added (never a second BOS);
 the text of ids with special tokens and without. "text" is hexadecimal UTF-8.
 """
+import base64
 import json
 import pathlib
 
@@ -13,8 +14,12 @@ import tokenizer_cases
 
 HERE = pathlib.Path(__file__).resolve().parent / "tokenizer"
 VOCABULARY = 330
+TEXT_VOCABULARY = 500  # of the kinds that have a token for each byte besides
 RANDOM_TEXTS = 15
 RANDOM_IDS = 8
+
+# Instead of the 250 KiB of nmt_nfkc: code points and what they become.
+SMALL_CHARSMAP = "FB01\t66 69\nBD\t31 2044 32\n2167\t56 49 49 49\n3000\t20\n9\t20\nA\t20\nD\t20\n65 301\tE9\n212B\tC5\n200B\t\nFEFF\t\n"
 
 FIXED = [
     "", " ", "  ", "\n", "Hello world", " Hello  world ", "don't DON'T they'Ll 'S", "1234567 3.14 1,024", "a\r\n\r\n b", "\t\tx   y",
@@ -26,7 +31,7 @@ FIXED = [
 
 
 def golden(name):
-    tokenizer = tokenizer_cases.train(name, VOCABULARY)
+    tokenizer = tokenizer_cases.train(name, TEXT_VOCABULARY if name in tokenizer_cases.text_configurations() else VOCABULARY)
     generator = tokenizer_cases.RandomText(name)
     texts = FIXED + [generator.text()[:60] for _ in range(RANDOM_TEXTS)]
     prefix = tokenizer.encode("", add_special_tokens=True).ids
@@ -50,7 +55,31 @@ def golden(name):
     (HERE / f"{name}.json").write_text(json.dumps(result, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
+def sentencepiece_golden(name):
+    """NAME.json of tests/golden/sentencepiece: a tokenizer.model in base 64, and what `sentencepiece` makes of the same strings."""
+    import sentencepiece
+
+    from compare_sentencepiece import MODELS
+
+    options = dict(MODELS[name])
+    model = tokenizer_cases.train_sentencepiece(options.pop("model_type"), min(options.pop("vocab_size"), 520), **options)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    generator = tokenizer_cases.RandomText(name)
+    texts = [t.replace("\0", "").replace("\u2581", "") for t in FIXED + [generator.text()[:60] for _ in range(RANDOM_TEXTS)]]
+    cases = []
+    for text in texts:
+        ids = processor.encode(text)
+        known = [i for i in ids if i != processor.unk_id()]
+        cases.append({"text": text.encode().hex(), "ids": ids, "known": known, "decoded": processor.decode(known)})
+    result = {"model": base64.b64encode(model).decode(), "cases": cases}
+    (HERE.parent / "sentencepiece" / f"{name}.json").write_text(json.dumps(result, separators=(",", ":")) + "\n")
+
+
 if __name__ == "__main__":
     HERE.mkdir(exist_ok=True)
-    for configuration in tokenizer_cases.configurations():
+    (HERE.parent / "sentencepiece").mkdir(exist_ok=True)
+    tokenizer_cases.CHARSMAP_RULES = SMALL_CHARSMAP
+    for configuration in tokenizer_cases.all_names():
         golden(configuration)
+    for configuration in ("bpe_llama", "bpe_gemma", "unigram_identity"):
+        sentencepiece_golden(configuration)

@@ -3,6 +3,7 @@ import functools
 import io
 import json
 import random
+import tempfile
 import unicodedata
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -160,10 +161,17 @@ def text_configurations():
     }
 
 
+CHARSMAP_RULES = None  # the lines of a file for --normalization_rule_tsv, or None for nmt_nfkc
+
+
 @functools.cache
 def charsmap():
-    """The character map that SentencePiece puts into a model for nmt_nfkc."""
-    return dict(fields(dict(fields(train_sentencepiece("unigram", 400)))[3]))[2]
+    """The character map that SentencePiece puts into a model."""
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+        rules.write(CHARSMAP_RULES or "")
+        rules.flush()
+        options = {"normalization_rule_tsv": rules.name} if CHARSMAP_RULES else {}
+        return dict(fields(dict(fields(train_sentencepiece("unigram", 420, **options)))[3]))[2]
 
 
 def fields(message):

@@ -81,7 +81,16 @@ TEST(GgufTokenizer, EveryKnownNameLoads) {
                            "viking",
                            "deepseek-v3",
                            "deepseek-llm",
-                           "deepseek-coder"}) {
+                           "deepseek-coder",
+                           "granite-embed-multi-97m",
+                           "tiny_aya",
+                           "cohere2moe",
+                           "ufakzeka",
+                           "laguna",
+                           "youtu",
+                           "spark2_5",
+                           "hy_v4",
+                           "roberta-bpe"}) {
     EXPECT_EQ(*Load(Fields(name)).Encode("ab", false, false), (Ids{15})) << name;
   }
 }
@@ -151,6 +160,57 @@ TEST(GgufTokenizer, RefusesDamage) {
     fields = Fields("gpt-2");
     fields.eos_id = id;
     expect_corrupt(fields, "EOS");
+  }
+}
+
+// A vocabulary of SentencePiece: model "llama" merges by score, "t5" is a unigram model.
+GgufTokenizerFields SentencePieceOf(const std::string& model) {
+  GgufTokenizerFields fields;
+  fields.model = model;
+  fields.tokens = {"<unk>", "<s>", "</s>", "<0x0A>", "\u2581", "a", "b", "ab", "\u2581a", "<tool>"};
+  fields.scores = {0, 0, 0, 0, -5, -3, -4, -1, -2, 0};
+  fields.token_types = {2, 3, 3, 6, 1, 1, 1, 1, 1, 4};
+  return fields;
+}
+
+TEST(GgufTokenizer, ALlamaVocabularyMergesByScoreAndAddsABosAndASpace) {
+  const Tokenizer t = Load(SentencePieceOf("llama"));
+  EXPECT_EQ(*t.Encode("ab", false, true), (Ids{1, 4, 7}));
+  EXPECT_EQ(*t.Encode("a\na", false, false), (Ids{8, 3, 5}));
+  // After a token the text begins anew.
+  EXPECT_EQ(*t.Encode("<tool>a", false, false), (Ids{9, 8}));
+  EXPECT_EQ(*t.Encode("a</s>", true, false), (Ids{8, 2}));
+  EXPECT_EQ(*t.Encode("<s>a", true, true), (Ids{1, 8}));
+  EXPECT_EQ(t.eos_ids(), (Ids{2}));
+  EXPECT_EQ(t.Decode(Ids{8, 3, 5}, false), "a\na");
+  GgufTokenizerFields fields = SentencePieceOf("llama");
+  fields.add_space_prefix = false;
+  fields.add_bos = false;
+  EXPECT_EQ(*Load(fields).Encode("ab", false, true), (Ids{7}));
+}
+
+TEST(GgufTokenizer, AT5VocabularyTakesTheGreatestSumAndAddsAnEos) {
+  GgufTokenizerFields fields = SentencePieceOf("t5");
+  fields.eos_id = 2;
+  fields.unknown_id = 0;
+  const Tokenizer t = Load(fields);
+  EXPECT_EQ(*t.Encode("bab", false, true), (Ids{4, 6, 7, 2}));
+}
+
+TEST(GgufTokenizer, RefusesAVocabularyWhoseScoresDoNotFit) {
+  for (const char* model : {"llama", "t5"}) {
+    GgufTokenizerFields fields = SentencePieceOf(model);
+    fields.scores.pop_back();
+    EXPECT_EQ(Tokenizer::FromGguf(fields).status().code(), ErrorCode::kCorrupt);
+    fields = SentencePieceOf(model);
+    fields.token_types.clear();
+    EXPECT_EQ(Tokenizer::FromGguf(fields).status().code(), ErrorCode::kCorrupt);
+    fields = SentencePieceOf(model);
+    fields.treat_whitespace_as_suffix = true;
+    EXPECT_EQ(Tokenizer::FromGguf(fields).status().code(), ErrorCode::kUnsupported);
+    fields = SentencePieceOf(model);
+    fields.precompiled_charsmap = "x";
+    EXPECT_EQ(Tokenizer::FromGguf(fields).status().code(), ErrorCode::kCorrupt);
   }
 }
 

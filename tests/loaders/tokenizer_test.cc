@@ -271,6 +271,35 @@ TEST(Tokenizer, RunsOf128KiBMergeQuickly) {
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
 }
 
+// Without a pre-tokenizer a whole text is one word.
+TEST(Tokenizer, RunsOf128KiBOfTextTokensAreQuick) {
+  const size_t size = 1 << 17;
+  const Json escape = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}};
+  const Json decoder = {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}}}};
+  const Json models[] = {
+      {{"type", "BPE"},
+       {"byte_fallback", true},
+       {"unk_token", "<unk>"},
+       {"vocab", {{"<unk>", 0}, {"\u2581", 1}, {"a", 2}, {"\u2581\u2581", 3}, {"aa", 4}}},
+       {"merges", {"\u2581 \u2581", "a a"}}},
+      {{"type", "Unigram"},
+       {"unk_id", 0},
+       {"vocab",
+        Json::array({Json::array({"<unk>", 0}), Json::array({"\u2581", -2}), Json::array({"a", -2}),
+                     Json::array({"\u2581\u2581", -3}), Json::array({"aa", -3})})}},
+  };
+  for (const Json& model : models) {
+    const Json json = {{"model", model}, {"normalizer", escape}, {"decoder", decoder}};
+    Result<Tokenizer> t = Load(json);
+    ASSERT_TRUE(t.ok()) << t.status().message();
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(Encode(*t, {{std::string(size, ' '), false}}), Ids(size / 2, 3));
+    EXPECT_EQ(Encode(*t, {{std::string(size, 'a'), false}}), Ids(size / 2, 4));
+    EXPECT_EQ(Encode(*t, {{std::string(size, 'z') + "a", false}}).back(), 2);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+  }
+}
+
 TEST(Tokenizer, NamesTheKindThatItDoesNotSupport) {
   const auto message = [](const char* section, const Json& component) {
     Json json = MakeTokenizer({});
