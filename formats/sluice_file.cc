@@ -9,8 +9,10 @@
 #include "formats/quote.h"
 #include "formats/sluice_records.h"
 
-#define XXH_INLINE_ALL
 #include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // the widest registers that there are
+#endif
 
 namespace sluice {
 namespace {

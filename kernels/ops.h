@@ -136,7 +136,7 @@ struct AttentionArgs {
   int64_t window;                       // 0: all
   float scale;
   float softcap;  // 0: none
-  float* out;  // [tokens, num_heads * head_dim]
+  float* out;     // [tokens, num_heads * head_dim]
   int64_t out_stride;
   // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
   int64_t item_begin, item_end;

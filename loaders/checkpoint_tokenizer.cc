@@ -42,8 +42,14 @@ Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size
 }
 
 Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size) {
-  const std::string path = directory + "/tokenizer.json";
+  std::string path = directory + "/tokenizer.json";
   Result<std::string> tokenizer = ReadWholeFile(path, kMaxTokenizerBytes);
+  const bool sentencepiece = tokenizer.status().code() == ErrorCode::kNotFound;
+  if (sentencepiece) {
+    Result<std::string> model = ReadWholeFile(directory + "/tokenizer.model", kMaxTokenizerBytes);
+    if (model.ok()) path = directory + "/tokenizer.model";
+    if (model.ok() || model.status().code() != ErrorCode::kNotFound) tokenizer = std::move(model);
+  }
   if (!tokenizer.ok()) return tokenizer.status();
   std::string tokenizer_config, special_tokens, generation_config, config;
   for (const auto& [name, text] : {std::pair("/tokenizer_config.json", &tokenizer_config),
@@ -53,7 +59,7 @@ Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int
     if (Status s = ReadOptional(directory + name, text); !s.ok()) return s;
   }
   HuggingFaceTokenizerFiles files;
-  files.tokenizer_json = *tokenizer;
+  (sentencepiece ? files.sentencepiece_model : files.tokenizer_json) = *tokenizer;
   files.tokenizer_config_json = tokenizer_config;
   files.special_tokens_map_json = special_tokens;
   files.generation_config_json = generation_config;

@@ -14,7 +14,8 @@ namespace sluice {
 // beyond `vocab_size`, the rows of the embedding), kUnsupported.
 Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size);
 
-// The same of tokenizer.json and what belongs to it in a directory. Errors name the file.
+// The same of tokenizer.json, or else tokenizer.model, and what belongs to it in a directory.
+// Errors name the file.
 Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size);
 
 }  // namespace sluice

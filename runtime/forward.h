@@ -57,12 +57,14 @@ class Forward {
     const Batch* batch;  // null for the head
     int64_t tokens;
     int64_t first_hidden;  // row of kHidden that belongs to the first token
+    const std::atomic<bool>* cancel;
   };
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
           const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations);
 
   Status Bind();
+  void SetHeadInUse(bool in_use);
   Status GatherEmbeddings(const Batch& batch);
   Status RunSteps(const Pass& pass);
   Status RunStep(const Pass& pass, const RmsNormStep& step);
@@ -88,6 +90,7 @@ class Forward {
   std::vector<Group> groups_;  // those with steps, in order; the head is the last
   TensorId embedding_ = 0;
   TensorId head_ = 0;
+  bool head_in_use_ = true;
 };
 
 }  // namespace sluice

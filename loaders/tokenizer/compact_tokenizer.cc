@@ -2,6 +2,8 @@
 #include <fmt/core.h>
 
 #include <array>
+#include <cmath>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -12,7 +14,14 @@ namespace sluice {
 namespace {
 
 constexpr int kVersion = 1;
-constexpr const char* kKind = "byte_level_bpe";
+
+// Readers refuse a kind that they do not know, so a new kind needs no new version.
+constexpr auto kKinds = std::to_array<std::pair<std::string_view, TokenModel>>({
+    {"byte_level_bpe", TokenModel::kByteLevelBpe},
+    {"bpe", TokenModel::kBpe},
+    {"scored_bpe", TokenModel::kScoredBpe},
+    {"unigram", TokenModel::kUnigram},
+});
 
 constexpr auto kNormalizers = std::to_array<std::pair<std::string_view, NormalizerStep::Kind>>({
     {"nfc", NormalizerStep::Kind::kNfc},
@@ -23,6 +32,10 @@ constexpr auto kNormalizers = std::to_array<std::pair<std::string_view, Normaliz
     {"replace", NormalizerStep::Kind::kReplace},
     {"prepend", NormalizerStep::Kind::kPrepend},
     {"strip", NormalizerStep::Kind::kStrip},
+    {"strip_accents", NormalizerStep::Kind::kStripAccents},
+    {"nmt", NormalizerStep::Kind::kNmt},
+    {"charsmap", NormalizerStep::Kind::kCharsmap},
+    {"charsmap_graphemes", NormalizerStep::Kind::kCharsmapGraphemes},
 });
 
 constexpr auto kPreTokenizers = std::to_array<std::pair<std::string_view, PreTokenizerStep::Kind>>({
@@ -30,6 +43,22 @@ constexpr auto kPreTokenizers = std::to_array<std::pair<std::string_view, PreTok
     {"digits", PreTokenizerStep::Kind::kDigits},
     {"punctuation", PreTokenizerStep::Kind::kPunctuation},
     {"byte_level", PreTokenizerStep::Kind::kByteLevel},
+    {"metaspace", PreTokenizerStep::Kind::kMetaspace},
+    {"whitespace_split", PreTokenizerStep::Kind::kWhitespaceSplit},
+});
+
+constexpr auto kPrependSchemes = std::to_array<std::pair<std::string_view, PrependScheme>>({
+    {"always", PrependScheme::kAlways},
+    {"first", PrependScheme::kFirst},
+    {"never", PrependScheme::kNever},
+});
+
+constexpr auto kDecoders = std::to_array<std::pair<std::string_view, DecoderStep::Kind>>({
+    {"replace", DecoderStep::Kind::kReplace},
+    {"metaspace", DecoderStep::Kind::kMetaspace},
+    {"byte_fallback", DecoderStep::Kind::kByteFallback},
+    {"fuse", DecoderStep::Kind::kFuse},
+    {"strip", DecoderStep::Kind::kStrip},
 });
 
 constexpr auto kBehaviors = std::to_array<std::pair<std::string_view, SplitBehavior>>({
@@ -119,7 +148,38 @@ Status ReadPreTokenizerStep(const Json& json, TokenizerSpec* spec) {
   if (Status s = ReadFlag(json, "invert", false, &step.invert); !s.ok()) return s;
   if (Status s = ReadFlag(json, "prefix_space", false, &step.add_prefix_space); !s.ok()) return s;
   if (Status s = ReadFlag(json, "words", false, &step.use_regex); !s.ok()) return s;
+  if (step.kind == PreTokenizerStep::Kind::kMetaspace) {
+    if (Status s = ReadName(json, "prepend", kPrependSchemes, &step.prepend); !s.ok()) return s;
+  }
+  if (Status s = ReadFlag(json, "split", false, &step.split_words); !s.ok()) return s;
   spec->pre_tokenizer.push_back(std::move(step));
+  return {};
+}
+
+Status ReadDecoderStep(const Json& json, TokenizerSpec* spec) {
+  DecoderStep step;
+  if (Status s = ReadName(json, "kind", kDecoders, &step.kind); !s.ok()) return s;
+  if (Status s = ReadString(json, "pattern", &step.pattern); !s.ok()) return s;
+  if (Status s = ReadString(json, "content", &step.content); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "drop_first", false, &step.drop_first); !s.ok()) return s;
+  std::optional<int32_t> start;
+  if (Status s = ReadOptionalId(json, "start", &start); !s.ok()) return s;
+  step.start = start.value_or(0);
+  spec->decoder.push_back(std::move(step));
+  return {};
+}
+
+// null: the token is not found in words.
+Status ReadScores(const Json& json, TokenizerSpec* spec) {
+  const Json* scores = FindMember(json, "scores");
+  if (scores == nullptr) return {};
+  if (!scores->is_array()) return Corrupt("'scores' is not a list");
+  spec->scores.reserve(scores->size());
+  for (const Json& score : *scores) {
+    if (!score.is_number() && !score.is_null()) return Corrupt("score that is not a number");
+    spec->scores.push_back(score.is_null() ? -std::numeric_limits<double>::infinity()
+                                           : score.get<double>());
+  }
   return {};
 }
 
@@ -178,7 +238,28 @@ Json JsonOf(const PreTokenizerStep& step) {
   Set(&json, "invert", step.invert);
   Set(&json, "prefix_space", step.add_prefix_space);
   Set(&json, "words", step.use_regex);
+  Set(&json, "split", step.split_words);
+  if (step.kind == PreTokenizerStep::Kind::kMetaspace) {
+    json["prepend"] = NameOf(kPrependSchemes, step.prepend);
+  }
   return json;
+}
+
+Json JsonOf(const DecoderStep& step) {
+  Json json = {{"kind", NameOf(kDecoders, step.kind)}};
+  if (!step.pattern.empty()) json["pattern"] = step.pattern;
+  if (!step.content.empty()) json["content"] = step.content;
+  if (step.start != 0) json["start"] = step.start;
+  Set(&json, "drop_first", step.drop_first);
+  return json;
+}
+
+Json ScoresOf(const TokenizerSpec& spec) {
+  Json list = Json::array();
+  for (const double score : spec.scores) {
+    list.push_back(std::isfinite(score) ? Json(score) : Json());
+  }
+  return list;
 }
 
 Json JsonOf(const AddedToken& token) {
@@ -207,7 +288,7 @@ std::string WriteCompactTokenizer(const TokenizerSpec& spec) {
     merges.push_back(rule.right);
   }
   Json json = {{"version", kVersion},
-               {"kind", kKind},
+               {"kind", NameOf(kKinds, spec.model)},
                {"tokens", spec.tokens},
                {"merges", std::move(merges)},
                {"normalizer", ListOf(spec.normalizer)},
@@ -218,6 +299,9 @@ std::string WriteCompactTokenizer(const TokenizerSpec& spec) {
                {"eos", spec.eos_ids}};
   if (spec.bos_id) json["bos"] = *spec.bos_id;
   if (spec.unknown_id) json["unknown"] = *spec.unknown_id;
+  if (!spec.decoder.empty()) json["decoder"] = ListOf(spec.decoder);
+  if (!spec.scores.empty()) json["scores"] = ScoresOf(spec);
+  Set(&json, "byte_fallback", spec.byte_fallback);
   Set(&json, "ignore_merges", spec.ignore_merges);
   Set(&json, "fuse_unknown", spec.fuse_unknown);
   return json.dump();
@@ -231,11 +315,8 @@ Result<TokenizerSpec> ReadCompactTokenizer(std::string_view text) {
   if (version == nullptr || AsTokenId(*version) != kVersion) {
     return Status(ErrorCode::kUnsupported, "stored tokenizer: version");
   }
-  std::string kind;
-  if (Status s = ReadString(json, "kind", &kind); !s.ok()) return s;
-  if (kind != kKind)
-    return Status(ErrorCode::kUnsupported, fmt::format("stored tokenizer: kind '{}'", kind));
   TokenizerSpec spec;
+  if (Status s = ReadName(json, "kind", kKinds, &spec.model); !s.ok()) return s;
   if (Status s = ReadTokensAndMerges(&json, &spec); !s.ok()) return s;
   const auto list = [&](const char* key, Status (*read)(const Json&, TokenizerSpec*)) {
     return ForEachObject(json, key, [&](const Json& element) { return read(element, &spec); });
@@ -243,6 +324,9 @@ Result<TokenizerSpec> ReadCompactTokenizer(std::string_view text) {
   if (Status s = list("normalizer", ReadNormalizerStep); !s.ok()) return s;
   if (Status s = list("pre_tokenizer", ReadPreTokenizerStep); !s.ok()) return s;
   if (Status s = list("added_tokens", ReadAddedToken); !s.ok()) return s;
+  if (Status s = list("decoder", ReadDecoderStep); !s.ok()) return s;
+  if (Status s = ReadScores(json, &spec); !s.ok()) return s;
+  if (Status s = ReadFlag(json, "byte_fallback", false, &spec.byte_fallback); !s.ok()) return s;
   if (Status s = ReadIds(json, "prefix", &spec.prefix_ids); !s.ok()) return s;
   if (Status s = ReadIds(json, "suffix", &spec.suffix_ids); !s.ok()) return s;
   if (Status s = ReadIds(json, "eos", &spec.eos_ids); !s.ok()) return s;

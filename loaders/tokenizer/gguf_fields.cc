@@ -52,6 +52,18 @@ Result<GgufTokenizerFields> TokenizerFieldsOfGguf(const GgufFile& file) {
     if (!types.ok()) return types.status();
     for (const int64_t type : *types) fields.token_types.push_back(static_cast<int32_t>(type));
   }
+  if (file.Has("tokenizer.ggml.scores")) {
+    Result<std::vector<float>> scores = file.GetFloats("tokenizer.ggml.scores");
+    if (!scores.ok()) return scores.status();
+    fields.scores = *std::move(scores);
+  }
+  if (file.Has("tokenizer.ggml.precompiled_charsmap")) {
+    Result<std::vector<int64_t>> bytes = file.GetInts("tokenizer.ggml.precompiled_charsmap");
+    if (!bytes.ok()) return bytes.status();
+    for (const int64_t byte : *bytes) {
+      fields.precompiled_charsmap.push_back(static_cast<char>(byte & 0xFF));
+    }
+  }
   struct Id {
     const char* key;
     std::optional<int64_t>* value;
@@ -59,11 +71,22 @@ Result<GgufTokenizerFields> TokenizerFieldsOfGguf(const GgufFile& file) {
   for (const Id& id : {Id{"tokenizer.ggml.bos_token_id", &fields.bos_id},
                        Id{"tokenizer.ggml.eos_token_id", &fields.eos_id},
                        Id{"tokenizer.ggml.eot_token_id", &fields.eot_id},
-                       Id{"tokenizer.ggml.eom_token_id", &fields.eom_id}}) {
+                       Id{"tokenizer.ggml.eom_token_id", &fields.eom_id},
+                       Id{"tokenizer.ggml.unknown_token_id", &fields.unknown_id}}) {
     if (Status s = ReadId(file, id.key, id.value); !s.ok()) return s;
   }
-  if (Status s = ReadFlag(file, "tokenizer.ggml.add_bos_token", &fields.add_bos); !s.ok()) return s;
-  if (Status s = ReadFlag(file, "tokenizer.ggml.add_eos_token", &fields.add_eos); !s.ok()) return s;
+  struct Flag {
+    const char* key;
+    std::optional<bool>* value;
+  };
+  for (const Flag& flag :
+       {Flag{"tokenizer.ggml.add_bos_token", &fields.add_bos},
+        Flag{"tokenizer.ggml.add_eos_token", &fields.add_eos},
+        Flag{"tokenizer.ggml.add_space_prefix", &fields.add_space_prefix},
+        Flag{"tokenizer.ggml.remove_extra_whitespaces", &fields.remove_extra_whitespaces},
+        Flag{"tokenizer.ggml.treat_whitespace_as_suffix", &fields.treat_whitespace_as_suffix}}) {
+    if (Status s = ReadFlag(file, flag.key, flag.value); !s.ok()) return s;
+  }
   return fields;
 }
 

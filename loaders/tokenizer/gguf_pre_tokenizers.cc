@@ -52,6 +52,22 @@ constexpr std::string_view kCjk = R"([\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}
 constexpr std::string_view kDeepSeekV3 =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
     R"(| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kSpark25 =
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
+    R"(| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)";
+constexpr std::string_view kUfakzeka =
+    R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kYoutuScripts =
+    R"([\x{ac00}-\x{d7a3}\x{3131}-\x{318e}]+)"
+    R"(|[\x{ff01}\x{2026}\x{201c}\x{201d}\x{2018}\x{2019}\x{2014}\x{ff1a}\x{ff1b}\x{ff0c})"
+    R"(\x{3001}-\x{303f}\x{fe30}-\x{fe4f}]+|[\x{3105}-\x{312f}]+)"
+    R"(|[\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+)";
+constexpr std::string_view kYoutu =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 // The cased letters, as that model's tokenizer.json lists them.
 constexpr std::string_view kDeepSeekLlmLetters =
     R"(\s?[A-Za-z\x{b5}\x{c0}-\x{d6}\x{d8}-\x{f6}\x{f8}-\x{1ba}\x{1bc}-\x{1bf})"
@@ -88,7 +104,8 @@ struct Family {
 };
 
 constexpr auto kFamilies = std::to_array<Family>({
-    {"gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert "
+    {"gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de jina-v1-en jina-v2-code "
+     "roberta-bpe gigachat a.x-4.0 mellum modern-bert "
      "exaone4 "
      "jais trillion granite-docling",
      {},
@@ -109,6 +126,12 @@ constexpr auto kFamilies = std::to_array<Family>({
     {"glm4 glm5", {kLlama3}, Family::Rest::kBytesOnly, false, true},
     {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez", {kQwen2}, Family::Rest::kBytesOnly, true},
     {"stablelm2 hunyuan solar-open grok-2", {kQwen2}},
+    {"granite-embed-multi-97m", {kO200k}, Family::Rest::kBytesOnly, false, true},
+    {"tiny_aya cohere2moe", {R"(\d{1,3}(?=(?:\d{3})*\b))", kO200k}},
+    {"ufakzeka", {kUfakzeka}},
+    {"laguna", {R"([^\n]+|[\n]+)", kQwen2}},
+    {"youtu", {kYoutuScripts, kYoutu}, Family::Rest::kBytesOnly, false, true},
+    {"spark2_5", {R"(\p{N}{1,3})", kCjk, kSpark25, R"(\p{N})"}},
     {"qwen35", {kQwen35}, Family::Rest::kBytesOnly, true},
     {"minicpm5", {R"(\p{N}{1,3})", kMiniCpm5}, Family::Rest::kBytesOnly, false, true},
     {"seed-coder", {kSeedCoder}},
@@ -119,7 +142,7 @@ constexpr auto kFamilies = std::to_array<Family>({
     {"kimi-k2", {kKimiK2}},
     {"poro-chat bloom gpt3-finnish", {kBloom}},
     {"viking", {kBloom, R"(\p{N})"}},
-    {"deepseek-v3 hunyuan-dense joyai-llm", {R"(\p{N}{1,3})", kCjk, kDeepSeekV3}},
+    {"deepseek-v3 hunyuan-dense joyai-llm hy_v4", {R"(\p{N}{1,3})", kCjk, kDeepSeekV3}},
     {"deepseek-llm",
      {R"([\r\n])", kDeepSeekLlmLetters, kDeepSeekLlmPunctuation, R"(\s+$)", kDeepSeekCjk},
      Family::Rest::kDigits},

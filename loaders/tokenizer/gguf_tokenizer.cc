@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "loaders/tokenizer/gguf_pre_tokenizers.h"
+#include "loaders/tokenizer/sentencepiece_fields.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 #include "loaders/tokenizer/utf8.h"
 
@@ -68,7 +69,8 @@ Result<TokenIds> ReadTokens(const GgufTokenizerFields& fields, TokenizerSpec* sp
 Status ReadMerges(const GgufTokenizerFields& fields, const TokenIds& ids, TokenizerSpec* spec) {
   spec->merges.reserve(fields.merges.size());
   for (const std::string_view merge : fields.merges) {
-    const size_t space = merge.find(' ');
+    // A merge of a space with something begins with it in vocabularies that do not spell bytes.
+    const size_t space = merge.find(' ', spec->model == TokenModel::kBpe ? 1 : 0);
     if (space == std::string_view::npos) return Corrupt("merge without a space");
     const auto left = ids.find(merge.substr(0, space));
     const auto right = ids.find(merge.substr(space + 1));
@@ -117,15 +119,42 @@ Status ReadSpecialIds(const GgufTokenizerFields& fields, const TokenIds& ids, bo
   return {};
 }
 
-}  // namespace
+// "gemma4": BPE over text whose spaces are escaped, with bytes for characters without a token.
+GgufPreTokenizer EscapedText() {
+  GgufPreTokenizer result;
+  NormalizerStep escape;
+  escape.kind = NormalizerStep::Kind::kReplace;
+  escape.pattern = " ";
+  escape.content = "\u2581";
+  result.normalizer.push_back(escape);
+  PreTokenizerStep lines;
+  lines.kind = PreTokenizerStep::Kind::kSplit;
+  lines.pattern = R"([^\n]+|[\n]+)";
+  lines.pattern_is_regex = true;
+  result.steps.push_back(lines);
+  result.add_bos = true;
+  return result;
+}
 
-Result<TokenizerSpec> ReadGgufTokenizer(const GgufTokenizerFields& fields) {
-  if (fields.model != "gpt2") {
-    return Status(ErrorCode::kUnsupported, "GGUF tokenizer model '" + fields.model + "'");
-  }
-  Result<GgufPreTokenizer> pre = FindGgufPreTokenizer(fields.pre);
+std::vector<DecoderStep> EscapedTextDecoder() {
+  DecoderStep replace, bytes;
+  replace.kind = DecoderStep::Kind::kReplace;
+  replace.pattern = "\u2581";
+  replace.content = " ";
+  bytes.kind = DecoderStep::Kind::kByteFallback;
+  return {replace, bytes};
+}
+
+Result<TokenizerSpec> ReadBpe(const GgufTokenizerFields& fields) {
+  const bool escaped =
+      fields.model == "gemma4" || fields.pre == "gemma4" || fields.pre == "sarvam-moe";
+  Result<GgufPreTokenizer> pre =
+      escaped ? Result<GgufPreTokenizer>(EscapedText()) : FindGgufPreTokenizer(fields.pre);
   if (!pre.ok()) return pre.status();
   TokenizerSpec spec;
+  spec.model = escaped ? TokenModel::kBpe : TokenModel::kByteLevelBpe;
+  spec.byte_fallback = escaped;
+  if (escaped) spec.decoder = EscapedTextDecoder();
   spec.normalizer = pre->normalizer;
   spec.pre_tokenizer = pre->steps;
   spec.ignore_merges = pre->ignore_merges;
@@ -134,6 +163,49 @@ Result<TokenizerSpec> ReadGgufTokenizer(const GgufTokenizerFields& fields) {
   if (Status s = ReadMerges(fields, *ids, &spec); !s.ok()) return s;
   if (Status s = ReadSpecialIds(fields, *ids, pre->add_bos, &spec); !s.ok()) return s;
   return spec;
+}
+
+// "llama" is BPE with scores, "t5" a unigram model.
+Result<TokenizerSpec> ReadSentencePiece(const GgufTokenizerFields& fields) {
+  const bool unigram = fields.model == "t5";
+  const size_t count = fields.tokens.size();
+  if (fields.scores.size() != count || fields.token_types.size() != count) {
+    return Corrupt(std::to_string(count) + " tokens, but " + std::to_string(fields.scores.size()) +
+                   " scores and " + std::to_string(fields.token_types.size()) + " token types");
+  }
+  if (fields.treat_whitespace_as_suffix.value_or(false)) {
+    return Status(ErrorCode::kUnsupported, "GGUF tokenizer: treat_whitespace_as_suffix");
+  }
+  SentencePieceFields pieces;
+  for (size_t i = 0; i < count; ++i) {
+    pieces.pieces.push_back({fields.tokens[i], fields.scores[i], fields.token_types[i]});
+    if (fields.token_types[i] == SentencePieceFields::kByte) pieces.byte_fallback = true;
+  }
+  pieces.unigram = unigram;
+  pieces.unknown_id = fields.unknown_id.value_or(unigram ? 2 : 0);
+  pieces.precompiled_charsmap = fields.precompiled_charsmap;
+  pieces.add_dummy_prefix = fields.add_space_prefix.value_or(true);
+  pieces.remove_extra_whitespaces = fields.remove_extra_whitespaces.value_or(false);
+  Result<TokenizerSpec> spec = SpecOfSentencePiece(pieces);
+  if (!spec.ok()) return spec.status();
+  spec->bos_id.reset();
+  spec->eos_ids.clear();
+  GgufTokenizerFields with_defaults = fields;
+  if (!unigram && !with_defaults.bos_id && count > 1) with_defaults.bos_id = 1;
+  if (!with_defaults.eos_id && count > 2) with_defaults.eos_id = unigram ? 1 : 2;
+  if (!with_defaults.add_eos) with_defaults.add_eos = unigram;
+  TokenIds ids;
+  for (size_t i = 0; i < count; ++i) ids.emplace(fields.tokens[i], static_cast<int32_t>(i));
+  if (Status s = ReadSpecialIds(with_defaults, ids, !unigram, &*spec); !s.ok()) return s;
+  return spec;
+}
+
+}  // namespace
+
+Result<TokenizerSpec> ReadGgufTokenizer(const GgufTokenizerFields& fields) {
+  if (fields.model == "llama" || fields.model == "t5") return ReadSentencePiece(fields);
+  if (fields.model == "gpt2" || fields.model == "gemma4") return ReadBpe(fields);
+  return Status(ErrorCode::kUnsupported, "GGUF tokenizer model '" + fields.model + "'");
 }
 
 }  // namespace sluice

@@ -9,6 +9,8 @@ namespace {
 // A Sequence in a Sequence is legal and useless; this bounds the recursion.
 constexpr int kMaxDepth = 8;
 
+constexpr std::string_view kMetaspaceCharacter = "\u2581";
+
 Status Unsupported(const std::string& what, const Json& component) {
   const std::string type = TypeOf(component);
   return Status(ErrorCode::kUnsupported,
@@ -75,6 +77,9 @@ Status ReadNormalizerStep(const Json& component, std::vector<NormalizerStep>* st
       {"Replace", Kind::kReplace},
       {"Prepend", Kind::kPrepend},
       {"Strip", Kind::kStrip},
+      {"StripAccents", Kind::kStripAccents},
+      {"Nmt", Kind::kNmt},
+      {"Precompiled", Kind::kCharsmapGraphemes},
   });
   const std::string type = TypeOf(component);
   for (const auto& [name, kind] : kKinds) {
@@ -87,6 +92,9 @@ Status ReadNormalizerStep(const Json& component, std::vector<NormalizerStep>* st
       if (s.ok()) s = ReadString(component, "content", &step.content);
     } else if (kind == Kind::kPrepend) {
       s = ReadString(component, "prepend", &step.content);
+    } else if (kind == Kind::kCharsmapGraphemes) {
+      s = ReadString(component, "precompiled_charsmap", &step.content);
+      if (s.ok() && step.content.empty()) return {};  // maps nothing
     } else if (kind == Kind::kStrip) {
       s = ReadFlag(component, "strip_left", false, &step.strip_left);
       if (s.ok()) s = ReadFlag(component, "strip_right", false, &step.strip_right);
@@ -121,6 +129,78 @@ Status ReadSplit(const Json& component, PreTokenizerStep* step) {
   return ReadBehavior(component, &step->behavior);
 }
 
+// Older files have add_prefix_space instead of prepend_scheme.
+Status ReadMetaspace(const Json& component, PreTokenizerStep* step) {
+  step->kind = PreTokenizerStep::Kind::kMetaspace;
+  bool add_prefix_space = true;
+  std::string scheme;
+  Status s = ReadString(component, "replacement", &step->pattern);
+  if (s.ok()) s = ReadFlag(component, "add_prefix_space", true, &add_prefix_space);
+  if (s.ok()) s = ReadString(component, "prepend_scheme", &scheme);
+  if (s.ok()) s = ReadFlag(component, "split", true, &step->split_words);
+  if (!s.ok()) return s;
+  if (step->pattern.empty()) step->pattern = kMetaspaceCharacter;
+  if (scheme.empty()) scheme = add_prefix_space ? "always" : "never";
+  if (scheme != "always" && scheme != "first" && scheme != "never") {
+    return Status(ErrorCode::kUnsupported, "Metaspace with prepend_scheme '" + scheme + "'");
+  }
+  step->prepend = scheme == "always"  ? PrependScheme::kAlways
+                  : scheme == "first" ? PrependScheme::kFirst
+                                      : PrependScheme::kNever;
+  return {};
+}
+
+// Words and runs of what is neither word nor space.
+PreTokenizerStep WhitespaceStep() {
+  PreTokenizerStep step;
+  step.kind = PreTokenizerStep::Kind::kSplit;
+  step.pattern = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}]+)"
+                 R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}\s]+)";
+  step.pattern_is_regex = true;
+  step.behavior = SplitBehavior::kRemoved;
+  step.invert = true;
+  return step;
+}
+
+Status ReadDecoderStep(const Json& component, std::vector<DecoderStep>* steps) {
+  using Kind = DecoderStep::Kind;
+  const std::string type = TypeOf(component);
+  DecoderStep step;
+  Status s;
+  if (type == "Replace") {
+    step.kind = Kind::kReplace;
+    bool is_regex = false;
+    s = ReadPattern(component, &step.pattern, &is_regex);
+    if (s.ok() && is_regex) return Status(ErrorCode::kUnsupported, "decoder Replace of a Regex");
+    if (s.ok()) s = ReadString(component, "content", &step.content);
+  } else if (type == "Metaspace") {
+    step.kind = Kind::kMetaspace;
+    PreTokenizerStep metaspace;
+    s = ReadMetaspace(component, &metaspace);
+    step.pattern = metaspace.pattern;
+    step.drop_first = metaspace.prepend != PrependScheme::kNever;
+  } else if (type == "ByteFallback") {
+    step.kind = Kind::kByteFallback;
+  } else if (type == "Fuse") {
+    step.kind = Kind::kFuse;
+  } else if (type == "Strip") {
+    step.kind = Kind::kStrip;
+    s = ReadString(component, "content", &step.pattern);
+    const Json* start = FindMember(component, "start");
+    const Json* stop = FindMember(component, "stop");
+    const std::optional<int32_t> from = start == nullptr ? 0 : AsTokenId(*start);
+    const std::optional<int32_t> to = stop == nullptr ? 0 : AsTokenId(*stop);
+    if (s.ok() && (!from || !to)) s = Status(ErrorCode::kCorrupt, "decoder Strip");
+    step.start = from.value_or(0);
+    step.stop = to.value_or(0);
+  } else {
+    return Unsupported("decoder", component);
+  }
+  if (!s.ok()) return s.WithContext("decoder");
+  steps->push_back(std::move(step));
+  return {};
+}
+
 Status ReadPreTokenizerStep(const Json& component, std::vector<PreTokenizerStep>* steps) {
   const std::string type = TypeOf(component);
   PreTokenizerStep step;
@@ -131,6 +211,16 @@ Status ReadPreTokenizerStep(const Json& component, std::vector<PreTokenizerStep>
     s = ReadSplit(component, &step);
   } else if (type == "Digits") {
     s = ReadDigits(component, &step);
+  } else if (type == "Metaspace") {
+    s = ReadMetaspace(component, &step);
+  } else if (type == "WhitespaceSplit") {
+    step.kind = PreTokenizerStep::Kind::kWhitespaceSplit;
+  } else if (type == "Whitespace") {
+    step = WhitespaceStep();
+  } else if (type == "CharDelimiterSplit") {
+    step.kind = PreTokenizerStep::Kind::kSplit;
+    step.behavior = SplitBehavior::kRemoved;
+    s = ReadString(component, "delimiter", &step.pattern);
   } else if (type == "Punctuation") {
     step.kind = PreTokenizerStep::Kind::kPunctuation;
     if (FindMember(component, "behavior") != nullptr) s = ReadBehavior(component, &step.behavior);
@@ -159,7 +249,12 @@ Status ReadPreTokenizer(const Json& pre_tokenizer, std::vector<PreTokenizerStep>
                  [steps](const Json& member) { return ReadPreTokenizerStep(member, steps); });
 }
 
-Status CheckDecoder(const Json& decoder) {
+Status ReadDecoder(const Json& decoder, std::vector<DecoderStep>* steps) {
+  return ForEach(decoder, "decoder", "decoders", 0,
+                 [steps](const Json& member) { return ReadDecoderStep(member, steps); });
+}
+
+Status CheckByteLevelDecoder(const Json& decoder) {
   int byte_level = 0;
   Status s = ForEach(decoder, "decoder", "decoders", 0, [&byte_level](const Json& member) {
     if (TypeOf(member) != "ByteLevel") return Unsupported("decoder", member);

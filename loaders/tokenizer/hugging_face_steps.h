@@ -14,8 +14,11 @@ namespace sluice {
 Status ReadNormalizer(const Json& normalizer, std::vector<NormalizerStep>* steps);
 Status ReadPreTokenizer(const Json& pre_tokenizer, std::vector<PreTokenizerStep>* steps);
 
+// The decoder of a model whose tokens are text.
+Status ReadDecoder(const Json& decoder, std::vector<DecoderStep>* steps);
+
 // kUnsupported unless the decoder does what ByteLevel does.
-Status CheckDecoder(const Json& decoder);
+Status CheckByteLevelDecoder(const Json& decoder);
 
 // The "type" of a component, "" if it has none.
 std::string TypeOf(const Json& component);

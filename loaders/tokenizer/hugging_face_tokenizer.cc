@@ -1,9 +1,13 @@
-// Reads tokenizer.json (and the small files beside it) of a Hugging Face checkpoint.
+// Reads tokenizer.json or tokenizer.model, and the small files beside it, of a Hugging Face
+// checkpoint.
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <unordered_map>
 #include <utility>
 
+#include "loaders/tokenizer/hugging_face_model.h"
+#include "loaders/tokenizer/hugging_face_post_processor.h"
 #include "loaders/tokenizer/hugging_face_steps.h"
 #include "loaders/tokenizer/json_fields.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
@@ -17,122 +21,70 @@ Status Unsupported(std::string what) { return Status(ErrorCode::kUnsupported, st
 class Reader {
  public:
   Result<TokenizerSpec> Read(const HuggingFaceTokenizerFiles& files) {
-    Result<Json> json = ParseJsonObject(files.tokenizer_json, "tokenizer.json");
-    if (!json.ok()) return json.status();
-    for (const auto read : {&Reader::ReadModel, &Reader::ReadSteps, &Reader::ReadAddedTokens,
-                            &Reader::ReadPostProcessor}) {
-      if (Status s = (this->*read)(*json); !s.ok()) return s.WithContext("tokenizer.json");
+    if (files.tokenizer_json.empty() && !files.sentencepiece_model.empty()) {
+      if (Status s = ReadSentencePiece(files.sentencepiece_model); !s.ok()) {
+        return s.WithContext("tokenizer.model");
+      }
+    } else if (Status s = ReadTokenizerJson(files.tokenizer_json); !s.ok()) {
+      return s.WithContext("tokenizer.json");
     }
     if (Status s = ReadSideFiles(files); !s.ok()) return s;
+    if (!spec_.scores.empty()) {
+      spec_.scores.resize(spec_.tokens.size(), -std::numeric_limits<double>::infinity());
+    }
     return std::move(spec_);
   }
 
  private:
+  Status ReadTokenizerJson(std::string_view text) {
+    Result<Json> json = ParseJsonObject(text, "the file");
+    if (!json.ok()) return json.status();
+    for (const auto read : {&Reader::ReadModel, &Reader::ReadSteps, &Reader::ReadAddedTokens,
+                            &Reader::ReadPostProcessing}) {
+      if (Status s = (this->*read)(*json); !s.ok()) return s;
+    }
+    return {};
+  }
+
+  Status ReadSentencePiece(std::string_view model) {
+    Result<TokenizerSpec> spec = ReadSentencePieceTokenizer(model);
+    if (!spec.ok()) return spec.status();
+    spec_ = *std::move(spec);
+    vocabulary_size_ = spec_.tokens.size();
+    for (size_t id = 0; id < vocabulary_size_; ++id) {
+      ids_.emplace(spec_.tokens[id], static_cast<int32_t>(id));
+    }
+    for (size_t i = 0; i < spec_.added_tokens.size(); ++i) {
+      added_.emplace(spec_.added_tokens[i].content, i);
+    }
+    next_added_id_ = vocabulary_size_;
+    return {};
+  }
+
   Status ReadModel(const Json& json) {
     const Json* model = FindMember(json, "model");
     if (model == nullptr || !model->is_object()) return Corrupt("no model");
-    // Files older than the field "type" have BPE models with merges.
-    const std::string type = TypeOf(*model);
-    if (type != "BPE" && !(type.empty() && FindMember(*model, "merges") != nullptr)) {
-      return Unsupported("model '" + type + "'");
-    }
-    if (Status s = CheckModelOptions(*model); !s.ok()) return s;
-    if (Status s = ReadVocabulary(*model); !s.ok()) return s;
-    if (Status s = ReadMerges(*model); !s.ok()) return s;
-    std::string unknown;
-    if (Status s = ReadString(*model, "unk_token", &unknown); !s.ok()) return s;
-    if (!unknown.empty()) {
-      const auto found = ids_.find(unknown);
-      if (found == ids_.end()) return Corrupt("unk_token is not in the vocabulary");
-      spec_.unknown_id = found->second;
-    }
-    if (Status s = ReadFlag(*model, "fuse_unk", false, &spec_.fuse_unknown); !s.ok()) return s;
-    return ReadFlag(*model, "ignore_merges", false, &spec_.ignore_merges);
-  }
-
-  static Status CheckModelOptions(const Json& model) {
-    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-      std::string affix;
-      if (Status s = ReadString(model, key, &affix); !s.ok()) return s;
-      if (!affix.empty()) return Unsupported("model with " + std::string(key));
-    }
-    const Json* dropout = FindMember(model, "dropout");
-    if (dropout != nullptr && !(dropout->is_number() && dropout->get<double>() == 0)) {
-      return Unsupported("model with dropout");
-    }
-    bool byte_fallback = false;
-    if (Status s = ReadFlag(model, "byte_fallback", false, &byte_fallback); !s.ok()) return s;
-    return byte_fallback ? Unsupported("model with byte_fallback") : Status();
-  }
-
-  Status ReadVocabulary(const Json& model) {
-    const Json* vocabulary = FindMember(model, "vocab");
-    if (vocabulary == nullptr || !vocabulary->is_object()) return Corrupt("no vocabulary");
-    vocabulary_size_ = vocabulary->size();
-    // Vocabularies may have gaps, but not so large that ids without tokens take the memory.
-    const size_t limit = vocabulary_size_ * 4 + 65536;
-    ids_.reserve(vocabulary_size_);
-    for (const auto& [text, value] : vocabulary->items()) {
-      const std::optional<int32_t> id = AsTokenId(value);
-      if (!id || static_cast<size_t>(*id) >= limit) return Corrupt("id of token '" + text + "'");
-      if (Status s = Place(text, *id); !s.ok()) return s;
-    }
-    return {};
-  }
-
-  Status Place(const std::string& text, int32_t id) {
-    const auto index = static_cast<size_t>(id);
-    if (spec_.tokens.size() <= index) spec_.tokens.resize(index + 1);
-    if (!spec_.tokens[index].empty()) {
-      return Corrupt("tokens '" + spec_.tokens[index] + "' and '" + text + "' have the id " +
-                     std::to_string(id));
-    }
-    spec_.tokens[index] = text;
-    ids_.emplace(text, id);
-    return {};
-  }
-
-  // "a b", or ["a", "b"] since tokenizers 0.20.
-  Status ReadMerges(const Json& model) {
-    const Json* merges = FindMember(model, "merges");
-    if (merges == nullptr || !merges->is_array()) return Corrupt("no merges");
-    spec_.merges.reserve(merges->size());
-    for (const Json& merge : *merges) {
-      std::string left, right;
-      if (merge.is_string()) {
-        const auto& text = merge.get_ref<const std::string&>();
-        const size_t space = text.find(' ');
-        if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-          return Corrupt("merge '" + text + "'");
-        }
-        left = text.substr(0, space);
-        right = text.substr(space + 1);
-      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-                 merge[1].is_string()) {
-        left = merge[0].get<std::string>();
-        right = merge[1].get<std::string>();
-      } else {
-        return Corrupt("merge " + std::to_string(spec_.merges.size()) + " is not two strings");
-      }
-      const auto left_id = ids_.find(left);
-      const auto right_id = ids_.find(right);
-      if (left_id == ids_.end() || right_id == ids_.end()) {
-        return Corrupt("merge of '" + left + "' and '" + right + "' names an absent token");
-      }
-      spec_.merges.push_back({left_id->second, right_id->second});
-    }
-    return {};
+    return ReadHuggingFaceModel(*model, &spec_, &ids_, &vocabulary_size_);
   }
 
   Status ReadSteps(const Json& json) {
     if (const Json* normalizer = FindMember(json, "normalizer")) {
       if (Status s = ReadNormalizer(*normalizer, &spec_.normalizer); !s.ok()) return s;
     }
-    const Json* pre_tokenizer = FindMember(json, "pre_tokenizer");
-    if (pre_tokenizer == nullptr) return Unsupported("no pre-tokenizer");
-    if (Status s = ReadPreTokenizer(*pre_tokenizer, &spec_.pre_tokenizer); !s.ok()) return s;
+    if (const Json* pre_tokenizer = FindMember(json, "pre_tokenizer")) {
+      if (Status s = ReadPreTokenizer(*pre_tokenizer, &spec_.pre_tokenizer); !s.ok()) return s;
+    }
+    const auto is_byte_level = [](const PreTokenizerStep& step) {
+      return step.kind == PreTokenizerStep::Kind::kByteLevel;
+    };
+    const auto& steps = spec_.pre_tokenizer;
+    const bool byte_level = std::any_of(steps.begin(), steps.end(), is_byte_level);
+    if (spec_.model != TokenModel::kUnigram) {
+      spec_.model = byte_level ? TokenModel::kByteLevelBpe : TokenModel::kBpe;
+    }
     const Json* decoder = FindMember(json, "decoder");
-    return decoder == nullptr ? Unsupported("no decoder") : CheckDecoder(*decoder);
+    if (decoder == nullptr) return Unsupported("no decoder");
+    return byte_level ? CheckByteLevelDecoder(*decoder) : ReadDecoder(*decoder, &spec_.decoder);
   }
 
   Status ReadAddedTokens(const Json& json) {
@@ -174,80 +126,16 @@ class Reader {
       token.id = found->second;
     } else {
       token.id = static_cast<int32_t>(std::max(vocabulary_size_, next_added_id_));
-      if (Status s = Place(token.content, token.id); !s.ok()) return s;
+      if (Status s = PlaceToken(token.content, token.id, &spec_, &ids_); !s.ok()) return s;
     }
     next_added_id_ = std::max(next_added_id_, static_cast<size_t>(token.id) + 1);
     spec_.added_tokens.push_back(std::move(token));
     return {};
   }
 
-  Status ReadPostProcessor(const Json& json) {
+  Status ReadPostProcessing(const Json& json) {
     const Json* processor = FindMember(json, "post_processor");
-    if (processor == nullptr) return {};
-    if (TypeOf(*processor) != "Sequence") return ReadProcessor(*processor);
-    const Json* members = FindMember(*processor, "processors");
-    if (members == nullptr || !members->is_array()) return Corrupt("post-processor Sequence");
-    for (const Json& member : *members) {
-      if (Status s = ReadProcessor(member); !s.ok()) return s;
-    }
-    return {};
-  }
-
-  Status ReadProcessor(const Json& processor) {
-    const std::string type = TypeOf(processor);
-    if (type == "ByteLevel") return {};  // it moves offsets, not ids
-    if (type == "TemplateProcessing") return ReadTemplate(processor);
-    if (type != "BertProcessing" && type != "RobertaProcessing") {
-      return Unsupported("post-processor '" + type + "'");
-    }
-    for (const bool first : {true, false}) {  // ["</s>", 2]
-      const Json* pair = FindMember(processor, first ? "cls" : "sep");
-      const bool valid = pair != nullptr && pair->is_array() && pair->size() == 2;
-      const std::optional<int32_t> id = valid ? AsTokenId((*pair)[1]) : std::nullopt;
-      if (!id) return Corrupt("post-processor " + type);
-      if (first) spec_.prefix_ids.insert(spec_.prefix_ids.begin(), *id);
-      if (!first) spec_.suffix_ids.push_back(*id);
-    }
-    return {};
-  }
-
-  // "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}], with the ids of the
-  // names in "special_tokens".
-  Status ReadTemplate(const Json& processor) {
-    const Json* single = FindMember(processor, "single");
-    if (single == nullptr || !single->is_array()) return Corrupt("post-processor without 'single'");
-    std::vector<int32_t> prefix, suffix;
-    int sequences = 0;
-    for (const Json& piece : *single) {
-      if (FindMember(piece, "Sequence") != nullptr) {
-        ++sequences;
-        continue;
-      }
-      const Json* special = FindMember(piece, "SpecialToken");
-      std::string name;
-      if (special == nullptr) return Corrupt("piece of a template");
-      if (Status s = ReadString(*special, "id", &name); !s.ok()) return s;
-      Status s = AppendTemplateIds(processor, name, sequences == 0 ? &prefix : &suffix);
-      if (!s.ok()) return s;
-    }
-    if (sequences != 1) return Unsupported("template with " + std::to_string(sequences) + " texts");
-    spec_.prefix_ids.insert(spec_.prefix_ids.begin(), prefix.begin(), prefix.end());
-    spec_.suffix_ids.insert(spec_.suffix_ids.end(), suffix.begin(), suffix.end());
-    return {};
-  }
-
-  static Status AppendTemplateIds(const Json& processor, const std::string& name,
-                                  std::vector<int32_t>* ids) {
-    const Json* specials = FindMember(processor, "special_tokens");
-    const Json* special = specials == nullptr ? nullptr : FindMember(*specials, name);
-    const Json* list = special == nullptr ? nullptr : FindMember(*special, "ids");
-    if (list == nullptr || !list->is_array()) return Corrupt("template token '" + name + "'");
-    for (const Json& value : *list) {
-      const std::optional<int32_t> id = AsTokenId(value);
-      if (!id) return Corrupt("id of template token '" + name + "'");
-      ids->push_back(*id);
-    }
-    return {};
+    return processor == nullptr ? Status() : ReadPostProcessor(*processor, &spec_);
   }
 
   Status ReadSideFiles(const HuggingFaceTokenizerFiles& files);
@@ -265,7 +153,7 @@ class Reader {
   void AddEosOf(const Json& file);
 
   TokenizerSpec spec_;
-  std::unordered_map<std::string, int32_t> ids_;   // of all tokens, by text
+  TokenIdsByText ids_;                             // of all tokens
   std::unordered_map<std::string, size_t> added_;  // where in spec_.added_tokens
   size_t vocabulary_size_ = 0;
   size_t next_added_id_ = 0;

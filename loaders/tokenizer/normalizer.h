@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/status.h"
+#include "loaders/tokenizer/precompiled_map.h"
 #include "loaders/tokenizer/regex.h"
 #include "loaders/tokenizer/tokenizer_spec.h"
 
@@ -27,7 +28,9 @@ class Normalizer {
   struct Step {
     NormalizerStep spec;
     std::optional<Regex> regex;
+    std::optional<PrecompiledMap> map;
   };
+  static Result<Step> Prepare(const NormalizerStep& spec);
   static Result<std::string> ApplyStep(const Step& step, std::string text);
 
   std::vector<Step> steps_;

@@ -10,18 +10,11 @@ namespace sluice {
 namespace {
 
 using Piece = PreTokenizedText::Piece;
+using Part = PreTokenizedText::Part;
 
 // The expression of GPT-2, which ByteLevel applies itself if it is told to.
 constexpr std::string_view kGpt2Pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
-// A piece cut into consecutive parts, each of which is a match or lies between matches. A part can
-// be empty only if it is a match.
-struct Part {
-  size_t begin;
-  size_t end;
-  bool is_match;
-};
 
 class PartList {
  public:
@@ -157,9 +150,35 @@ void SpellInByteAlphabet(PreTokenizedText* text) {
   text->text = std::move(spelled);
 }
 
+// Puts the character of Metaspace where spaces are, and before pieces as it is told.
+void SpellSpaces(const PreTokenizerStep& step, bool at_start, PreTokenizedText* text) {
+  std::string spelled;
+  spelled.reserve(text->text.size() + text->text.size() / 2);
+  for (Piece& piece : text->pieces) {
+    const std::string_view view = text->View(piece);
+    const size_t begin = spelled.size();
+    const bool starts = view.starts_with(step.pattern) || view.starts_with(' ');
+    const bool first = at_start && piece.begin == 0;
+    if (!starts && (step.prepend == PrependScheme::kAlways ||
+                    (step.prepend == PrependScheme::kFirst && first))) {
+      spelled += step.pattern;
+    }
+    for (const char c : view) {
+      if (c == ' ') {
+        spelled += step.pattern;
+      } else {
+        spelled.push_back(c);
+      }
+    }
+    piece = {begin, spelled.size()};
+  }
+  text->text = std::move(spelled);
+}
+
 }  // namespace
 
-Result<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizerStep>& steps) {
+Result<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizerStep>& steps,
+                                          bool byte_level) {
   PreTokenizer pre_tokenizer;
   int byte_level_steps = 0;
   for (const PreTokenizerStep& spec : steps) {
@@ -170,6 +189,9 @@ Result<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizerStep>& s
         return Status(ErrorCode::kUnsupported, "pre-tokenizer Split with an empty pattern");
       }
       if (spec.pattern_is_regex) pattern = spec.pattern;
+    }
+    if (spec.kind == PreTokenizerStep::Kind::kMetaspace && spec.pattern.empty()) {
+      return Status(ErrorCode::kCorrupt, "pre-tokenizer Metaspace without its character");
     }
     if (spec.kind == PreTokenizerStep::Kind::kByteLevel) {
       ++byte_level_steps;
@@ -182,51 +204,69 @@ Result<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizerStep>& s
     }
     pre_tokenizer.steps_.push_back(std::move(step));
   }
-  if (byte_level_steps != 1) {
-    return Status(ErrorCode::kUnsupported, "pre-tokenizer with " +
-                                               std::to_string(byte_level_steps) +
-                                               " ByteLevel steps instead of one");
+  const int wanted = byte_level ? 1 : 0;
+  if (byte_level_steps != wanted) {
+    return Status(ErrorCode::kUnsupported,
+                  "pre-tokenizer with " + std::to_string(byte_level_steps) +
+                      " ByteLevel steps instead of " + std::to_string(wanted));
   }
   return pre_tokenizer;
 }
 
-Status PreTokenizer::ApplyStep(const Step& step, PreTokenizedText* text) {
-  const PreTokenizerStep& spec = step.spec;
-  const bool byte_level = spec.kind == PreTokenizerStep::Kind::kByteLevel;
-  if (byte_level && spec.add_prefix_space) AddPrefixSpaces(text);
-  if (!byte_level || step.regex) {
-    std::vector<Piece> pieces;
-    std::vector<Part> parts;
-    for (const Piece& piece : text->pieces) {
-      const std::string_view view = text->View(piece);
-      PartList list(piece.begin, piece.end, &parts);
-      if (step.regex) {
-        if (Status s = FindRegex(*step.regex, view, piece.begin, &list); !s.ok()) return s;
-      } else if (spec.kind == PreTokenizerStep::Kind::kSplit) {
-        FindLiteral(spec.pattern, view, piece.begin, &list);
-      } else if (spec.kind == PreTokenizerStep::Kind::kDigits) {
-        FindCharacters(IsNumeric, view, piece.begin, &list);
-      } else {
-        FindCharacters(IsPunctuation, view, piece.begin, &list);
-      }
-      list.Finish();
-      if (spec.invert) {
-        for (Part& part : parts) part.is_match = !part.is_match;
-      }
-      Arrange(parts, byte_level ? SplitBehavior::kIsolated : spec.behavior, &pieces);
-    }
-    text->pieces = std::move(pieces);
+Status PreTokenizer::FindParts(const Step& step, std::string_view view, size_t base,
+                               std::vector<PreTokenizedText::Part>* parts) {
+  using Kind = PreTokenizerStep::Kind;
+  PartList list(base, base + view.size(), parts);
+  if (step.regex) {
+    if (Status s = FindRegex(*step.regex, view, base, &list); !s.ok()) return s;
+  } else if (step.spec.kind == Kind::kSplit || step.spec.kind == Kind::kMetaspace) {
+    FindLiteral(step.spec.pattern, view, base, &list);
+  } else if (step.spec.kind == Kind::kDigits) {
+    FindCharacters(IsNumeric, view, base, &list);
+  } else if (step.spec.kind == Kind::kWhitespaceSplit) {
+    FindCharacters(IsWhiteSpace, view, base, &list);
+  } else {
+    FindCharacters(IsPunctuation, view, base, &list);
   }
-  if (byte_level) SpellInByteAlphabet(text);
+  list.Finish();
+  if (step.spec.invert) {
+    for (Part& part : *parts) part.is_match = !part.is_match;
+  }
   return {};
 }
 
-Result<PreTokenizedText> PreTokenizer::Split(std::string_view text) const {
+Status PreTokenizer::ApplyStep(const Step& step, bool at_start, PreTokenizedText* text) {
+  using Kind = PreTokenizerStep::Kind;
+  const PreTokenizerStep& spec = step.spec;
+  if (spec.kind == Kind::kByteLevel && spec.add_prefix_space) AddPrefixSpaces(text);
+  if (spec.kind == Kind::kMetaspace) SpellSpaces(spec, at_start, text);
+  const bool splits = spec.kind == Kind::kByteLevel   ? step.regex.has_value()
+                      : spec.kind == Kind::kMetaspace ? spec.split_words
+                                                      : true;
+  SplitBehavior behavior = spec.behavior;
+  if (spec.kind == Kind::kByteLevel) behavior = SplitBehavior::kIsolated;
+  if (spec.kind == Kind::kMetaspace) behavior = SplitBehavior::kMergedWithNext;
+  if (spec.kind == Kind::kWhitespaceSplit) behavior = SplitBehavior::kRemoved;
+  if (splits) {
+    std::vector<Piece> pieces;
+    std::vector<Part> parts;
+    for (const Piece& piece : text->pieces) {
+      Status s = FindParts(step, text->View(piece), piece.begin, &parts);
+      if (!s.ok()) return s;
+      Arrange(parts, behavior, &pieces);
+    }
+    text->pieces = std::move(pieces);
+  }
+  if (spec.kind == Kind::kByteLevel) SpellInByteAlphabet(text);
+  return {};
+}
+
+Result<PreTokenizedText> PreTokenizer::Split(std::string_view text, bool at_start) const {
   PreTokenizedText result;
   result.text = text;
   if (!text.empty()) result.pieces.push_back({0, text.size()});
   for (const Step& step : steps_) {
-    if (Status s = ApplyStep(step, &result); !s.ok()) return s;
+    if (Status s = ApplyStep(step, at_start, &result); !s.ok()) return s;
   }
   return result;
 }

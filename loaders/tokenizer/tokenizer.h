@@ -1,8 +1,9 @@
 // Text to token ids and back, equal to Hugging Face `tokenizers` (0.23) id for id.
 //
-// Supported: byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM, DeepSeek, Tekken, gpt-oss ...), from
-// tokenizer.json and from GGUF metadata. Any other kind of model, normalizer, pre-tokenizer,
-// post-processor or decoder is kUnsupported and named.
+// Supported: byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM, DeepSeek, Tekken, gpt-oss ...), BPE of
+// SentencePiece with byte fallback (Llama 2, Mistral, Gemma, Phi-3) and unigram models (T5), from
+// tokenizer.json, from GGUF metadata, and the latter two from tokenizer.model. Any other kind of
+// model, normalizer, pre-tokenizer, post-processor or decoder is kUnsupported and named.
 //
 // Known limits: characters assigned after Unicode 14 count as unassigned (PCRE2 10.42,
 // utf8proc 2.8), so a word of them can be split otherwise than by a newer `tokenizers`; expressions
@@ -31,24 +32,29 @@ struct TokenizerText {
   bool parse_special = false;
 };
 
-// Contents of the files of a Hugging Face checkpoint; all but the first may be empty.
+// Contents of the files of a Hugging Face checkpoint; all may be empty but one of the first and the
+// last. tokenizer.json is read where there are both.
 struct HuggingFaceTokenizerFiles {
   std::string_view tokenizer_json;
   std::string_view tokenizer_config_json;    // add_bos_token, add_eos_token, bos_token, eos_token
   std::string_view special_tokens_map_json;  // bos_token, eos_token where the former has none
   std::string_view generation_config_json;   // eos_token_id: more tokens that end a generation
   std::string_view config_json;              // the same; bos_token_id where no file names the token
+  std::string_view sentencepiece_model = {};  // tokenizer.model
 };
 
 // The fields tokenizer.ggml.* of a GGUF file. The views are read during FromGguf only.
 struct GgufTokenizerFields {
-  std::string model;  // "gpt2"
+  std::string model;  // "gpt2", "llama", "t5", "gemma4"
   std::string pre;    // "llama-bpe", "qwen2", ...; "" reads as "default"
   std::vector<std::string_view> tokens;
   std::vector<int32_t> token_types;      // empty, or one for each token
   std::vector<std::string_view> merges;  // "left right"
-  std::optional<int64_t> bos_id, eos_id, eot_id, eom_id;
+  std::vector<float> scores;             // one for each token, for "llama" and "t5"
+  std::string precompiled_charsmap = {};
+  std::optional<int64_t> bos_id, eos_id, eot_id, eom_id, unknown_id;
   std::optional<bool> add_bos, add_eos;  // absent: as the pre-tokenizer's models do
+  std::optional<bool> add_space_prefix, remove_extra_whitespaces, treat_whitespace_as_suffix;
 };
 
 // Immutable; copies share their data, and any number of threads may use one.
@@ -91,6 +97,7 @@ class Tokenizer {
  private:
   struct Impl;
   friend class TokenizerFactory;
+  friend class Detokenizer;
   explicit Tokenizer(std::shared_ptr<const Impl> impl);
   std::shared_ptr<const Impl> impl_;
 };
@@ -99,17 +106,29 @@ class Tokenizer {
 // ids.
 class Detokenizer {
  public:
-  Detokenizer(Tokenizer tokenizer, bool skip_special);
+  // at_start: the first token begins a text, and the space that a decoder leaves out there is left
+  // out; otherwise the tokens continue a text, and it is kept.
+  Detokenizer(Tokenizer tokenizer, bool skip_special, bool at_start = true);
 
-  // The text that is certain now: no part of a character whose other bytes may still come.
+  // The text that is certain now: no part of a character whose other bytes may still come. With
+  // byte fallback, bytes are certain when a token that is no byte follows.
   std::string Append(int32_t id);
-  // What was held back, as U+FFFD; the next Append starts afresh.
+  // What was held back, ill-formed parts as U+FFFD; the next Append starts afresh.
   std::string Finish();
 
  private:
+  void Restart();
+  std::string AppendBytes(int32_t id);
+  std::string AppendText(int32_t id);
+  std::string TakeByteRun();
+  std::string Strip(std::string text);
+
   Tokenizer tokenizer_;
   bool skip_special_;
-  std::string pending_;  // at most 3 bytes
+  bool at_start_;
+  bool first_ = true;       // no token has come yet
+  int32_t strip_left_ = 0;  // characters that may still be left out at the beginning
+  std::string pending_;     // at most 3 bytes, or a run of byte tokens
 };
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// From a validated description to a Tokenizer; what the three readers share.
+// From a validated description to a Tokenizer; what the readers share.
 #ifndef SLUICE_LOADERS_TOKENIZER_TOKENIZER_FACTORY_H_
 #define SLUICE_LOADERS_TOKENIZER_TOKENIZER_FACTORY_H_
 
@@ -18,6 +18,8 @@ class TokenizerFactory {
 };
 
 Result<TokenizerSpec> ReadHuggingFaceTokenizer(const HuggingFaceTokenizerFiles& files);
+// A SentencePiece model (tokenizer.model) by itself.
+Result<TokenizerSpec> ReadSentencePieceTokenizer(std::string_view model);
 Result<TokenizerSpec> ReadGgufTokenizer(const GgufTokenizerFields& fields);
 Result<TokenizerSpec> ReadCompactTokenizer(std::string_view json);
 std::string WriteCompactTokenizer(const TokenizerSpec& spec);

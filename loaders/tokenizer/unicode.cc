@@ -41,12 +41,27 @@ constexpr auto kUnknownToNormalization = std::to_array<Range>({
     {0x1E2EC, 0x1E2EF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9},
 });
 
-bool IsKnownToNormalization(char32_t code) {
+// Marks added after Unicode 9, which StripAccents of `tokenizers` leaves in the text. Ranges reach
+// over what is no mark.
+constexpr auto kMarksAfterUnicode9 = std::to_array<Range>(
+    {{0x07FD, 0x07FD},   {0x0898, 0x08D3},   {0x09FE, 0x09FE},   {0x0AFA, 0x0AFF},
+     {0x0B55, 0x0B55},   {0x0C04, 0x0C3C},   {0x0D00, 0x0D00},   {0x0D3B, 0x0D3C},
+     {0x0D81, 0x0D81},   {0x0EBA, 0x0EBA},   {0x1715, 0x1715},   {0x180F, 0x180F},
+     {0x1ABF, 0x1ACE},   {0x1CF7, 0x1CF7},   {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},
+     {0xA8FF, 0xA8FF},   {0x10D24, 0x10F85}, {0x11070, 0x11074}, {0x110C2, 0x110C2},
+     {0x11145, 0x11146}, {0x111C9, 0x111C9}, {0x111CE, 0x111CF}, {0x1133B, 0x1133B},
+     {0x1145E, 0x1145E}, {0x1182C, 0x11A99}, {0x11D31, 0x11EF6}, {0x16F4F, 0x16F4F},
+     {0x16F7F, 0x16F87}, {0x16FE4, 0x16FF1}, {0x1CF00, 0x1CF46}, {0x1E130, 0x1E2EF}});
+
+template <typename Ranges>
+bool IsIn(const Ranges& ranges, char32_t code) {
   const auto after =
-      std::upper_bound(kUnknownToNormalization.begin(), kUnknownToNormalization.end(), code,
+      std::upper_bound(ranges.begin(), ranges.end(), code,
                        [](char32_t c, const Range& range) { return c < range.first; });
-  return after == kUnknownToNormalization.begin() || code > std::prev(after)->last;
+  return after != ranges.begin() && code <= std::prev(after)->last;
 }
+
+bool IsKnownToNormalization(char32_t code) { return !IsIn(kUnknownToNormalization, code); }
 
 int CombiningClass(char32_t code) {
   if (!IsKnownToNormalization(code)) return 0;
@@ -164,6 +179,17 @@ bool IsPunctuation(char32_t code) {
     case UTF8PROC_CATEGORY_PF:
     case UTF8PROC_CATEGORY_PO:
       return true;
+    default:
+      return false;
+  }
+}
+
+bool IsAccent(char32_t code) {
+  switch (Category(code)) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+      return !IsIn(kMarksAfterUnicode9, code);
     default:
       return false;
   }

@@ -12,6 +12,7 @@ namespace sluice {
 bool IsWhiteSpace(char32_t code);     // the property White_Space (25 characters)
 bool IsNumeric(char32_t code);        // general categories Nd, Nl, No
 bool IsPunctuation(char32_t code);    // general categories P*, and all ASCII punctuation
+bool IsAccent(char32_t code);         // general categories Mn, Mc, Me of Unicode 9
 bool IsWordCharacter(char32_t code);  // Alphabetic, M*, Nd, Pc, Join_Control (UTS #18 \w)
 
 enum class NormalizationForm { kNfc, kNfd, kNfkc, kNfkd };

@@ -103,7 +103,7 @@ def invalid_bytes(tokenizer, driver, generator, count):
 
 def mixed_runs(tokenizer, driver, generator, count):
     """User text between parsed special tokens: the ids of each part alone."""
-    if tokenizer.normalizer is not None:
+    if tokenizer.normalizer is not None or '"first"' in tokenizer.to_str():  # a text alone is not the same as after a token
         return 0
     bad_texts, expected, lines = [], [], []
     start, end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
@@ -166,7 +166,7 @@ def main():
             reference = Tokenizer.from_file(arguments.hf + "/tokenizer.json")
             bad += compare_all(arguments.hf, reference, Driver(arguments.driver, "hf", arguments.hf), arguments, extra)
         if not (arguments.gguf or arguments.hf):
-            for name in [arguments.only] if arguments.only else tokenizer_cases.configurations():
+            for name in [arguments.only] if arguments.only else tokenizer_cases.all_names():
                 path = pathlib.Path(folder) / name
                 path.mkdir()
                 tokenizer = tokenizer_cases.train(name, 900)

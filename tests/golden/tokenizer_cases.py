@@ -1,4 +1,7 @@
 """What the makers and comparers of tokenizers share: small trained tokenizers, and random text that is hard to tokenize."""
+import functools
+import io
+import json
 import random
 import unicodedata
 
@@ -98,7 +101,13 @@ def configurations():
     }
 
 
+def all_names():
+    return [*configurations(), *text_configurations()]
+
+
 def train(name, vocab_size):
+    if name in text_configurations():
+        return train_text(name, vocab_size)
     normalizer, pre_tokenizer, ignore_merges, flags, bos = configurations()[name]
     tokenizer = Tokenizer(models.BPE())
     if normalizer is not None:
@@ -123,6 +132,99 @@ def train(name, vocab_size):
     return tokenizer
 
 
+# SentencePiece's own vocabularies as transformers converts them: BPE with bytes for what has no token, and unigram models.
+def bytes_first():
+    return ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+
+
+def text_decoder(strip):
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    return decoders.Sequence(steps + ([decoders.Strip(" ", 1, 0)] if strip else []))
+
+
+def text_configurations():
+    """name: (model, normalizer, pre-tokenizer, decoder, added tokens with strip flags, BOS)"""
+    n, p, d = normalizers, pre_tokenizers, decoders
+    escape = n.Replace(" ", "\u2581")
+    return {
+        "llama2": ("bpe", n.Sequence([n.Prepend("\u2581"), escape]), None, text_decoder(True), False, True),
+        "llama2_flags": ("bpe", n.Sequence([n.Prepend("\u2581"), escape]), None, text_decoder(True), True, True),
+        "mistral": ("bpe", None, p.Metaspace("\u2581", "first", False), text_decoder(True), False, True),
+        "gemma": ("bpe", escape, p.Split(" ", "merged_with_previous"), text_decoder(False), False, True),
+        "metaspace_bpe": ("bpe_unknown", n.NFKC(), p.Metaspace("\u2581", "always", True), d.Metaspace("\u2581", "always", True), True, False),
+        "characters": ("bpe_unfused", n.Sequence([n.NFD(), n.StripAccents(), n.Strip()]), p.Sequence([p.Whitespace(), p.Metaspace("\u2581", "never", True)]), d.Metaspace("\u2581", "never", True), False, False),
+        "t5": ("unigram", n.Sequence([n.Nmt(), n.NFKC(), n.Replace(Regex(" {2,}"), " ")]), p.Metaspace("\u2581", "always", True), d.Metaspace("\u2581", "always", True), False, False),
+        "unigram_bytes": ("unigram_bytes", None, p.Sequence([p.WhitespaceSplit(), p.Metaspace("\u2581", "first", True)]), text_decoder(False), True, True),
+        "unigram_whole": ("unigram_bytes", n.Sequence([n.Prepend("\u2581"), escape]), None, text_decoder(True), False, False),
+        "charsmap": ("unigram", n.Sequence([n.Precompiled(charsmap()), n.Strip(), n.Replace(Regex(" {2,}"), "\u2581")]), p.Metaspace("\u2581", "always", True), d.Metaspace("\u2581", "always", True), False, False),
+    }
+
+
+@functools.cache
+def charsmap():
+    """The character map that SentencePiece puts into a model for nmt_nfkc."""
+    return dict(fields(dict(fields(train_sentencepiece("unigram", 400)))[3]))[2]
+
+
+def fields(message):
+    """Number and content of the fields of a protocol buffer message."""
+    def varint(at):
+        value = shift = 0
+        while True:
+            value |= (message[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 128:
+                return value, at
+
+    at = 0
+    while at < len(message):
+        tag, at = varint(at)
+        if tag & 7 == 0:
+            value, at = varint(at)
+        else:
+            size, at = varint(at) if tag & 7 == 2 else ({1: 8, 5: 4}[tag & 7], at)
+            value, at = message[at : at + size], at + size
+        yield tag >> 3, value
+
+
+def train_sentencepiece(model_type, vocab_size, **options):
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT.split("\n") * 4), model_writer=model, model_type=model_type, vocab_size=vocab_size,
+        hard_vocab_limit=False, minloglevel=2, num_threads=1, **options)
+    return model.getvalue()
+
+
+def train_text(name, vocab_size):
+    kind, normalizer, pre_tokenizer, decoder, flags, bos = text_configurations()[name]
+    unigram, has_bytes = kind.startswith("unigram"), kind in ("bpe", "unigram_bytes")
+    tokenizer = Tokenizer(models.Unigram() if unigram else models.BPE())
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    if pre_tokenizer is not None:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoder
+    first = bytes_first() if has_bytes else bytes_first()[:3]
+    options = dict(vocab_size=vocab_size, show_progress=False)
+    # Without a pre-tokenizer merges would cross whole sentences; words are enough to learn from.
+    words = [w for w in TEXT.replace("\n", " ").split(" ")] * 4
+    trainer = trainers.UnigramTrainer(special_tokens=first, unk_token="<unk>", **options) if unigram else trainers.BpeTrainer(special_tokens=first, **options)
+    tokenizer.train_from_iterator(words, trainer)
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = []
+    state["model"].update(unk_token="<unk>", fuse_unk=kind != "bpe_unfused") if not unigram else None
+    state["model"]["byte_fallback"] = has_bytes
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in first[:3]])
+    # Where the normalizer changes a special token, `tokenizers` does not know it again when it is to be left out.
+    tokenizer.add_tokens([t for t in added(flags) if not (t.special and t.normalized)])
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
 class RandomText:
     """Text of characters that Unicode 14 has (the tables of PCRE2 10.42 and utf8proc 2.8)."""
 
@@ -135,7 +237,7 @@ class RandomText:
         self.spaces = list("    \t\n\r\x0b\x0c\x85\u00a0\u1680\u180e\u2000\u2009\u200b\u2028\u2029\u202f\u205f\u3000\ufeff\x1c\x1f")
         self.controls = [chr(c) for c in [*range(32), *range(127, 160)]]
         self.words = TEXT.split() + ["'S", "'re", "'LL", "'\u017f", "'Ve", "word", "two words", "caf\u00e9", "cafe\u0301", "\u0130", "\ufdfa", "\u1e9b\u0323", "--", "\u212b"]
-        self.specials = SPECIALS + ["<L>", "<R>", "<LR>", "<caf\u00e9>", "<cafe\u0301>", "<think>", "<|im_start|>user", "<|im_", "end|>", "word", "  ", "    ", "two words"]
+        self.specials = SPECIALS + ["<L>", "<R>", "<LR>", "<caf\u00e9>", "<cafe\u0301>", "<think>", "<|im_start|>user", "<|im_", "end|>", "word", "  ", "    ", "two words", "<s>", "</s>", "<unk>", "<0x41>", "<0x0A>", "\u2581", "\u2581\u2581a"]
         self.emoji = [c for c in self.all if 0x1F000 <= ord(c) < 0x1FB00] + ["\u200d", "\ufe0f", "\u20e3", "\U0001F3FD"]
 
     def block(self):

@@ -94,7 +94,7 @@ TEST(GgufTokenizer, AnUnknownNameOrModelIsNamed) {
     EXPECT_NE(tokenizer.status().message().find(name), std::string::npos);
   }
   GgufTokenizerFields fields = Fields("gpt-2");
-  fields.model = "llama";
+  fields.model = "bert";
   EXPECT_EQ(Tokenizer::FromGguf(fields).status().code(), ErrorCode::kUnsupported);
 }
 

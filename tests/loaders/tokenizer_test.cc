@@ -280,15 +280,20 @@ TEST(Tokenizer, NamesTheKindThatItDoesNotSupport) {
     EXPECT_EQ(t.status().code(), ErrorCode::kUnsupported) << t.status().message();
     return t.ok() ? std::string() : t.status().message();
   };
-  EXPECT_NE(message("model", {{"type", "Unigram"}}).find("Unigram"), std::string::npos);
+  EXPECT_NE(message("model", {{"type", "WordPiece"}}).find("WordPiece"), std::string::npos);
   EXPECT_NE(message("normalizer", {{"type", "BertNormalizer"}}).find("BertNormalizer"),
             std::string::npos);
-  EXPECT_NE(message("pre_tokenizer", {{"type", "Metaspace"}}).find("Metaspace"), std::string::npos);
+  EXPECT_NE(message("pre_tokenizer", {{"type", "UnicodeScripts"}}).find("UnicodeScripts"),
+            std::string::npos);
   EXPECT_NE(message("decoder", {{"type", "WordPiece"}}).find("WordPiece"), std::string::npos);
   EXPECT_NE(message("post_processor", {{"type", "Odd"}}).find("Odd"), std::string::npos);
-  Json fallback = MakeTokenizer({});
-  fallback["model"]["byte_fallback"] = true;
-  EXPECT_EQ(Load(fallback).status().code(), ErrorCode::kUnsupported);
+  for (const char* option : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    Json json = MakeTokenizer({});
+    json["model"][option] = "##";
+    Result<Tokenizer> t = Load(json);
+    EXPECT_EQ(t.status().code(), ErrorCode::kUnsupported);
+    EXPECT_NE(t.status().message().find(option), std::string::npos);
+  }
   Json deep = {{"type", "ByteLevel"}};
   for (int i = 0; i < 100; ++i) deep = {{"type", "Sequence"}, {"pretokenizers", {deep}}};
   message("pre_tokenizer", deep);

@@ -45,8 +45,8 @@ Result<Tokenizer> Load(const std::string& kind, const std::string& path) {
   const std::string files[] = {
       ReadFile(path + "/tokenizer.json"), ReadFile(path + "/tokenizer_config.json"),
       ReadFile(path + "/special_tokens_map.json"), ReadFile(path + "/generation_config.json"),
-      ReadFile(path + "/config.json")};
-  return Tokenizer::FromHuggingFace({files[0], files[1], files[2], files[3], files[4]});
+      ReadFile(path + "/config.json"), ReadFile(path + "/tokenizer.model")};
+  return Tokenizer::FromHuggingFace({files[0], files[1], files[2], files[3], files[4], files[5]});
 }
 
 std::string FromHex(std::string_view hex) {
