@@ -14,7 +14,7 @@ std::vector<const CLI::Option*> Options(const CLI::App& verb) {
   return verb.get_options([](const CLI::Option* option) { return option->nonpositional(); });
 }
 
-bool TakesValue(const CLI::Option& option) { return option.get_type_size() != 0; }
+bool TakesValue(const CLI::Option& option) { return option.get_items_expected_max() != 0; }
 
 // "--output", "-o".
 std::vector<std::string> Flags(const CLI::Option& option) {
