@@ -47,6 +47,7 @@ class TieredStore : public WeightStore {
   }
 
   Status Open(const TieredOptions& options) {
+    trace_ = options.trace;
     AssignHomes();
     Result<HostArena> arena = HostArena::Allocate(arena_bytes_);
     if (!arena.ok()) return arena.status();
@@ -169,6 +170,7 @@ class TieredStore : public WeightStore {
       }
     }
     verifiers_ = std::make_unique<PieceVerifier[]>(cycle_.size());
+    read_begin_.resize(cycle_.size());
     const uint64_t chunks =
         CeilDiv(file().source().size_bytes(), kSluiceChunkBytes) + file().pieces().size();
     mapped_verified_ = std::make_unique<std::atomic<bool>[]>(chunks);
@@ -230,7 +232,9 @@ class TieredStore : public WeightStore {
       const SlotPool::Found found = pool_->Find(piece);
       if (found.state == SlotPool::State::kReady || found.state == SlotPool::State::kFailed) {
         if (waited && --waiting_ == 0) {
-          stall_s_ += std::chrono::duration<double>(Clock::now() - stall_begin_).count();
+          const Clock::time_point now = Clock::now();
+          stall_s_ += std::chrono::duration<double>(now - stall_begin_).count();
+          AddToTrace(Trace::Track::kWait, piece, stall_begin_, now);
         }
         if (found.state == SlotPool::State::kFailed) return errors_[piece];
         pool_->Take(piece);
@@ -261,6 +265,7 @@ class TieredStore : public WeightStore {
         if (!read) break;
         verifiers_[stream_index_[read->piece]].Reset(read->size_bytes);
         bytes_on_the_way += read->size_bytes;
+        read_begin_[stream_index_[read->piece]] = Clock::now();
         lock.unlock();
         reader.Read(file().pieces()[read->piece].offset_bytes,
                     ring_.bytes().subspan(read->ring_offset_bytes, read->size_bytes), read->piece);
@@ -279,11 +284,20 @@ class TieredStore : public WeightStore {
         const auto piece = static_cast<PieceId>(end.tag);
         bytes_on_the_way -= file().pieces()[piece].size_bytes;
         streamed_bytes_ += file().pieces()[piece].size_bytes;
+        AddToTrace(Trace::Track::kDrive, piece, read_begin_[stream_index_[piece]], Clock::now());
         if (!end.status.ok()) errors_[piece] = NameTensor(end.status, piece);
         pool_->Arrived(piece, end.status.ok());
       }
       if (!finished.empty()) arrived_.notify_all();
     }
+  }
+
+  void AddToTrace(Trace::Track track, PieceId piece, Clock::time_point begin,
+                  Clock::time_point end) {
+    if (trace_ == nullptr) return;
+    const PieceEntry& entry = file().pieces()[piece];
+    trace_->Add(track, std::string(file().tensors()[entry.tensor].name), begin, end,
+                entry.size_bytes);
   }
 
   Status NameTensor(const Status& status, PieceId piece) const {
@@ -313,6 +327,8 @@ class TieredStore : public WeightStore {
   double stall_s_ = 0;
   int waiting_ = 0;  // threads that wait for a piece
   Clock::time_point stall_begin_;
+  Trace* trace_ = nullptr;
+  std::vector<Clock::time_point> read_begin_;  // as cycle_; the reader's
 
   std::thread reader_;
 };

@@ -16,6 +16,7 @@
 #include "formats/status.h"
 #include "offload/placement.h"
 #include "offload/storage.h"
+#include "offload/trace.h"
 
 namespace sluice {
 
@@ -134,6 +135,7 @@ struct TieredOptions {
   bool direct_io = true;  // O_DIRECT where the file system allows it
   int threads = 1;        // that verify while resident groups are loaded
   LoadProgress progress;  // of the resident groups
+  Trace* trace = nullptr;  // outlives the store; null: none
   // Instead of OpenStorage: for tests that inject faults. `buffer` is the ring.
   std::function<Result<std::unique_ptr<Storage>>(std::span<std::byte> buffer)> open_storage;
 };

@@ -97,6 +97,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
       KvCache::BlockBytes(description_.layer_states, kv_type) * static_cast<uint64_t>(num_blocks);
   info_.activation_bytes =
       ActivationBytes(description_, options.max_batch_tokens, config.vocab_size);
+  if (options.trace) trace_ = std::make_unique<Trace>();
   if (Status s = OpenStore(options); !s.ok()) return s;
   team_ = std::make_unique<ThreadTeam>(info_.threads);
   info_.threads = team_->threads();
@@ -109,6 +110,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
                       options.max_batch_tokens);
   if (!forward.ok()) return forward.status();
   forward_ = std::move(*forward);
+  forward_->set_trace(trace_.get());
   logits_.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
   scheduler_ =
       std::make_unique<Scheduler>(kv_cache_.get(), options.max_sequences, options.max_batch_tokens);
@@ -176,6 +178,7 @@ Status EngineImpl::OpenStore(const EngineOptions& options) {
                                                  : IoMethod::kAuto;
     tiered.threads = info_.threads;
     tiered.progress = options.load_progress;
+    tiered.trace = trace_.get();
     return OpenTieredStore(file_, *placement, tiered);
   }();
   if (!store.ok()) return store.status();
@@ -190,6 +193,11 @@ std::vector<TierReport> EngineImpl::tiers() const {
            stats.ram.stall_s},
           {"disk", stats.disk.resident_bytes, stats.disk.read_bytes, stats.disk.late_bytes,
            stats.disk.stall_s}};
+}
+
+Status EngineImpl::WriteTrace(const std::string& path) const {
+  if (!trace_) return Status(ErrorCode::kInvalidArgument, "the engine keeps no trace");
+  return trace_->Write(path);
 }
 
 Result<std::vector<int32_t>> EngineImpl::Tokenize(std::string_view text, bool parse_special,

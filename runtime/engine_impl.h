@@ -33,6 +33,7 @@ class EngineImpl : public Engine {
 
   const EngineInfo& info() const override { return info_; }
   std::vector<TierReport> tiers() const override;
+  Status WriteTrace(const std::string& path) const override;
   Result<std::vector<int32_t>> Tokenize(std::string_view text, bool parse_special,
                                         bool add_special) const override;
   Result<std::string> Detokenize(std::span<const int32_t> ids) const override;
@@ -66,6 +67,7 @@ class EngineImpl : public Engine {
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
   std::unique_ptr<ThreadTeam> team_;
+  std::unique_ptr<Trace> trace_;  // before what writes to it
   std::unique_ptr<WeightStore> store_;
   std::unique_ptr<KvCache> kv_cache_;
   std::unique_ptr<Forward> forward_;

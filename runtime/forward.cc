@@ -118,10 +118,13 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
       return Status(ErrorCode::kCancelled, "the pass was cancelled");
     }
+    const auto begin = Trace::Clock::now();
     Result<WeightLease> lease = store_->Acquire(groups_[g].id);
     if (!lease.ok()) return lease.status();
-    if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0, cancel}); !s.ok())
+    if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0, cancel}); !s.ok()) {
       return s;
+    }
+    TraceGroup(groups_[g], begin, batch.tokens());
   }
   // The head sees the wanted tokens only: their rows move together, in place since it is upwards.
   const int64_t width = activations_.width(Buffer::kHidden);
@@ -134,13 +137,26 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
   return Status();
 }
 
+void Forward::TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens) {
+  if (trace_ == nullptr) return;
+  const GroupDescription& description = *group.description;
+  std::string name = description.layer < 0 ? "" : fmt::format("layer {} ", description.layer);
+  name += fmt::format("{} x{}", GroupKindName(description.kind), tokens);
+  trace_->Add(Trace::Track::kCompute, std::move(name), begin, Trace::Clock::now(),
+              store_->file().groups()[group.id].size_bytes);
+}
+
 Status Forward::Logits(int64_t first, int64_t count, float* logits) {
+  const auto begin = Trace::Clock::now();
   const Group& head = groups_.back();
   Result<WeightLease> lease = store_->Acquire(head.id);
   if (!lease.ok()) return lease.status();
   const Pass pass = {head, *lease, nullptr, count, first, nullptr};
   if (Status status = RunSteps(pass); !status.ok()) return status;
-  return Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
+  const Status status =
+      Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
+  TraceGroup(head, begin, count);
+  return status;
 }
 
 Status Forward::GatherEmbeddings(const Batch& batch) {

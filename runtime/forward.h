@@ -11,6 +11,7 @@
 #include "formats/status.h"
 #include "kernels/ops.h"
 #include "loaders/architecture.h"
+#include "offload/trace.h"
 #include "offload/weight_store.h"
 #include "runtime/activations.h"
 #include "runtime/batch.h"
@@ -32,6 +33,8 @@ class Forward {
                                                  int64_t max_batch_tokens);
 
   int64_t max_batch_tokens() const { return activations_.max_tokens(); }
+  // Where the time of each group goes; null: nowhere. Outlives the forward pass.
+  void set_trace(Trace* trace) { trace_ = trace; }
   uint64_t activation_bytes() const { return activations_.size_bytes(); }
 
   // Runs all layers over 1 to max_batch_tokens tokens, and leaves the hidden state of the wanted
@@ -65,6 +68,7 @@ class Forward {
 
   Status Bind();
   void SetHeadInUse(bool in_use);
+  void TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);
   Status RunSteps(const Pass& pass);
   Status RunStep(const Pass& pass, const RmsNormStep& step);
@@ -91,6 +95,7 @@ class Forward {
   TensorId embedding_ = 0;
   TensorId head_ = 0;
   bool head_in_use_ = true;
+  Trace* trace_ = nullptr;
 };
 
 }  // namespace sluice

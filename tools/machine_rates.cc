@@ -84,6 +84,7 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
       PrintLine("measuring this machine (kept in the cache)");
   };
 
+  const Status unknown(ErrorCode::kNotFound, "this machine was not measured yet");
   // A type with a small share of the weights is not worth the time.
   for (const OutlineType& type : outline.types) {
     if (type.size_bytes * 50 < outline.weight_bytes()) continue;
@@ -92,6 +93,7 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
     rate.one_token_bytes_per_s = known(prefix + ", " + type.name + ", 1 token");
     rate.batch_bytes_per_s = known(prefix + ", " + type.name + ", batch");
     if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0) {
+      if (request.only_known) return unknown;
       tell();
       Result<MatmulRate> measured = MeasureMatmulOn(type.type, report.isa, report.threads);
       if (!measured.ok()) return measured.status();
@@ -103,7 +105,7 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
   }
   const auto measured_once = [&](const std::string& key, double (*measure)(int)) {
     double value = known(key);
-    if (value == 0) {
+    if (value == 0 && !request.only_known) {
       tell();
       value = measure(report.threads);
       cache.Set(key, value);
@@ -118,7 +120,7 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
   const std::string drive_key = "drive " + device;
   report.rates.drive_bytes_per_s = device.empty() ? 0 : known(drive_key);
   report.drive_origin = "measured before";
-  if (report.rates.drive_bytes_per_s == 0 && !device.empty()) {
+  if (report.rates.drive_bytes_per_s == 0 && !device.empty() && !request.only_known) {
     tell();
     const Result<DriveRate> drive = MeasureDrive(request.file, DriveTrial{});
     if (drive.ok()) {

@@ -16,6 +16,7 @@ struct RatesRequest {
   std::string file;
   bool measure_anew = false;
   bool quiet = false;
+  bool only_known = false;  // measures nothing: kNotFound where a rate but the drive's is missing
 };
 
 struct RatesReport {
@@ -28,7 +29,8 @@ struct RatesReport {
 
 // Rates for the weight types of the outline: from the cache (keyed by processor, table, threads,
 // and for the drive by its device), or measured now, for some seconds at most, and kept there. A
-// cache that cannot be written is no error. Errors: those of SelectTable and MeasureMatmul.
+// cache that cannot be written is no error. Errors: those of SelectTable and MeasureMatmul;
+// kNotFound as only_known says.
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request);
 
 }  // namespace sluice

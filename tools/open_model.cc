@@ -30,9 +30,10 @@ std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options) {
+Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options, std::string* file) {
   Result<std::string> path = SluiceFileFor(options.model, options.quiet);
   if (!path.ok()) return path.status();
+  if (file != nullptr) *file = *path;
   EngineOptions engine_options = options.ToEngineOptions();
   engine_options.model_path = *path;
   Result<std::unique_ptr<Engine>> engine = [&] {
@@ -47,6 +48,10 @@ Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options) {
   if (Interrupted()) return InterruptedStatus();
   if (!options.quiet) PrintLine(ChoicesLine((*engine)->info(), options));
   return engine;
+}
+
+Status WriteTraceIfWanted(const ModelOptions& options, const Engine& engine) {
+  return options.trace.empty() ? Status() : engine.WriteTrace(options.trace);
 }
 
 int64_t ContextUsed(const Completion& completion) {

@@ -13,7 +13,11 @@ namespace sluice {
 
 // Converts MODEL first if need be, loads it, and prints what was chosen automatically on stderr
 // unless quiet. Errors: those of SluiceFileFor and Engine::Open.
-Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options);
+// `path`, if it is not null, becomes that of the .sluice file.
+Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options, std::string* path = nullptr);
+
+// What --trace asks for, at the end. Error: kIo.
+Status WriteTraceIfWanted(const ModelOptions& options, const Engine& engine);
 
 // "prompt 12 tokens, 45.1 tokens/s; answer 64 tokens, 23.4 tokens/s; context 76 of 2048; ..."
 std::string TimingsLine(const Engine& engine, const Completion& completion);

@@ -138,6 +138,7 @@ EngineOptions ModelOptions::ToEngineOptions() const {
                : io == "mmap"  ? WeightIo::kMapped
                                : WeightIo::kAuto;
   options.place = place;
+  options.trace = !trace.empty();
   options.ram_bytes = ram_bytes;
   return options;
 }
@@ -167,6 +168,11 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
   verb->add_option("--place", options->place,
                    "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
       ->type_name("RULES")
+      ->group(group);
+  verb->add_option(
+          "--trace", options->trace,
+          "Writes reads, waits and computation to this file, for chrome://tracing or Perfetto")
+      ->type_name("FILE.json")
       ->group(group);
   AddQuietOption(verb, &options->quiet);
 }

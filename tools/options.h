@@ -54,6 +54,7 @@ struct ModelOptions {
   std::string isa;
   std::string io = "auto";
   std::string place;
+  std::string trace;
   bool quiet = false;
 
   EngineOptions ToEngineOptions() const;  // without the path

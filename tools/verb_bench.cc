@@ -121,7 +121,8 @@ std::optional<double> DecodeLimit(const EngineInfo& info, const std::string& pat
 Status BenchModel(const BenchOptions& options) {
   ModelOptions model = options.model;
   if (model.context_tokens == 0) model.context_tokens = options.prompt_tokens + options.new_tokens;
-  Result<std::unique_ptr<Engine>> engine = OpenModel(model);
+  std::string path;
+  Result<std::unique_ptr<Engine>> engine = OpenModel(model, &path);
   if (!engine.ok()) return engine.status();
   const EngineInfo& info = (*engine)->info();
   const CancelOnInterrupt cancel(engine->get());
@@ -141,8 +142,9 @@ Status BenchModel(const BenchOptions& options) {
     prefill.push_back(completion->timings.prefill_tokens_per_s());
     decode.push_back(completion->timings.decode_tokens_per_s());
   }
+  if (Status s = WriteTraceIfWanted(model, **engine); !s.ok()) return s;
   double bytes_per_s = 0;
-  const std::optional<double> limit = DecodeLimit(info, options.model.model, &bytes_per_s);
+  const std::optional<double> limit = DecodeLimit(info, path, &bytes_per_s);
   std::vector<BenchRow> rows;
   rows.push_back({fmt::format("prefill of {} tokens", options.prompt_tokens),
                   Median(prefill),

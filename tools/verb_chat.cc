@@ -88,7 +88,8 @@ Status Chat(ChatOptions options) {
   }
   const std::unique_ptr<LineReader> reader = MakeLineReader(history_file);
   ChatSession session(engine->get(), options.generation, options.system, options.model.quiet);
-  return Converse(&session, reader.get());
+  if (Status s = Converse(&session, reader.get()); !s.ok()) return s;
+  return WriteTraceIfWanted(options.model, **engine);
 }
 
 }  // namespace

@@ -105,6 +105,7 @@ Status EvaluateText(EvalOptions options) {
                });
   bar.Clear();
   if (!status.ok()) return status;
+  if (Status s = WriteTraceIfWanted(options.model, **engine); !s.ok()) return s;
   return PrintPerplexity(options, sum, windows->size(), context);
 }
 
@@ -137,6 +138,7 @@ Status EvaluateTokens(EvalOptions options) {
                  return npy->Append(logits);
                });
   if (!status.ok()) return status;
+  if (Status s = WriteTraceIfWanted(options.model, **engine); !s.ok()) return s;
   return npy->Finish();
 }
 

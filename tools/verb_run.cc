@@ -9,6 +9,7 @@
 #include "tools/open_model.h"
 #include "tools/options.h"
 #include "tools/output.h"
+#include "tools/prediction.h"
 
 namespace sluice {
 namespace {
@@ -56,7 +57,8 @@ Json LogprobJson(const Engine& engine, int32_t id, float logprob) {
   return {{"id", id}, {"text", text.ok() ? *text : ""}, {"logprob", logprob}};
 }
 
-Json CompletionJson(const Engine& engine, const Completion& completion, bool logprobs) {
+Json CompletionJson(const Engine& engine, const Completion& completion, bool logprobs,
+                    const std::optional<Plan>& plan) {
   const Timings& t = completion.timings;
   Json json = {{"text", completion.text},
                {"tokens", completion.tokens},
@@ -75,6 +77,11 @@ Json CompletionJson(const Engine& engine, const Completion& completion, bool log
                                 {"late_bytes", tier.late_bytes},
                                 {"stall_s", tier.stall_s}};
   }
+  if (plan) {
+    json["plan"] = {{"prefill_tokens_per_s", plan->prefill.tokens_per_s},
+                    {"decode_tokens_per_s", plan->decode.tokens_per_s},
+                    {"bound", BoundName(plan->decode.bound)}};
+  }
   if (!logprobs) return json;
   json["logprobs"] = Json::array();
   for (const SampledToken& token : completion.details) {
@@ -89,7 +96,8 @@ Json CompletionJson(const Engine& engine, const Completion& completion, bool log
 }
 
 // Streams the answer, or prints the object at its end.
-Status Answer(const RunOptions& options, Engine* engine, const Request& request) {
+Status Answer(const RunOptions& options, const std::string& path, Engine* engine,
+              const Request& request) {
   Status output;
   const CancelOnInterrupt cancel(engine);
   const DeltaCallback on_delta = [&](const TextDelta& delta) {
@@ -100,13 +108,19 @@ Status Answer(const RunOptions& options, Engine* engine, const Request& request)
   if (!output.ok()) return output;
   if (!completion.ok()) return Interrupted() ? InterruptedStatus() : completion.status();
   if (Interrupted()) completion->finish_reason = FinishReason::kCancelled;
-  const std::string end = options.json
-                              ? CompletionJson(*engine, *completion, request.sampling.logprobs >= 0)
-                                        .dump(2, ' ', false, Json::error_handler_t::replace) +
-                                    "\n"
-                              : "\n";
+  const std::optional<Plan> plan = PredictionOf(*engine, options.model, path);
+  const std::string end =
+      options.json ? CompletionJson(*engine, *completion, request.sampling.logprobs >= 0, plan)
+                             .dump(2, ' ', false, Json::error_handler_t::replace) +
+                         "\n"
+                   : "\n";
   if (Status s = WriteStdout(end); !s.ok()) return s;
+  if (Status s = WriteTraceIfWanted(options.model, *engine); !s.ok()) return s;
   if (!options.model.quiet) PrintLine(TimingsLine(*engine, *completion));
+  if (!options.model.quiet && plan) {
+    PrintLine(fmt::format("planned: {:.1f} tokens/s, bound by the {}", plan->decode.tokens_per_s,
+                          BoundName(plan->decode.bound)));
+  }
   if (!options.model.quiet && completion->finish_reason == FinishReason::kLength) {
     PrintLine(ContextUsed(*completion) >= engine->info().context_tokens
                   ? "the answer ends where the context is full (--ctx)"
@@ -119,7 +133,8 @@ Status Run(RunOptions options) {
   if (Status s = options.generation.Resolve(); !s.ok()) return s;
   Result<std::string> text = PromptText(options);
   if (!text.ok()) return text.status();
-  Result<std::unique_ptr<Engine>> engine = OpenModel(options.model);
+  std::string path;
+  Result<std::unique_ptr<Engine>> engine = OpenModel(options.model, &path);
   if (!engine.ok()) return engine.status();
   Result<std::vector<int32_t>> prompt = PromptTokens(options, **engine, *text);
   if (!prompt.ok()) return prompt.status();
@@ -133,7 +148,7 @@ Status Run(RunOptions options) {
   request.stop = options.generation.stop;
   request.ignore_eos = options.generation.ignore_eos;
   if (Interrupted()) return InterruptedStatus();
-  return Answer(options, engine->get(), request);
+  return Answer(options, path, engine->get(), request);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/golden_model.h"
@@ -83,6 +84,38 @@ TEST_F(PlanVerbs, DoctorTellsWhatThereIs) {
   EXPECT_GE(facts["usable_cores"], 1);
   EXPECT_EQ(facts["tables"][0], "ref");
   EXPECT_EQ(Sluice({"doctor", scratch_ / "none"}).exit_code, 1);
+}
+
+TEST_F(PlanVerbs, ATraceNamesReadsWaitsAndComputation) {
+  const std::string path = scratch_ / "trace.json";
+  const ProgramResult result = Sluice({"run", model_, "--raw", "-p", "a", "-n", "3", "--ignore-eos",
+                                       "--quiet", "--place", "all=disk", "--trace", path});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json trace = Json::parse(ReadTestFile(path));
+  std::map<std::string, int> events;
+  for (const Json& event : trace["traceEvents"]) {
+    if (event["ph"] != "X") continue;
+    ++events[event["cat"].get<std::string>()];
+    EXPECT_GE(event["dur"], 0);
+  }
+  EXPECT_GT(events["drive"], 0);
+  // Layers of two groups and a head, for the prompt and two more tokens.
+  const auto layers =
+      Json::parse(Sluice({"inspect", model_, "--json"}).out)["config"]["num_layers"].get<int>();
+  EXPECT_EQ(events["compute"], 3 * (2 * layers + 1));
+  EXPECT_EQ(Sluice({"run", model_, "--raw", "-p", "a", "-n", "1", "--quiet", "--trace",
+                    scratch_ / "no/such/folder"})
+                .exit_code,
+            1);
+}
+
+TEST_F(PlanVerbs, ARunTellsWhatWasPlannedOnceTheMachineIsKnown) {
+  const std::vector<std::string> run = {"run", model_, "--raw",        "-p",      "a",
+                                        "-n",  "3",    "--ignore-eos", "--quiet", "--json"};
+  EXPECT_FALSE(Json::parse(Sluice(run).out).contains("plan"));
+  ASSERT_EQ(Sluice({"plan", model_, "--quiet"}).exit_code, 0);
+  const Json json = Json::parse(Sluice(run).out);
+  EXPECT_GT(json["plan"]["decode_tokens_per_s"], 0.0);
 }
 
 TEST_F(PlanVerbs, BenchGivesRowsInEveryForm) {

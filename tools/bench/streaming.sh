@@ -52,10 +52,10 @@ print(v)' "$1" "$2"; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"; [ -z "$group" ] || rmdir "$group" 2>/dev/null || true' EXIT
-run() { # options
+run() { # MODEL's answer as JSON, with the options given
   "$sluice" run "$model" --raw -p "The history of the railway begins with" --temp 0 -n "$tokens" --ctx "$context" --ignore-eos --json --quiet "$@"
 }
-run >"$work/unlimited.json" 2>/dev/null || true
+run --io auto >"$work/unlimited.json" 2>/dev/null || true
 
 echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) processors; commit $(git -C "$(dirname "$0")" rev-parse --short HEAD); $(basename "$model"), $size_mib MiB; $tokens tokens after a prompt, context $context"
 echo

@@ -50,6 +50,7 @@ struct EngineOptions {
   // free, less a margin. Weights that do not fit stream from disk in every pass.
   uint64_t ram_bytes = 0;
   uint64_t ring_bytes = uint64_t{256} << 20;  // that streaming weights pass through, at most
+  bool trace = false;                         // keeps what WriteTrace writes
   std::string place;                          // rules that override placement (offload/placement.h)
   int64_t max_sequences = 1;                  // that run at once
   int64_t max_batch_tokens = 512;             // of one pass; longer prompts are prefilled in chunks
@@ -149,6 +150,10 @@ class Engine {
 
   virtual const EngineInfo& info() const = 0;
   virtual std::vector<TierReport> tiers() const = 0;
+
+  // Reads, waits and computation so far, as a Chrome trace. Errors: kIo; kInvalidArgument when the
+  // engine was opened without `trace`.
+  virtual Status WriteTrace(const std::string& path) const = 0;
 
   // Text to ids as ordinary text; special-token text only with parse_special; BOS and EOS as the
   // checkpoint says only with add_special. Error: kUnsupported without a tokenizer.
