@@ -52,7 +52,8 @@ struct EngineOptions {
   uint64_t ring_bytes = uint64_t{256} << 20;  // that streaming weights pass through, at most
   std::string place;                          // rules that override placement (offload/placement.h)
   int64_t max_sequences = 1;                  // that run at once
-  int64_t max_batch_tokens = 512;             // of one pass; longer prompts are prefilled in chunks
+  int64_t max_batch_tokens =
+      512;  // of one pass, >= max_sequences; longer prompts are prefilled in chunks
   // Called while weights are read, with bytes done and in all; false ends the loading.
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> load_progress;
 };
@@ -175,7 +176,8 @@ class Engine {
   // Submit and Step until the end.
   virtual Result<Completion> Generate(const Request& request, const DeltaCallback& on_delta) = 0;
 
-  // Teacher-forced logits of every position of each sequence, in order, from an empty cache.
+  // Teacher-forced logits of every position of each sequence, in order, from an empty cache; what
+  // requests with keep_cache left is dropped.
   virtual Status Evaluate(std::span<const std::vector<int32_t>> sequences,
                           const LogitsCallback& on_logits) = 0;
 };
