@@ -52,8 +52,8 @@ struct EngineOptions {
   uint64_t ring_bytes = uint64_t{256} << 20;  // that streaming weights pass through, at most
   std::string place;                          // rules that override placement (offload/placement.h)
   int64_t max_sequences = 1;                  // that run at once
-  int64_t max_batch_tokens =
-      512;  // of one pass, >= max_sequences; longer prompts are prefilled in chunks
+  // Of one pass, at least max_sequences; longer prompts are prefilled in chunks.
+  int64_t max_batch_tokens = 512;
   // Called while weights are read, with bytes done and in all; false ends the loading.
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> load_progress;
 };
