@@ -32,6 +32,10 @@ Status Validate(const EngineOptions& options) {
   if (options.max_batch_tokens < 1 || options.max_batch_tokens > 16384) {
     return wrong(fmt::format("a batch of {} tokens", options.max_batch_tokens));
   }
+  if (options.max_batch_tokens < options.max_sequences) {
+    return wrong(fmt::format("a batch of {} tokens for {} sequences at once",
+                             options.max_batch_tokens, options.max_sequences));
+  }
   return Status();
 }
 

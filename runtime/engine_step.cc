@@ -187,6 +187,7 @@ Result<Completion> EngineImpl::Generate(const Request& request, const DeltaCallb
 
 Status EngineImpl::Evaluate(std::span<const std::vector<int32_t>> sequences,
                             const LogitsCallback& on_logits) {
+  scheduler_->DropKept();
   for (size_t i = 0; i < sequences.size(); ++i) {
     Request request;
     request.prompt = sequences[i];

@@ -116,6 +116,11 @@ std::vector<std::unique_ptr<Sequence>> Scheduler::TakeFinished() {
   return finished;
 }
 
+void Scheduler::DropKept() {
+  for (Kept& kept : kept_) kv_cache_->Truncate(&kept.table, 0);
+  kept_.clear();
+}
+
 std::vector<std::unique_ptr<Sequence>> Scheduler::TakeAll() {
   std::vector<std::unique_ptr<Sequence>> all = std::move(running_);
   running_.clear();

@@ -19,6 +19,8 @@ namespace sluice {
 // Thread-compatible.
 class Scheduler {
  public:
+  // REQUIRES: max_batch_tokens >= max_sequences, or the last of those that decode wait for the
+  // others.
   Scheduler(KvCache* kv_cache, int64_t max_sequences, int64_t max_batch_tokens);
 
   void Add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
@@ -32,6 +34,8 @@ class Scheduler {
 
   // Takes finished sequences out. Their blocks are given back, or kept for a later prompt.
   std::vector<std::unique_ptr<Sequence>> TakeFinished();
+  // Gives back the blocks that were kept for later prompts.
+  void DropKept();
   // Takes everything out.
   std::vector<std::unique_ptr<Sequence>> TakeAll();
 

@@ -53,7 +53,8 @@ struct EngineOptions {
   bool trace = false;                         // keeps what WriteTrace writes
   std::string place;                          // rules that override placement (offload/placement.h)
   int64_t max_sequences = 1;                  // that run at once
-  int64_t max_batch_tokens = 512;             // of one pass; longer prompts are prefilled in chunks
+  // Of one pass, at least max_sequences; longer prompts are prefilled in chunks.
+  int64_t max_batch_tokens = 512;
   // Called while weights are read, with bytes done and in all; false ends the loading.
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> load_progress;
 };
@@ -180,7 +181,8 @@ class Engine {
   // Submit and Step until the end.
   virtual Result<Completion> Generate(const Request& request, const DeltaCallback& on_delta) = 0;
 
-  // Teacher-forced logits of every position of each sequence, in order, from an empty cache.
+  // Teacher-forced logits of every position of each sequence, in order, from an empty cache; what
+  // requests with keep_cache left is dropped.
   virtual Status Evaluate(std::span<const std::vector<int32_t>> sequences,
                           const LogitsCallback& on_logits) = 0;
 };
