@@ -9,8 +9,10 @@
 #include "formats/quote.h"
 #include "formats/sluice_records.h"
 
-#define XXH_INLINE_ALL
 #include <xxhash.h>
+#if defined(__x86_64__)
+#include <xxh_x86dispatch.h>  // the widest registers that there are
+#endif
 
 namespace sluice {
 namespace {
@@ -366,17 +368,20 @@ TensorId SluiceFile::Find(std::string_view name) const {
 }
 
 Status SluiceFile::VerifyPiece(PieceId id, std::span<const std::byte> bytes) const {
-  const PieceEntry& piece = pieces_[id];
-  for (uint64_t begin = 0, chunk = piece.first_chunk; begin < bytes.size();
-       begin += kSluiceChunkBytes, ++chunk) {
+  for (uint64_t begin = 0; begin < bytes.size(); begin += kSluiceChunkBytes) {
     const uint64_t size = std::min(kSluiceChunkBytes, bytes.size() - begin);
-    if (HashBytes(bytes.subspan(begin, size)) != chunk_hashes_[chunk]) {
-      return Corrupt(fmt::format("tensor {}: checksum of the {} bytes at offset {} is wrong",
-                                 Quoted(tensors_[piece.tensor].name), size,
-                                 piece.offset_bytes + begin));
-    }
+    const Status status = VerifyChunk(id, begin / kSluiceChunkBytes, bytes.subspan(begin, size));
+    if (!status.ok()) return status;
   }
   return Status();
+}
+
+Status SluiceFile::VerifyChunk(PieceId id, uint64_t chunk, std::span<const std::byte> bytes) const {
+  const PieceEntry& piece = pieces_[id];
+  if (HashBytes(bytes) == chunk_hashes_[piece.first_chunk + chunk]) return Status();
+  return Corrupt(fmt::format("tensor {}: checksum of the {} bytes at offset {} is wrong",
+                             Quoted(tensors_[piece.tensor].name), bytes.size(),
+                             piece.offset_bytes + chunk * kSluiceChunkBytes));
 }
 
 }  // namespace sluice

@@ -90,6 +90,8 @@ class SluiceFile {
   // Compares the piece's bytes (all size_bytes of it) with their hashes.
   // Error: kCorrupt with path, tensor and the offset of the first bad chunk.
   Status VerifyPiece(PieceId piece, std::span<const std::byte> bytes) const;
+  // The same for chunk `chunk` of the piece, counted from 0; bytes: those of the chunk.
+  Status VerifyChunk(PieceId piece, uint64_t chunk, std::span<const std::byte> bytes) const;
 
  private:
   struct Section {

@@ -42,4 +42,18 @@ bool CpuHasAvx2() {
   return Bit(Cpuid(7).ebx, 5);
 }
 
+bool CpuHasAvx512() {
+  if (!CpuHasAvx2()) return false;
+  constexpr uint64_t kAvx512State =
+      0xe6;  // SSE, AVX, mask registers, upper halves, upper registers
+  if ((EnabledStates() & kAvx512State) != kAvx512State) return false;
+  const Registers features = Cpuid(7);
+  const bool f = Bit(features.ebx, 16);
+  const bool dq = Bit(features.ebx, 17);
+  const bool bw = Bit(features.ebx, 30);
+  const bool vl = Bit(features.ebx, 31);
+  const bool vnni = Bit(features.ecx, 11);
+  return f && dq && bw && vl && vnni;
+}
+
 }  // namespace sluice

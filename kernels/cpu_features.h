@@ -6,6 +6,8 @@ namespace sluice {
 
 // AVX2, FMA and F16C.
 bool CpuHasAvx2();
+// These and AVX-512 F, BW, DQ, VL and VNNI.
+bool CpuHasAvx512();
 
 }  // namespace sluice
 

@@ -122,9 +122,10 @@ struct StoreKvArgs {
 };
 
 // out = softmax(scale q k^T) v, online (Milakov and Gimelshein, 2018; Dao et al., 2022), over the
-// first lengths[t] slots of the token's block table. Keys are taken in partitions of 16 by their
-// index, so the result does not depend on how a context was filled. Query head h reads KV head
-// h / (num_heads / num_kv_heads).
+// first lengths[t] slots of the token's block table, or the last `window` of those (sliding window;
+// Beltagy et al., 2020). Keys are taken in partitions of 16 by their index, so the result does not
+// depend on how a context was filled. Query head h reads KV head h / (num_heads / num_kv_heads).
+// A soft cap c turns each scaled score s into c tanh(s / c) (Gemma 2, 2024).
 struct AttentionArgs {
   const float* query;  // [tokens, num_heads * head_dim]
   int64_t query_stride;
@@ -132,8 +133,10 @@ struct AttentionArgs {
   KvLayer layer;
   const uint32_t* const* block_tables;  // [tokens]: the block ids of the token's sequence
   const int64_t* lengths;               // [tokens], >= 1
+  int64_t window;                       // 0: all
   float scale;
-  float* out;  // [tokens, num_heads * head_dim]
+  float softcap;  // 0: none
+  float* out;     // [tokens, num_heads * head_dim]
   int64_t out_stride;
   // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
   int64_t item_begin, item_end;

@@ -15,10 +15,11 @@ struct Candidate {
 constexpr Candidate kCandidates[] = {
     {&kRefTable, [] { return true; }},
     {&kAvx2Table, CpuHasAvx2},
+    {&kAvx512Table, CpuHasAvx512},
 };
 
 // Tables that the command line names and this build does not have.
-constexpr const char* kNotBuilt[] = {"avx512", "amx", "cuda"};
+constexpr const char* kNotBuilt[] = {"amx", "cuda"};
 
 }  // namespace
 

@@ -19,6 +19,7 @@ Result<const OpTable*> SelectTable(std::string_view name);
 
 extern const OpTable kRefTable;
 extern const OpTable kAvx2Table;
+extern const OpTable kAvx512Table;
 
 }  // namespace sluice
 

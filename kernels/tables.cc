@@ -1,5 +1,6 @@
 // Which function fills which slot. This file is compiled for every processor.
 #include "kernels/cpu/avx2.h"
+#include "kernels/cpu/avx512.h"
 #include "kernels/ref/ref.h"
 #include "kernels/select.h"
 
@@ -23,6 +24,19 @@ const OpTable kAvx2Table = {
     .activations = ActivationsAvx2,
     .quantize = QuantizeAvx2,
     .matmul = MatmulAvx2,
+    .gather_rows = GatherRowsRef,
+    .rms_norm = RmsNormAvx2,
+    .rope = RopeAvx2,
+    .store_kv = StoreKvAvx2,
+    .attention = AttentionAvx2,
+    .silu_mul = SiluMulAvx2,
+};
+
+const OpTable kAvx512Table = {
+    .name = "avx512",
+    .activations = ActivationsAvx2,
+    .quantize = QuantizeAvx2,
+    .matmul = MatmulAvx512,
     .gather_rows = GatherRowsRef,
     .rms_norm = RmsNormAvx2,
     .rope = RopeAvx2,

@@ -14,7 +14,8 @@ class MappedStore : public WeightStore {
         verified_(new std::atomic<bool>[file->pieces().size()]()) {}
 
   Result<WeightLease> Acquire(GroupId group) override { return WeightLease(this, group); }
-  void Hint(std::span<const GroupId>) override {}
+  void SetGroupsInUse(std::span<const GroupId>) override {}
+  std::string io_description() const override { return "mapped"; }
 
   StoreStats stats() const override {
     StoreStats stats;

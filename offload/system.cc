@@ -6,6 +6,8 @@
 #include <optional>
 #include <sstream>
 
+#include "offload/control_groups.h"
+
 namespace sluice {
 namespace {
 
@@ -31,51 +33,30 @@ uint64_t MemAvailable(const std::string& root) {
   return kNoLimit;
 }
 
-// What a group and all those above it leave. Page cache in use counts as free: it is given back.
-uint64_t GroupLeaves(const std::string& mount, std::string group, const char* limit_name,
-                     const char* usage_name, const char* cache_key) {
-  uint64_t least = kNoLimit;
-  while (true) {
-    const std::string folder = mount + group;
-    const std::optional<uint64_t> limit = ReadNumber(folder + "/" + limit_name);
-    const std::optional<uint64_t> usage = ReadNumber(folder + "/" + usage_name);
-    if (limit && usage) {
-      uint64_t cache = 0;
-      std::ifstream stat(folder + "/memory.stat");
-      std::string key;
-      uint64_t value = 0;
-      while (stat >> key >> value) {
-        if (key == cache_key) cache = value;
-      }
-      const uint64_t used = *usage - std::min(*usage, cache);
-      least = std::min(least, *limit - std::min(*limit, used));
-    }
-    if (group.empty() || group == "/") return least;
-    group.resize(group.rfind('/'));
+// What a group leaves. Page cache in use counts as free: it is given back.
+uint64_t GroupLeaves(const ControlGroup& group) {
+  const std::optional<uint64_t> limit =
+      ReadNumber(group.folder + (group.v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+  const std::optional<uint64_t> usage =
+      ReadNumber(group.folder + (group.v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+  if (!limit || !usage) return kNoLimit;
+  uint64_t cache = 0;
+  std::ifstream stat(group.folder + "/memory.stat");
+  std::string key;
+  uint64_t value = 0;
+  while (stat >> key >> value) {
+    if (key == (group.v2 ? "inactive_file" : "total_inactive_file")) cache = value;
   }
+  const uint64_t used = *usage - std::min(*usage, cache);
+  return *limit - std::min(*limit, used);
 }
 
 }  // namespace
 
 uint64_t AvailableMemoryBytes(const std::string& root) {
   uint64_t available = MemAvailable(root);
-  std::ifstream groups(root + "/proc/self/cgroup");
-  std::string line;
-  while (std::getline(groups, line)) {
-    const size_t first = line.find(':');
-    const size_t second = line.find(':', first + 1);
-    if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string group = line.substr(second + 1);
-    if (group.empty() || group[0] != '/') continue;
-    if (controllers.empty()) {
-      available = std::min(available, GroupLeaves(root + "/sys/fs/cgroup", group, "memory.max",
-                                                  "memory.current", "inactive_file"));
-    } else if (controllers == "memory") {
-      available = std::min(
-          available, GroupLeaves(root + "/sys/fs/cgroup/memory", group, "memory.limit_in_bytes",
-                                 "memory.usage_in_bytes", "total_inactive_file"));
-    }
+  for (const ControlGroup& group : ControlGroupsOf("memory", root)) {
+    available = std::min(available, GroupLeaves(group));
   }
   return available;
 }

@@ -39,14 +39,21 @@ WeightStore::WeightStore(std::shared_ptr<const SluiceFile> file) : file_(std::mo
   }
 }
 
-Result<const std::byte*> WeightStore::TakeTile(TensorId tensor, uint64_t row) {
+void WeightLease::Done(const WeightPart& part) const { store_->DonePiece(part.piece); }
+
+WeightStore::TilePlace WeightStore::PlaceOfTile(TensorId tensor, uint64_t row) const {
   const TensorEntry& entry = file_->tensors()[tensor];
   // All pieces of a tensor but the last hold the same number of rows.
   const uint64_t rows_per_piece = file_->pieces()[entry.first_piece].row_count;
-  const auto piece = static_cast<PieceId>(entry.first_piece + row / rows_per_piece);
-  Result<const std::byte*> tiles = TakePiece(piece);
+  return {static_cast<PieceId>(entry.first_piece + row / rows_per_piece),
+          row % rows_per_piece / entry.layout.tile_rows * entry.layout.tile_bytes};
+}
+
+Result<const std::byte*> WeightStore::TakeTile(TensorId tensor, uint64_t row) {
+  const TilePlace place = PlaceOfTile(tensor, row);
+  Result<const std::byte*> tiles = TakePiece(place.piece);
   if (!tiles.ok()) return tiles;
-  return *tiles + row % rows_per_piece / entry.layout.tile_rows * entry.layout.tile_bytes;
+  return *tiles + place.offset_bytes;
 }
 
 std::span<const WeightPart> WeightStore::PartsOf(TensorId tensor) const {

@@ -14,6 +14,8 @@
 
 #include "formats/sluice_file.h"
 #include "formats/status.h"
+#include "offload/placement.h"
+#include "offload/storage.h"
 
 namespace sluice {
 
@@ -55,6 +57,9 @@ class WeightLease {
   // thread. Any thread, any number of times. The pointer lives as long as the lease.
   // Errors: kIo, kTruncated, kCorrupt with path, tensor and offset.
   Result<const std::byte*> Take(const WeightPart& part) const;
+  // No lease will take the part again in this pass: its memory may serve the next one before the
+  // lease ends. Without it a group that streams must fit into the ring. After the last use.
+  void Done(const WeightPart& part) const;
 
  private:
   WeightStore* store_ = nullptr;
@@ -65,7 +70,8 @@ class WeightLease {
 struct TierStats {
   uint64_t resident_bytes = 0;
   uint64_t read_bytes = 0;
-  double stall_s = 0;  // that computation waited for bytes
+  uint64_t late_bytes = 0;  // of pieces that were waited for
+  double stall_s = 0;       // that computation waited for bytes
 };
 
 struct StoreStats {
@@ -84,24 +90,36 @@ class WeightStore {
   const SluiceFile& file() const { return *file_; }
 
   // Makes a group ready where it will be computed in this pass. Several leases on one group may
-  // live at once. Groups that will be wanted next may be named beforehand with Hint.
+  // live at once.
   virtual Result<WeightLease> Acquire(GroupId group) = 0;
-  virtual void Hint(std::span<const GroupId> groups) = 0;
+
+  // The groups that passes use from now on, all others are not read ahead: a pass that wants no
+  // logits has no use for the head. Empty: all.
+  virtual void SetGroupsInUse(std::span<const GroupId> groups) = 0;
 
   // The tile that holds row `row` of a tensor, outside any pass (embeddings). Valid until the
   // store ends. Errors as WeightLease::Take.
-  Result<const std::byte*> TakeTile(TensorId tensor, uint64_t row);
+  virtual Result<const std::byte*> TakeTile(TensorId tensor, uint64_t row);
 
   virtual StoreStats stats() const = 0;
+  // How bytes come: "io_uring, O_DIRECT, registered buffers", "mapped".
+  virtual std::string io_description() const = 0;
 
  protected:
   explicit WeightStore(std::shared_ptr<const SluiceFile> file);
 
   friend class WeightLease;
   virtual Result<const std::byte*> TakePiece(PieceId piece) = 0;
+  virtual void DonePiece(PieceId) {}
   virtual void Release(GroupId group) = 0;
 
   std::span<const WeightPart> PartsOf(TensorId tensor) const;
+  // The piece that holds a row, and where in it the row's tile begins.
+  struct TilePlace {
+    PieceId piece = 0;
+    uint64_t offset_bytes = 0;
+  };
+  TilePlace PlaceOfTile(TensorId tensor, uint64_t row) const;
 
  private:
   std::shared_ptr<const SluiceFile> file_;
@@ -111,11 +129,25 @@ class WeightStore {
 // Parts point into a read-only mapping of the file: an instant start, pages shared by processes.
 Result<std::unique_ptr<WeightStore>> OpenMappedStore(std::shared_ptr<const SluiceFile> file);
 
-// Reads all weights into memory, `threads` readers, each piece verified as it arrives.
-// Errors: kDoesNotFit if the weights exceed budget_bytes, kOutOfMemory, kCancelled, as Take.
-Result<std::unique_ptr<WeightStore>> OpenResidentStore(std::shared_ptr<const SluiceFile> file,
-                                                       uint64_t budget_bytes, int threads,
-                                                       const LoadProgress& progress);
+struct TieredOptions {
+  IoMethod io = IoMethod::kAuto;
+  bool direct_io = true;  // O_DIRECT where the file system allows it
+  int threads = 1;        // that verify while resident groups are loaded
+  LoadProgress progress;  // of the resident groups
+  // Instead of OpenStorage: for tests that inject faults. `buffer` is the ring.
+  std::function<Result<std::unique_ptr<Storage>>(std::span<std::byte> buffer)> open_storage;
+};
+
+// Groups where `placement` says: those in RAM are read and verified before the store is handed out,
+// the others stream through a ring in the order of use, verified by the thread that takes them,
+// each time they come. Rows of an embedding are read from a mapping of the file.
+// A store serves one pass at a time: leases of groups that stream follow each other.
+// After an error of a read the next pass tries again. Ending the store waits for reads on their
+// way. Errors: kOutOfMemory, kCancelled, kUnsupported (io_uring was asked for and is refused), as
+// Take.
+Result<std::unique_ptr<WeightStore>> OpenTieredStore(std::shared_ptr<const SluiceFile> file,
+                                                     const Placement& placement,
+                                                     const TieredOptions& options);
 
 }  // namespace sluice
 

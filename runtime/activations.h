@@ -14,6 +14,9 @@
 
 namespace sluice {
 
+// Rows of the head's product that are held at a time.
+inline constexpr int64_t kLogitRows = 16;
+
 class Activations {
  public:
   // Room for max_tokens tokens in every buffer. Errors: kOutOfMemory.

@@ -7,15 +7,15 @@
 #include <ctime>
 
 #include "kernels/select.h"
+#include "offload/processors.h"
 #include "offload/system.h"
 #include "runtime/engine_impl.h"
+#include "runtime/planner.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kDefaultContext = 8192;
-constexpr uint64_t kMemoryMargin = 64 << 20;  // tables, threads, tokenizer
-
 Status Validate(const EngineOptions& options) {
   const auto wrong = [](const std::string& what) {
     return Status(ErrorCode::kInvalidArgument, what);
@@ -82,7 +82,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
   info_.architecture = config.architecture;
   info_.model_name = config.name;
   info_.isa = (*ops)->name;
-  info_.threads = options.threads > 0 ? options.threads : UsableProcessors();
+  info_.threads = options.threads > 0 ? options.threads : UsableCores();
   info_.model_context_tokens = config.context_length;
   info_.context_tokens = options.context_tokens > 0
                              ? options.context_tokens
@@ -95,17 +95,11 @@ Status EngineImpl::Load(const EngineOptions& options) {
   const KvType kv_type = ToKvType(options.kv_cache_type);
   info_.kv_cache_bytes =
       KvCache::BlockBytes(description_.layer_states, kv_type) * static_cast<uint64_t>(num_blocks);
-  info_.activation_bytes = Activations::SizeBytes(description_, options.max_batch_tokens) +
-                           static_cast<uint64_t>(kLogitRows * config.vocab_size) * sizeof(float);
-  const bool resident = options.weight_access == WeightAccess::kResident;
-  if (Status s = CheckMemory(options, resident ? info_.weight_bytes : 0); !s.ok()) return s;
-
-  Result<std::unique_ptr<WeightStore>> store =
-      resident ? OpenResidentStore(file_, info_.weight_bytes, info_.threads, options.load_progress)
-               : OpenMappedStore(file_);
-  if (!store.ok()) return store.status();
-  store_ = std::move(*store);
+  info_.activation_bytes =
+      ActivationBytes(description_, options.max_batch_tokens, config.vocab_size);
+  if (Status s = OpenStore(options); !s.ok()) return s;
   team_ = std::make_unique<ThreadTeam>(info_.threads);
+  info_.threads = team_->threads();
   Result<std::unique_ptr<KvCache>> kv_cache =
       KvCache::Create(description_.layer_states, kv_type, num_blocks);
   if (!kv_cache.ok()) return kv_cache.status();
@@ -143,24 +137,59 @@ Status EngineImpl::LoadText() {
   return Status();
 }
 
-Status EngineImpl::CheckMemory(const EngineOptions& options, uint64_t weight_bytes) const {
-  const uint64_t needed = weight_bytes + info_.kv_cache_bytes + info_.activation_bytes +
-                          file_->metadata_size_bytes() + kMemoryMargin;
-  const uint64_t budget = options.ram_bytes > 0 ? options.ram_bytes : AvailableMemoryBytes();
-  if (needed <= budget) return Status();
-  return Status(
-      ErrorCode::kDoesNotFit,
-      fmt::format("{}: {} bytes are needed (weights {}, KV cache {}, activations {}, metadata {}, "
-                  "margin {}) and {} are {}",
-                  file_->path(), needed, weight_bytes, info_.kv_cache_bytes, info_.activation_bytes,
-                  file_->metadata_size_bytes(), kMemoryMargin, budget,
-                  options.ram_bytes > 0 ? "allowed" : "free"));
+// Divides the budget: what the engine needs besides weights, then as many weights as fit.
+Status EngineImpl::OpenStore(const EngineOptions& options) {
+  info_.overhead_bytes = OverheadBytes(file_->metadata_size_bytes());
+  const uint64_t fixed = info_.kv_cache_bytes + info_.activation_bytes + info_.overhead_bytes;
+  info_.ram_budget_bytes =
+      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(AvailableMemoryBytes());
+  const std::vector<PlacementGroup> groups = PlacementGroups(*file_);
+  const bool mapped = options.io == WeightIo::kMapped;
+  const uint64_t smallest = fixed + (mapped ? 0 : SmallestBudget(groups));
+  if (smallest > info_.ram_budget_bytes) {
+    return Status(
+        ErrorCode::kDoesNotFit,
+        fmt::format(
+            "{}: {} bytes are needed at least, even with weights streaming from disk (KV cache of "
+            "{} "
+            "tokens {}, activations {}, tokenizer and the like {}, weights {}), and {} are {}",
+            file_->path(), smallest, info_.context_tokens, info_.kv_cache_bytes,
+            info_.activation_bytes, info_.overhead_bytes, smallest - fixed, info_.ram_budget_bytes,
+            options.ram_bytes > 0 ? "allowed" : "free"));
+  }
+  Result<std::unique_ptr<WeightStore>> store = [&]() -> Result<std::unique_ptr<WeightStore>> {
+    if (mapped) return OpenMappedStore(file_);
+    Result<std::vector<PlaceRule>> rules = ParsePlaceRules(options.place);
+    if (!rules.ok()) return rules.status();
+    PlacementOptions placement_options;
+    placement_options.budget_bytes = info_.ram_budget_bytes - fixed;
+    placement_options.ring_bytes = options.ring_bytes;
+    placement_options.rules = *rules;
+    Result<Placement> placement = PlaceGroups(groups, placement_options);
+    if (!placement.ok()) return placement.status().WithContext(file_->path());
+    info_.resident_bytes = placement->resident_bytes;
+    info_.streamed_bytes = placement->streamed_bytes;
+    info_.ring_bytes = placement->ring_bytes;
+    TieredOptions tiered;
+    tiered.io = options.io == WeightIo::kUring   ? IoMethod::kUring
+                : options.io == WeightIo::kPread ? IoMethod::kPread
+                                                 : IoMethod::kAuto;
+    tiered.threads = info_.threads;
+    tiered.progress = options.load_progress;
+    return OpenTieredStore(file_, *placement, tiered);
+  }();
+  if (!store.ok()) return store.status();
+  store_ = std::move(*store);
+  info_.io = store_->io_description();
+  return Status();
 }
 
 std::vector<TierReport> EngineImpl::tiers() const {
   const StoreStats stats = store_->stats();
-  return {{"ram", stats.ram.resident_bytes, stats.ram.read_bytes, stats.ram.stall_s},
-          {"disk", stats.disk.resident_bytes, stats.disk.read_bytes, stats.disk.stall_s}};
+  return {{"ram", stats.ram.resident_bytes, stats.ram.read_bytes, stats.ram.late_bytes,
+           stats.ram.stall_s},
+          {"disk", stats.disk.resident_bytes, stats.disk.read_bytes, stats.disk.late_bytes,
+           stats.disk.stall_s}};
 }
 
 Result<std::vector<int32_t>> EngineImpl::Tokenize(std::string_view text, bool parse_special,

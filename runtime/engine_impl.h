@@ -22,9 +22,6 @@
 
 namespace sluice {
 
-// Rows of the head's product that are held at a time.
-inline constexpr int64_t kLogitRows = 64;
-
 inline double SecondsBetween(std::chrono::steady_clock::time_point begin,
                              std::chrono::steady_clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
@@ -53,7 +50,7 @@ class EngineImpl : public Engine {
   EngineImpl() = default;
   Status Load(const EngineOptions& options);
   Status LoadText();
-  Status CheckMemory(const EngineOptions& options, uint64_t weight_bytes) const;
+  Status OpenStore(const EngineOptions& options);
   Status CheckRequest(const Request& request) const;
   Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
                           const LogitsCallback& on_logits);

@@ -38,8 +38,7 @@ class ErrorSlot {
 }  // namespace
 
 Forward::Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-                 const OpTable* ops, KvCache* kv_cache, const ThreadTeam* team,
-                 Activations activations)
+                 const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations)
     : config_(config),
       description_(description),
       store_(store),
@@ -52,7 +51,7 @@ Forward::Forward(const ModelConfig& config, const ModelDescription& description,
 Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
-                                                 KvCache* kv_cache, const ThreadTeam* team,
+                                                 KvCache* kv_cache, ThreadTeam* team,
                                                  int64_t max_batch_tokens) {
   Result<Activations> activations = Activations::Create(description, max_batch_tokens);
   if (!activations.ok()) return activations.status();
@@ -102,8 +101,18 @@ Status Forward::Bind() {
   return Status();
 }
 
+// Passes that follow use the head, or do not: a store that reads ahead wants to know.
+void Forward::SetHeadInUse(bool in_use) {
+  if (in_use == head_in_use_) return;
+  head_in_use_ = in_use;
+  std::vector<GroupId> groups;
+  for (size_t g = 0; g + (in_use ? 0 : 1) < groups_.size(); ++g) groups.push_back(groups_[g].id);
+  store_->SetGroupsInUse(groups);
+}
+
 Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
   activations_.quantized_content.reset();
+  SetHeadInUse(!batch.wanted.empty());
   if (Status status = GatherEmbeddings(batch); !status.ok()) return status;
   for (size_t g = 0; g + 1 < groups_.size(); ++g) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
@@ -111,7 +120,8 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
     }
     Result<WeightLease> lease = store_->Acquire(groups_[g].id);
     if (!lease.ok()) return lease.status();
-    if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0}); !s.ok()) return s;
+    if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0, cancel}); !s.ok())
+      return s;
   }
   // The head sees the wanted tokens only: their rows move together, in place since it is upwards.
   const int64_t width = activations_.width(Buffer::kHidden);
@@ -128,7 +138,7 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
   const Group& head = groups_.back();
   Result<WeightLease> lease = store_->Acquire(head.id);
   if (!lease.ok()) return lease.status();
-  const Pass pass = {head, *lease, nullptr, count, first};
+  const Pass pass = {head, *lease, nullptr, count, first, nullptr};
   if (Status status = RunSteps(pass); !status.ok()) return status;
   return Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
 }
@@ -241,7 +251,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .layer = layer,
                      .block_tables = pass.batch->block_tables.data(),
                      .lengths = pass.batch->lengths.data(),
+                     .window = 0,
                      .scale = step.scale,
+                     .softcap = 0,
                      .out = activations_.data(step.out),
                      .out_stride = activations_.width(step.out),
                      .item_begin = begin,
@@ -282,6 +294,9 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
   }
   ErrorSlot error;
   for (const WeightPart& part : pass.lease.Parts(tensor)) {
+    if (pass.cancel != nullptr && pass.cancel->load(std::memory_order_relaxed)) {
+      return Status(ErrorCode::kCancelled, "the pass was cancelled");
+    }
     const auto num_tiles = static_cast<int64_t>(part.num_tiles);
     const auto part_rows = static_cast<int64_t>(part.row_count);
     team_->For(num_tiles, Grain(num_tiles, team_->threads()), [&](int64_t begin, int64_t end) {
@@ -305,6 +320,8 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
                     .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))},
                    nullptr);
     });
+    pass.lease.Done(part);
+    if (error.failed()) break;
   }
   return error.Take();
 }

@@ -28,7 +28,7 @@ class Forward {
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
-                                                 KvCache* kv_cache, const ThreadTeam* team,
+                                                 KvCache* kv_cache, ThreadTeam* team,
                                                  int64_t max_batch_tokens);
 
   int64_t max_batch_tokens() const { return activations_.max_tokens(); }
@@ -57,12 +57,14 @@ class Forward {
     const Batch* batch;  // null for the head
     int64_t tokens;
     int64_t first_hidden;  // row of kHidden that belongs to the first token
+    const std::atomic<bool>* cancel;
   };
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-          const OpTable* ops, KvCache* kv_cache, const ThreadTeam* team, Activations activations);
+          const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations);
 
   Status Bind();
+  void SetHeadInUse(bool in_use);
   Status GatherEmbeddings(const Batch& batch);
   Status RunSteps(const Pass& pass);
   Status RunStep(const Pass& pass, const RmsNormStep& step);
@@ -82,12 +84,13 @@ class Forward {
   WeightStore* store_;
   const OpTable* ops_;
   KvCache* kv_cache_;
-  const ThreadTeam* team_;
+  ThreadTeam* team_;
   Activations activations_;
   std::vector<float> rope_frequencies_;
   std::vector<Group> groups_;  // those with steps, in order; the head is the last
   TensorId embedding_ = 0;
   TensorId head_ = 0;
+  bool head_in_use_ = true;
 };
 
 }  // namespace sluice

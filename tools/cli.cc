@@ -95,6 +95,9 @@ void AddAllVerbs(Cli* cli) {
   AddEvalVerb(cli);
   AddTokenizeVerb(cli);
   AddSynthVerb(cli);
+  AddBenchVerb(cli);
+  AddPlanVerb(cli);
+  AddDoctorVerb(cli);
   AddCompletionVerb(cli);
   AddVersionVerb(cli);
 }

@@ -44,6 +44,9 @@ void AddVerifyVerb(Cli* cli);
 void AddEvalVerb(Cli* cli);
 void AddTokenizeVerb(Cli* cli);
 void AddSynthVerb(Cli* cli);
+void AddBenchVerb(Cli* cli);
+void AddPlanVerb(Cli* cli);
+void AddDoctorVerb(Cli* cli);
 void AddCompletionVerb(Cli* cli);
 void AddVersionVerb(Cli* cli);
 

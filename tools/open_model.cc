@@ -10,14 +10,22 @@
 namespace sluice {
 namespace {
 
+std::string PlacementText(const EngineInfo& info) {
+  if (info.streamed_bytes == 0) return "resident";
+  return fmt::format("{} resident, {} stream from disk through a ring of {}",
+                     FormatBytes(info.resident_bytes), FormatBytes(info.streamed_bytes),
+                     FormatBytes(info.ring_bytes));
+}
+
 std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
   return fmt::format(
-      "{}{}: isa {}, {} thread{}, context {} of {} tokens, weights {} ({}), KV cache {} ({}), "
-      "activations {}, loaded in {:.2f} s",
+      "{}{}: isa {}, {} thread{}, context {} of {} tokens, weights {} ({}; {}), KV cache {} "
+      "({}), activations {}, loaded in {:.2f} s",
       info.architecture, info.model_name.empty() ? "" : " " + Printable(info.model_name), info.isa,
       info.threads, info.threads == 1 ? "" : "s", info.context_tokens, info.model_context_tokens,
-      FormatBytes(info.weight_bytes), options.io, FormatBytes(info.kv_cache_bytes), options.kv,
-      FormatBytes(info.activation_bytes), info.load_s);
+      FormatBytes(info.weight_bytes), PlacementText(info), info.io,
+      FormatBytes(info.kv_cache_bytes), options.kv, FormatBytes(info.activation_bytes),
+      info.load_s);
 }
 
 }  // namespace
@@ -53,9 +61,9 @@ std::string TimingsLine(const Engine& engine, const Completion& completion) {
                       t.prefill_tokens_per_s(), completion.tokens.size(), t.decode_tokens_per_s(),
                       ContextUsed(completion), engine.info().context_tokens);
   for (const TierReport& tier : engine.tiers()) {
-    line +=
-        fmt::format("; {} {} resident, {} read, {:.2f} s stalled", tier.name,
-                    FormatBytes(tier.resident_bytes), FormatBytes(tier.read_bytes), tier.stall_s);
+    line += fmt::format(
+        "; {} {} {}, {} read, {:.2f} s stalled", tier.name, FormatBytes(tier.resident_bytes),
+        tier.name == "ram" ? "resident" : "streaming", FormatBytes(tier.read_bytes), tier.stall_s);
   }
   return line;
 }

@@ -118,7 +118,7 @@ CLI::Option* AddRepeatableOption(CLI::App* verb, const std::string& names,
 }
 
 CLI::Option* AddThreadsOption(CLI::App* verb, int* threads) {
-  return verb->add_option("--threads", *threads, "Default: one for each processor")
+  return verb->add_option("--threads", *threads, "Default: one for each core")
       ->check(Between<int>(1, kMaxThreads, "a number of threads from 1 to 1024"))
       ->type_name("N");
 }
@@ -133,7 +133,11 @@ EngineOptions ModelOptions::ToEngineOptions() const {
   options.threads = threads;
   options.kv_cache_type = kv == "f32" ? KvCacheType::kF32 : KvCacheType::kF16;
   options.isa = isa;
-  options.weight_access = io == "mmap" ? WeightAccess::kMapped : WeightAccess::kResident;
+  options.io = io == "uring"   ? WeightIo::kUring
+               : io == "pread" ? WeightIo::kPread
+               : io == "mmap"  ? WeightIo::kMapped
+                               : WeightIo::kAuto;
+  options.place = place;
   options.ram_bytes = ram_bytes;
   return options;
 }
@@ -144,7 +148,8 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
                    "A .sluice file, or what convert reads (converted into the cache first)")
       ->required();
   AddSizeOption(verb, "--ram", &options->ram_bytes,
-                "Bound on the memory that the engine holds (default: what is free)")
+                "Bound on the memory that the engine holds (default: what is free); weights that "
+                "do not fit stream from disk")
       ->group(group);
   verb->add_option("--ctx", options->context_tokens, context)
       ->check(Between<int64_t>(1, kMaxTokens, "a number of tokens"))
@@ -155,8 +160,13 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
   AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
                   "Instruction set (default: the fastest that runs)")
       ->group(group);
-  AddChoiceOption(verb, "--io", &options->io, {"pread", "mmap"},
-                  "Weights: read into memory, or the file mapped")
+  AddChoiceOption(
+      verb, "--io", &options->io, {"auto", "uring", "pread", "mmap"},
+      "How weights are read (auto: io_uring where it is allowed; mmap: not into memory)")
+      ->group(group);
+  verb->add_option("--place", options->place,
+                   "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
+      ->type_name("RULES")
       ->group(group);
   AddQuietOption(verb, &options->quiet);
 }

@@ -52,7 +52,8 @@ struct ModelOptions {
   int threads = 0;
   std::string kv = "f16";
   std::string isa;
-  std::string io = "pread";
+  std::string io = "auto";
+  std::string place;
   bool quiet = false;
 
   EngineOptions ToEngineOptions() const;  // without the path

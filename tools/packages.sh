@@ -26,5 +26,5 @@ ensure_packages() {
 }
 
 BUILD_PACKAGES=(cmake ninja-build g++ pkg-config nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev
-  libxxhash-dev libfmt-dev libedit-dev)
+  liburing-dev libxxhash-dev libfmt-dev libedit-dev)
 export BUILD_PACKAGES

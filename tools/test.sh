@@ -18,7 +18,7 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
 # shellcheck source-path=SCRIPTDIR source=packages.sh
 . tools/packages.sh
-ensure_packages "${BUILD_PACKAGES[@]}" libgtest-dev libgmock-dev libbenchmark-dev python3 clang libomp-dev
+ensure_packages "${BUILD_PACKAGES[@]}" libgtest-dev libgmock-dev libbenchmark-dev python3 clang
 
 launcher=()
 if command -v ccache >/dev/null; then
@@ -49,10 +49,7 @@ for preset in "${presets[@]}"; do
   printf 'subdirs("%s")\n' "$repository/build/$preset" >>"$all/CTestTestfile.cmake"
 done
 
-# Archer, the OpenMP tool beside libomp, tells the thread sanitizer what OpenMP synchronizes.
-export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=1
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
-# Two tests at a time on two cores: threads that spin at a barrier would take the core from those they wait for.
-export OMP_WAIT_POLICY=passive
 cd "$all"
 ctest --output-on-failure -j2 -E "$skipped"

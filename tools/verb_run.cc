@@ -72,6 +72,7 @@ Json CompletionJson(const Engine& engine, const Completion& completion, bool log
   for (const TierReport& tier : engine.tiers()) {
     json["tiers"][tier.name] = {{"resident_bytes", tier.resident_bytes},
                                 {"read_bytes", tier.read_bytes},
+                                {"late_bytes", tier.late_bytes},
                                 {"stall_s", tier.stall_s}};
   }
   if (!logprobs) return json;

@@ -41,11 +41,12 @@ inline float Load1(const std::byte* p) {
   return _cvtsh_ss(bits);
 }
 
-// Scores of `num_keys` keys: eight chains over the channels, then those beyond a multiple of eight.
+// Scores of keys [first, end): eight chains over the channels, then those beyond a multiple of
+// eight.
 template <KvType type, int heads>
-void Score(const std::byte* keys, int64_t num_keys, float scale, Heads* h) {
+void Score(const std::byte* keys, int64_t first, int64_t end, float scale, Heads* h) {
   const int64_t vectors = h->dim / 8 * 8;
-  for (int64_t j = 0; j < num_keys; ++j) {
+  for (int64_t j = first; j < end; ++j) {
     const std::byte* key = keys + j * h->dim * KvTypeBytes(type);
     __m256 dots[heads];
     for (int n = 0; n < heads; ++n) dots[n] = _mm256_setzero_ps();
@@ -65,11 +66,29 @@ void Score(const std::byte* keys, int64_t num_keys, float scale, Heads* h) {
   }
 }
 
-// Turns the scores of a partition into weights, and says by how much older sums shrink.
-void Weigh(int64_t num_keys, bool first, Heads* h) {
+// cap tanh(score / cap); tanh(x) = 1 - 2 / (exp(2x) + 1), which is off by a few epsilons, not by a
+// relative few, and scores matter absolutely.
+inline __m256 SoftCap(__m256 score, float cap) {
+  const __m256 e = Exp(_mm256_mul_ps(score, _mm256_set1_ps(2 / cap)));
+  const __m256 one = _mm256_set1_ps(1.0f);
+  const __m256 part = _mm256_div_ps(_mm256_set1_ps(2.0f), _mm256_add_ps(e, one));
+  return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, part));
+}
+
+// Turns the scores of a partition's keys [first, end) into weights, and says by how much older sums
+// shrink.
+void Weigh(int64_t first, int64_t end, float softcap, bool oldest, Heads* h) {
   for (int64_t n = 0; n < h->count; ++n) {
     float* weights = h->weights[n];
-    std::fill(weights + num_keys, weights + kKvBlockTokens, -kInfinity);
+    if (softcap != 0) {
+      std::fill(weights, weights + first, 0.0f);
+      std::fill(weights + end, weights + kKvBlockTokens, 0.0f);
+      for (int half = 0; half < 16; half += 8) {
+        _mm256_store_ps(weights + half, SoftCap(_mm256_load_ps(weights + half), softcap));
+      }
+    }
+    std::fill(weights, weights + first, -kInfinity);
+    std::fill(weights + end, weights + kKvBlockTokens, -kInfinity);
     __m256 low = _mm256_load_ps(weights);
     __m256 high = _mm256_load_ps(weights + 8);
     const float before = h->largest[n];
@@ -79,7 +98,8 @@ void Weigh(int64_t num_keys, bool first, Heads* h) {
     high = Exp(_mm256_sub_ps(high, largest));
     _mm256_store_ps(weights, low);
     _mm256_store_ps(weights + 8, high);
-    const __m256 shrink = first ? _mm256_setzero_ps() : Exp(_mm256_set1_ps(before - h->largest[n]));
+    const __m256 shrink =
+        oldest ? _mm256_setzero_ps() : Exp(_mm256_set1_ps(before - h->largest[n]));
     h->corrections[n] = _mm256_cvtss_f32(shrink);
     const __m256 sums = _mm256_mul_ps(_mm256_load_ps(h->sums[n]), shrink);
     _mm256_store_ps(h->sums[n], _mm256_add_ps(sums, _mm256_add_ps(low, high)));
@@ -87,7 +107,7 @@ void Weigh(int64_t num_keys, bool first, Heads* h) {
 }
 
 template <KvType type, int heads>
-void AddValues(const std::byte* values, int64_t num_keys, Heads* h) {
+void AddValues(const std::byte* values, int64_t first, int64_t end, Heads* h) {
   const int64_t row_bytes = h->dim * KvTypeBytes(type);
   int64_t i = 0;
   for (; i + 8 <= h->dim; i += 8) {
@@ -96,7 +116,7 @@ void AddValues(const std::byte* values, int64_t num_keys, Heads* h) {
       sums[n] = _mm256_mul_ps(_mm256_loadu_ps(h->out + n * h->dim + i),
                               _mm256_set1_ps(h->corrections[n]));
     }
-    for (int64_t j = 0; j < num_keys; ++j) {
+    for (int64_t j = first; j < end; ++j) {
       const __m256 v = Load8<type>(values + j * row_bytes + i * KvTypeBytes(type));
       for (int n = 0; n < heads; ++n) {
         sums[n] = _mm256_fmadd_ps(_mm256_broadcast_ss(&h->weights[n][j]), v, sums[n]);
@@ -107,7 +127,7 @@ void AddValues(const std::byte* values, int64_t num_keys, Heads* h) {
   for (; i < h->dim; ++i) {
     for (int n = 0; n < heads; ++n) {
       float sum = h->out[n * h->dim + i] * h->corrections[n];
-      for (int64_t j = 0; j < num_keys; ++j) {
+      for (int64_t j = first; j < end; ++j) {
         sum += h->weights[n][j] * Load1<type>(values + j * row_bytes + i * KvTypeBytes(type));
       }
       h->out[n * h->dim + i] = sum;
@@ -123,13 +143,16 @@ void Attend(const AttentionArgs& args, int64_t token, int64_t kv_head, Heads* h)
   std::fill_n(h->out, heads * h->dim, 0.0f);
   std::fill_n(h->largest, kHeads, -kInfinity);
   std::fill_n(&h->sums[0][0], kHeads * 8, 0.0f);
-  for (int64_t begin = 0; begin < length; begin += kKvBlockTokens) {
-    const int64_t num_keys = std::min(kKvBlockTokens, length - begin);
+  const int64_t oldest = args.window == 0 ? 0 : std::max<int64_t>(length - args.window, 0);
+  for (int64_t begin = oldest / kKvBlockTokens * kKvBlockTokens; begin < length;
+       begin += kKvBlockTokens) {
+    const int64_t first = std::max<int64_t>(oldest - begin, 0);
+    const int64_t end = std::min(kKvBlockTokens, length - begin);
     const int64_t block = args.block_tables[token][begin / kKvBlockTokens];
     const std::byte* keys = layer.blocks + block * layer.block_bytes + kv_head * 2 * half_bytes;
-    Score<type, heads>(keys, num_keys, args.scale, h);
-    Weigh(num_keys, begin == 0, h);
-    AddValues<type, heads>(keys + half_bytes, num_keys, h);
+    Score<type, heads>(keys, first, end, args.scale, h);
+    Weigh(first, end, args.softcap, begin <= oldest, h);
+    AddValues<type, heads>(keys + half_bytes, first, end, h);
   }
   for (int n = 0; n < heads; ++n) {
     const float sum = SumLanes(_mm256_load_ps(h->sums[n]));

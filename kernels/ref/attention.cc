@@ -26,26 +26,31 @@ void AttendHead(const AttentionArgs& args, int64_t token, int64_t kv_head, const
   const KvLayer& layer = args.layer;
   const int64_t dim = layer.head_dim;
   const int64_t half_bytes = kKvBlockTokens * dim * KvTypeBytes(layer.type);
+  const int64_t length = args.lengths[token];
+  const int64_t oldest = args.window == 0 ? 0 : std::max<int64_t>(length - args.window, 0);
   float largest = -std::numeric_limits<float>::infinity();
   float sum = 0;
   std::fill(out, out + dim, 0.0f);
-  for (int64_t begin = 0; begin < args.lengths[token]; begin += kKvBlockTokens) {
-    const int64_t count = std::min(kKvBlockTokens, args.lengths[token] - begin);
+  for (int64_t begin = oldest / kKvBlockTokens * kKvBlockTokens; begin < length;
+       begin += kKvBlockTokens) {
+    const int64_t first = std::max(oldest - begin, int64_t{0});
+    const int64_t count = std::min(kKvBlockTokens, length - begin);
     const int64_t block = args.block_tables[token][begin / kKvBlockTokens];
     const std::byte* keys = layer.blocks + block * layer.block_bytes + kv_head * 2 * half_bytes;
     const std::byte* values = keys + half_bytes;
     float scores[kKvBlockTokens];
     const float before = largest;
-    for (int64_t j = 0; j < count; ++j) {
+    for (int64_t j = first; j < count; ++j) {
       float dot = 0;
       for (int64_t i = 0; i < dim; ++i) dot += query[i] * Element(keys, j * dim + i, layer.type);
       scores[j] = args.scale * dot;
+      if (args.softcap != 0) scores[j] = args.softcap * std::tanh(scores[j] / args.softcap);
       largest = std::max(largest, scores[j]);
     }
-    const float correction = begin == 0 ? 0.0f : std::exp(before - largest);
+    const float correction = begin <= oldest ? 0.0f : std::exp(before - largest);
     sum *= correction;
     for (int64_t i = 0; i < dim; ++i) out[i] *= correction;
-    for (int64_t j = 0; j < count; ++j) {
+    for (int64_t j = first; j < count; ++j) {
       const float weight = std::exp(scores[j] - largest);
       sum += weight;
       for (int64_t i = 0; i < dim; ++i) out[i] += weight * Element(values, j * dim + i, layer.type);

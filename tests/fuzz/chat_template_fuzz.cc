@@ -5,6 +5,7 @@
 #include <string>
 
 #include "loaders/chat_template/chat_template.h"
+#include "tests/fuzz/measured_input.h"
 
 namespace {
 
@@ -29,17 +30,25 @@ ChatTemplateInput Conversation() {
   return input;
 }
 
+Result<ChatTemplate> Parse(std::string source) {
+  const MeasuredInput measured(source.size(), MeasuredInput::kTemplateFactor);
+  return ChatTemplate::Parse(std::move(source));
+}
+
+constexpr size_t kRenderingBytes = 32 << 20;
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const ChatTemplateInput input = Conversation();
-  Result<ChatTemplate> parsed =
-      ChatTemplate::Parse(std::string(reinterpret_cast<const char*>(data), size));
+  Result<ChatTemplate> parsed = Parse({reinterpret_cast<const char*>(data), size});
   if (!parsed.ok()) return 0;
   ChatTemplateLimits limits;
   limits.max_steps = 20'000;
   limits.max_output_bytes = 1 << 16;
   limits.max_copied_bytes = 1 << 22;
+  // What a template makes is bounded by its limits, not by its size.
+  const MeasuredInput measured(size, 0, kRenderingBytes);
   const Result<std::vector<TemplateRun>> runs = parsed->Render(input, limits);
   if (!runs.ok()) {
     Require(runs.status().code() != ErrorCode::kInternal);

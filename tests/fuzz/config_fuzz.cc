@@ -8,6 +8,7 @@
 #include "formats/model_config.h"
 #include "loaders/architecture.h"
 #include "loaders/hf_config.h"
+#include "tests/fuzz/measured_input.h"
 
 namespace {
 
@@ -30,6 +31,7 @@ void Check(const Result<ModelConfig>& config) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const MeasuredInput measured(size, MeasuredInput::kJsonFactor);
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   Check(ModelConfigFromHuggingFace(text));
   Check(ModelConfig::FromJson(text));

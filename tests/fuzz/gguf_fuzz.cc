@@ -8,6 +8,7 @@
 #include "formats/gguf.h"
 #include "formats/mapped_file.h"
 #include "loaders/checkpoint_source.h"
+#include "tests/fuzz/measured_input.h"
 
 namespace {
 
@@ -52,6 +53,7 @@ void DecodeRows(const CheckpointSource& source, const ByteSource& file) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const MeasuredInput measured(size);
   const std::span bytes(reinterpret_cast<const std::byte*>(data), size);
   const MemoryBytes memory(bytes);
   const Result<GgufFile> file = GgufFile::Read(memory);

@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the GGUF, safetensors and configuration fuzz targets into corpus/.
+"""Writes the seeds of the GGUF, safetensors, .sluice and configuration fuzz targets into corpus/.
 
 Standard library only. Usage: make_seeds.py
 """
 import json
 import pathlib
 import struct
+import sys
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "formats"))
+from sluice_reader import xxh3_64  # noqa: E402
+
 U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
 TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20), "Q8_0": (8, 32, 34), "BF16": (30, 1, 2)}
 
@@ -65,6 +70,72 @@ def safetensors(header, data_bytes):
     return struct.pack("<Q", len(packed)) + packed + bytes(data_bytes)
 
 
+PAGE = 4096
+SLUICE_KINDS = {"f32": (0, 32), "f16": (1, 16), "bf16": (2, 16), "int8": (3, 8), "int4": (4, 4)}
+
+
+def tile_bytes(kind, offset, group, cols, tile_rows):
+    """FORMAT.md, section "Tiles"."""
+    bits = SLUICE_KINDS[kind][1]
+    if kind not in ("int8", "int4"):
+        return (cols if kind == "f32" else cols + cols % 2) * bits // 8 * tile_rows
+    padded = -(-cols // 32) * 32
+
+    def header(groups):
+        return -(-groups * tile_rows * (2, 3, 4)[offset] // (4 * tile_rows)) * 4 * tile_rows
+
+    channels = [min(128, padded - k) for k in range(0, padded, 128)]
+    return (0 if group else header(1)) + sum(header(-(-n // group) if group else 0) + n * bits // 8 * tile_rows for n in channels)
+
+
+def sluice(groups, texts=(), max_piece_rows=1 << 30):
+    """groups: [(kind, layer, [(name, kind, offset kind, group size, tile rows, rows, cols)])]; texts: {section: text}.
+
+    Gives the file, and its compact form for the fuzz target: the metadata without its padding, then the number of pages that follow."""
+    names, tensors, pieces, hashes, extents = b"", b"", [], [], []
+    data = b""
+    number = 0
+    for g, (group_kind, layer, members) in enumerate(groups):
+        begin = len(data)
+        for name, kind, offset, group, tile_rows, rows, cols in members:
+            first = len(pieces)
+            for row in range(0, rows, max_piece_rows):
+                count = min(max_piece_rows, rows - row)
+                piece = bytes(-(-count // tile_rows) * tile_bytes(kind, offset, group, cols, tile_rows))
+                piece += bytes(-len(piece) % PAGE)
+                pieces.append([len(data), len(piece), number, row, count, len(hashes)])
+                hashes += [xxh3_64(piece[at:at + (1 << 20)]) for at in range(0, len(piece), 1 << 20)]
+                data += piece
+            tensors += struct.pack("<QIBBHHHIQQQQQ", len(names), len(name), SLUICE_KINDS[kind][0], offset, group, 1, tile_rows, g,
+                                   rows, cols, first, len(pieces) - first, 0)
+            names += name.encode()
+            number += 1
+        extents.append((group_kind, layer, number - len(members), len(members), begin, len(data) - begin))
+    config = {"activation": "silu", "architecture": "llama", "attention_bias": False, "attention_output_bias": False,
+              "context_length": 64, "head_dim": 4, "hidden_size": 8, "intermediate_size": 12, "mlp_bias": False, "name": "n",
+              "norm_eps": 1e-05, "num_heads": 2, "num_kv_heads": 1, "num_layers": 1, "tie_embeddings": True, "vocab_size": 9,
+              "rope": {"attention_factor": 1.0, "beta_fast": 32.0, "beta_slow": 1.0, "dim": 4, "factor": 1.0,
+                       "frequency_divisors": [], "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_context": 0.0,
+                       "theta": 10000.0, "truncate": True, "type": "default"}}
+    metadata_size = 0
+    for _ in range(2):  # the size is known after the first round
+        sections = {1: json.dumps(config).encode(), **{k: v.encode() for k, v in dict(texts).items()}, 4: names, 5: tensors,
+                    6: b"".join(struct.pack("<4I4Q", k, layer, 0xFFFFFFFF, 0, first, count, metadata_size + at, size)
+                                for k, layer, first, count, at, size in extents),
+                    7: b"".join(struct.pack("<6Q", metadata_size + p[0], *p[1:]) for p in pieces),
+                    8: struct.pack(f"<{len(hashes)}Q", *hashes)}
+        directory, body = b"", b""
+        for kind, content in sections.items():
+            directory += struct.pack("<IIQQ", kind, 0, 512 + len(body), len(content))
+            body += content + bytes(-len(content) % 8)
+        metadata_size = -(-(512 + len(body)) // PAGE) * PAGE
+    padded = body + bytes(metadata_size - 512 - len(body))
+    head = b"\x89SLUICE\n" + struct.pack("<IIQQQQQIIII", 1, 512, 0, 0, metadata_size + len(data), metadata_size, xxh3_64(padded),
+                                          PAGE, 1 << 20, len(sections), 0) + directory.ljust(384, b"\0") + bytes(48)
+    head += struct.pack("<Q", xxh3_64(head))
+    return head + padded + data, head + body + bytes([len(data) // PAGE])
+
+
 def write(folder, name, content):
     path = CORPUS / folder
     path.mkdir(parents=True, exist_ok=True)
@@ -88,6 +159,17 @@ def main():
     write("safetensors", "two", safetensors(two, 10))
     write("safetensors", "header", json.dumps(two).encode() + b"\x0a")
     write("safetensors", "index", json.dumps({"metadata": {"total_size": 8}, "weight_map": {"w": "m-1.safetensors"}}))
+
+    one = [(1, 0, [("w", "f32", 0, 0, 16, 3, 5)])]
+    write("sluice_file", "one", sluice(one)[0])
+    write("sluice_file", "one_compact", sluice(one)[1])
+    several = [(0, 0xFFFFFFFF, [("embed", "int8", 0, 32, 1, 9, 8)]),
+               (1, 0, [("norm", "f32", 0, 0, 1, 1, 8), ("q", "int4", 1, 128, 16, 37, 40), ("k", "int4", 2, 32, 16, 16, 200)]),
+               (2, 0, [("up", "int8", 0, 0, 16, 17, 8), ("down", "bf16", 0, 0, 16, 8, 13)])]
+    write("sluice_file", "several_compact", sluice(several, {2: "{}", 3: "{{ messages }}", 9: "{}"})[1])
+    pieces = [(1, 0, [("w", "f16", 0, 0, 16, 40, 100)]), (4, 0xFFFFFFFF, [("v", "f32", 0, 0, 1, 50, 7)])]
+    write("sluice_file", "pieces", sluice(pieces, max_piece_rows=16)[0])
+    write("sluice_file", "pieces_compact", sluice(pieces, max_piece_rows=16)[1])
 
     base = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 9, "hidden_size": 8,
             "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": None,

@@ -8,6 +8,7 @@
 
 #include "formats/mapped_file.h"
 #include "formats/safetensors.h"
+#include "tests/fuzz/measured_input.h"
 
 namespace {
 
@@ -56,6 +57,7 @@ class HeaderAndData : public ByteSource {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const MeasuredInput measured(size, MeasuredInput::kJsonFactor);
   ReadAndCheck(MemoryBytes({reinterpret_cast<const std::byte*>(data), size}));
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   // The last byte says how much data follows, so that JSON alone makes a file.

@@ -5,7 +5,7 @@ Usage: compare_tokenizers.py DRIVER [--count N] [--seed N] [--only NAME] [--text
 
 DRIVER is the program of tests/support/tokenize_lines, for example:
     g++ -std=c++20 -O2 -I. tests/support/tokenize_lines/main.cc build/release/loaders/libsluice_loaders.a \\
-        build/release/formats/libsluice_formats.a -lpcre2-8 -lutf8proc -lxxhash -lfmt -fopenmp -o tokenize_lines
+        build/release/formats/libsluice_formats.a -lpcre2-8 -lutf8proc -lxxhash -lfmt -o tokenize_lines
 Without --gguf and --hf: the small tokenizers of tokenizer_cases.py, trained anew. With --gguf FILE what transformers makes of
 that file: its tokenizer.json as it is, and the file itself against it with the pre-tokenizer that the file names, because
 transformers ignores tokenizer.ggml.pre and takes GPT-2's. Needs Python 3.11, tokenizers 0.23, transformers 5.

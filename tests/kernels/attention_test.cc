@@ -55,6 +55,13 @@ struct Cache {
   std::vector<float> keys, values;  // [length, kv_heads * head_dim]
 };
 
+// What a query sees, and how.
+struct View {
+  float scale = 1.0f;
+  int64_t window = 0;
+  float softcap = 0;
+};
+
 struct Exact {
   std::vector<double> out;
   double bound;
@@ -63,13 +70,15 @@ struct Exact {
 // Error of a score: dim roundings in a sum of that many terms, and its own scaling; a softmax with
 // scores that are off by d has weights off by a factor e^(2d); sums over the keys are rounded, and
 // corrected once for each partition.
-Exact ExactAttention(const Cache& cache, const float* query, int64_t kv_head, double scale,
+Exact ExactAttention(const Cache& cache, const float* query, int64_t kv_head, const View& view,
                      int64_t length) {
+  const double scale = view.scale;
+  const int64_t oldest = view.window == 0 ? 0 : std::max<int64_t>(length - view.window, 0);
   const int64_t dim = cache.layer.head_dim;
   const int64_t stride = cache.layer.num_kv_heads * dim;
   std::vector<double> scores;
   double score_error = 0;
-  for (int64_t j = 0; j < length; ++j) {
+  for (int64_t j = oldest; j < length; ++j) {
     double dot = 0;
     double magnitude = 0;
     for (int64_t i = 0; i < dim; ++i) {
@@ -78,22 +87,25 @@ Exact ExactAttention(const Cache& cache, const float* query, int64_t kv_head, do
       dot += product;
       magnitude += std::fabs(product);
     }
-    scores.push_back(scale * dot);
+    scores.push_back(view.softcap == 0 ? scale * dot
+                                       : view.softcap * std::tanh(scale * dot / view.softcap));
     score_error =
         std::max(score_error, scale * magnitude * static_cast<double>(dim + 2) * kEpsilon +
                                   std::fabs(scale * dot) * 2 * kEpsilon);
   }
+  // tanh is at most as steep as its argument, and is computed to a few epsilons of the cap.
+  score_error += 8 * view.softcap * kEpsilon;
   const double largest = *std::max_element(scores.begin(), scores.end());
   double sum = 0;
   for (double& score : scores) sum += (score = std::exp(score - largest));
   Exact exact{std::vector<double>(static_cast<size_t>(dim)), 0};
   double largest_value = 0;
-  for (int64_t j = 0; j < length; ++j) {
+  for (int64_t j = oldest; j < length; ++j) {
     for (int64_t i = 0; i < dim; ++i) {
       const size_t at = static_cast<size_t>(j * stride + kv_head * dim + i);
       const double value = cache.Rounded(cache.values[at]);
       largest_value = std::max(largest_value, std::fabs(value));
-      exact.out[static_cast<size_t>(i)] += scores[static_cast<size_t>(j)] / sum * value;
+      exact.out[static_cast<size_t>(i)] += scores[static_cast<size_t>(j - oldest)] / sum * value;
     }
   }
   // The argument of exp is rounded too: by epsilon times its magnitude, which matters up to where
@@ -111,7 +123,7 @@ struct Heads {
 // Attends from tokens that see the first lengths[t] positions and compares every element.
 void ExpectExact(const OpTable& table, Cache& cache, int64_t heads,
                  const std::vector<int64_t>& lengths, const std::vector<float>& query,
-                 float scale) {
+                 const View& view) {
   cache.Store(table);
   const auto tokens = static_cast<int64_t>(lengths.size());
   const int64_t dim = cache.layer.head_dim;
@@ -126,7 +138,9 @@ void ExpectExact(const OpTable& table, Cache& cache, int64_t heads,
   args.layer = cache.layer;
   args.block_tables = block_tables.data();
   args.lengths = lengths.data();
-  args.scale = scale;
+  args.scale = view.scale;
+  args.window = view.window;
+  args.softcap = view.softcap;
   args.out = out.data();
   args.out_stride = out_stride;
   const int64_t items = tokens * kv_heads;
@@ -139,7 +153,7 @@ void ExpectExact(const OpTable& table, Cache& cache, int64_t heads,
     for (int64_t head = 0; head < heads; ++head) {
       const Exact exact =
           ExactAttention(cache, query.data() + (t * heads + head) * dim, head / (heads / kv_heads),
-                         scale, lengths[static_cast<size_t>(t)]);
+                         view, lengths[static_cast<size_t>(t)]);
       for (int64_t i = 0; i < dim; ++i) {
         const float actual = out[static_cast<size_t>(t * out_stride + head * dim + i)];
         const double expected = exact.out[static_cast<size_t>(i)];
@@ -168,7 +182,7 @@ TEST_P(AttentionTest, EveryLengthTo100And1000WithSharedAndOwnKvHeads) {
         test::RandomFloats(lengths.size() * static_cast<size_t>(h.heads * h.dim), random);
     for (const OpTable* table : AvailableTables()) {
       ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, h.heads, lengths, query,
-                                          1 / std::sqrt(static_cast<float>(h.dim))));
+                                          {1 / std::sqrt(static_cast<float>(h.dim))}));
     }
   }
 }
@@ -182,7 +196,7 @@ TEST_P(AttentionTest, HeadDimensionsThatAreNoMultipleOfAnything) {
       const std::vector<float> query =
           test::RandomFloats(lengths.size() * static_cast<size_t>(heads * dim), random);
       for (const OpTable* table : AvailableTables()) {
-        ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, heads, lengths, query, 0.2f));
+        ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, heads, lengths, query, {0.2f}));
       }
     }
   }
@@ -202,7 +216,7 @@ TEST_P(AttentionTest, VeryLargeScoresOfEitherSignDoNotOverflow) {
       const uint32_t* block_table = cache.table.data();
       std::vector<float> out(8);
       table->attention(
-          {query.data(), 8, 1, cache.layer, &block_table, &length, 1.0f, out.data(), 8, 0, 1},
+          {query.data(), 8, 1, cache.layer, &block_table, &length, 0, 1.0f, 0, out.data(), 8, 0, 1},
           nullptr);
       for (size_t i = 0; i < 8; ++i) {
         if (sign > 0) {  // all weight is on one key
@@ -219,12 +233,53 @@ TEST_P(AttentionTest, VeryLargeScoresOfEitherSignDoNotOverflow) {
   }
 }
 
+TEST_P(AttentionTest, ASlidingWindowHidesOlderKeysAtEveryOffsetInABlock) {
+  std::mt19937 random(17);
+  std::vector<int64_t> lengths;
+  for (int64_t length = 1; length <= 70; ++length) lengths.push_back(length);
+  Cache cache(GetParam(), 2, 24, 70, random);
+  const std::vector<float> query = test::RandomFloats(lengths.size() * 6 * 24, random);
+  for (int64_t window : {1, 2, 15, 16, 17, 31, 33, 69, 70, 4096}) {
+    for (const OpTable* table : AvailableTables()) {
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, 6, lengths, query, {0.2f, window}));
+    }
+  }
+}
+
+// Blocks that lie behind the window may be gone.
+TEST_P(AttentionTest, ASlidingWindowReadsNothingBehindIt) {
+  std::mt19937 random(18);
+  Cache cache(GetParam(), 1, 16, 100, random);
+  for (size_t i = 0; i < size_t{70} * 16; ++i) {
+    cache.keys[i] = cache.values[i] = std::numeric_limits<float>::quiet_NaN();
+  }
+  const std::vector<float> query = test::RandomFloats(3 * 16, random);
+  for (const OpTable* table : AvailableTables()) {
+    cache.Store(*table);
+    ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, 3, {100}, query, {0.3f, 30}));
+  }
+}
+
+TEST_P(AttentionTest, ASoftCapBoundsScoresOfEverySize) {
+  std::mt19937 random(19);
+  Cache cache(GetParam(), 2, 32, 50, random);
+  const std::vector<float> query = test::RandomFloats(4 * 6 * 32, random);
+  for (float scale : {1e-3f, 0.2f, 30.0f, 1e6f}) {
+    for (const OpTable* table : AvailableTables()) {
+      ASSERT_NO_FATAL_FAILURE(
+          ExpectExact(*table, cache, 6, {1, 17, 32, 50}, query, {scale, 0, 50.0f}));
+      ASSERT_NO_FATAL_FAILURE(
+          ExpectExact(*table, cache, 6, {1, 17, 32, 50}, query, {scale, 20, 2.0f}));
+    }
+  }
+}
+
 TEST_P(AttentionTest, EqualScoresGiveTheMean) {
   std::mt19937 random(14);
   Cache cache(GetParam(), 2, 16, 70, random);
   const std::vector<float> query(4 * 16, 0.0f);
   for (const OpTable* table : AvailableTables()) {
-    ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, 4, {70}, query, 1.0f));
+    ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, 4, {70}, query, {1.0f}));
   }
 }
 
@@ -242,14 +297,14 @@ TEST_P(AttentionTest, AResultDoesNotDependOnTheBatchOrOnThePlaceOfTheBlocks) {
     moved.Store(*table);
     std::vector<float> all(query.size()), single(query.size());
     const uint32_t* tables[] = {cache.table.data(), cache.table.data(), cache.table.data()};
-    table->attention(
-        {query.data(), 6 * 64, 6, cache.layer, tables, lengths, 0.125f, all.data(), 6 * 64, 0, 6},
-        nullptr);
+    table->attention({query.data(), 6 * 64, 6, cache.layer, tables, lengths, 0, 0.125f, 0,
+                      all.data(), 6 * 64, 0, 6},
+                     nullptr);
     for (int64_t t = 0; t < 3; ++t) {
       const uint32_t* one = moved.table.data();
       for (int64_t item = 0; item < 2; ++item) {
-        table->attention({query.data() + t * 6 * 64, 6 * 64, 6, moved.layer, &one, lengths + t,
-                          0.125f, single.data() + t * 6 * 64, 6 * 64, item, item + 1},
+        table->attention({query.data() + t * 6 * 64, 6 * 64, 6, moved.layer, &one, lengths + t, 0,
+                          0.125f, 0, single.data() + t * 6 * 64, 6 * 64, item, item + 1},
                          nullptr);
       }
     }
@@ -268,7 +323,7 @@ TEST_P(AttentionTest, ANaNReachesItsHeadAndNoOther) {
     const uint32_t* block_table = cache.table.data();
     std::vector<float> out(4 * 8);
     table->attention(
-        {query.data(), 32, 4, cache.layer, &block_table, &length, 1.0f, out.data(), 32, 0, 2},
+        {query.data(), 32, 4, cache.layer, &block_table, &length, 0, 1.0f, 0, out.data(), 32, 0, 2},
         nullptr);
     for (size_t i = 0; i < out.size(); ++i) {
       EXPECT_EQ(std::isnan(out[i]), i / 8 == 1) << table->name << " " << i;

@@ -37,10 +37,12 @@ TEST(SelectTable, RefusesANameThatIsNotKnown) {
 }
 
 TEST(SelectTable, AnInstructionSetOfThisProcessorHasItsTable) {
-  bool found = false;
-  for (const OpTable* table : AvailableTables())
-    found = found || std::string(table->name) == "avx2";
-  EXPECT_EQ(found, __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0);
+  std::set<std::string> names;
+  for (const OpTable* table : AvailableTables()) names.insert(table->name);
+  EXPECT_EQ(names.count("avx2") == 1,
+            __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0);
+  EXPECT_EQ(names.count("avx512") == 1,
+            __builtin_cpu_supports("avx512vnni") != 0 && __builtin_cpu_supports("avx512bw") != 0);
 }
 
 // 0.3 among activations up to 1 is not a multiple of 1/127: quantization changes the result, and so

@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "formats/sluice_writer.h"
-#include "offload/system.h"
 #include "tests/support/scratch_directory.h"
 
 namespace sluice {
@@ -20,7 +19,17 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-constexpr uint64_t kNoBudget = ~uint64_t{0};
+// Everything in RAM.
+Result<std::unique_ptr<WeightStore>> OpenResidentStore(std::shared_ptr<const SluiceFile> file,
+                                                       int threads, const LoadProgress& progress) {
+  Result<Placement> placement =
+      PlaceGroups(PlacementGroups(*file), {.budget_bytes = uint64_t{1} << 40, .rules = {}});
+  if (!placement.ok()) return placement.status();
+  TieredOptions options;
+  options.threads = threads;
+  options.progress = progress;
+  return OpenTieredStore(std::move(file), *placement, options);
+}
 
 class WeightStoreTest : public ::testing::Test {
  protected:
@@ -97,8 +106,7 @@ TEST_F(WeightStoreTest, BothStoresHandOutTheBytesOfTheFile) {
   ASSERT_TRUE(mapped.ok());
   ExpectAllBytes(mapped->get());
   for (int threads : {1, 2, 5}) {
-    Result<std::unique_ptr<WeightStore>> resident =
-        OpenResidentStore(OpenFile(), kNoBudget, threads, nullptr);
+    Result<std::unique_ptr<WeightStore>> resident = OpenResidentStore(OpenFile(), threads, nullptr);
     ASSERT_TRUE(resident.ok()) << resident.status().message();
     ExpectAllBytes(resident->get());
   }
@@ -136,7 +144,7 @@ TEST_F(WeightStoreTest, AByteThatChangedOnDiskIsNamed) {
   std::shared_ptr<const SluiceFile> file = OpenFile();
   const PieceEntry piece = file->pieces()[2];
   FlipByte(piece.offset_bytes + 5);
-  Result<std::unique_ptr<WeightStore>> resident = OpenResidentStore(file, kNoBudget, 2, nullptr);
+  Result<std::unique_ptr<WeightStore>> resident = OpenResidentStore(file, 2, nullptr);
   EXPECT_EQ(resident.status().code(), ErrorCode::kCorrupt);
   EXPECT_THAT(resident.status().message(), HasSubstr(path_));
   EXPECT_THAT(resident.status().message(), HasSubstr("'large'"));
@@ -154,25 +162,16 @@ TEST_F(WeightStoreTest, AByteThatChangedOnDiskIsNamed) {
 TEST_F(WeightStoreTest, AFileThatShrinksAfterItWasOpenedIsAnError) {
   std::shared_ptr<const SluiceFile> file = OpenFile();
   ASSERT_EQ(truncate(path_.c_str(), static_cast<off_t>(file->pieces()[2].offset_bytes + 100)), 0);
-  Result<std::unique_ptr<WeightStore>> store = OpenResidentStore(file, kNoBudget, 2, nullptr);
+  Result<std::unique_ptr<WeightStore>> store = OpenResidentStore(file, 2, nullptr);
   EXPECT_THAT(store.status().code(), AnyOf(ErrorCode::kTruncated, ErrorCode::kIo));
   EXPECT_THAT(store.status().message(), HasSubstr(path_));
-}
-
-TEST_F(WeightStoreTest, ABudgetThatIsTooSmallIsRefusedWithBothNumbers) {
-  std::shared_ptr<const SluiceFile> file = OpenFile();
-  Result<std::unique_ptr<WeightStore>> store = OpenResidentStore(file, 1000, 2, nullptr);
-  EXPECT_EQ(store.status().code(), ErrorCode::kDoesNotFit);
-  EXPECT_THAT(store.status().message(), HasSubstr("1000"));
-  EXPECT_THAT(store.status().message(),
-              HasSubstr(std::to_string(file->source().size_bytes() - file->metadata_size_bytes())));
 }
 
 TEST_F(WeightStoreTest, ProgressGrowsToTheEndAndCanCancel) {
   uint64_t last = 0;
   uint64_t total = 0;
   Result<std::unique_ptr<WeightStore>> store =
-      OpenResidentStore(OpenFile(), kNoBudget, 3, [&](uint64_t done, uint64_t all) {
+      OpenResidentStore(OpenFile(), 3, [&](uint64_t done, uint64_t all) {
         EXPECT_GT(done, last);
         last = done;
         total = all;
@@ -182,7 +181,7 @@ TEST_F(WeightStoreTest, ProgressGrowsToTheEndAndCanCancel) {
   EXPECT_EQ(last, total);
   EXPECT_EQ((*store)->stats().ram.resident_bytes, total);
   Result<std::unique_ptr<WeightStore>> cancelled =
-      OpenResidentStore(OpenFile(), kNoBudget, 3, [](uint64_t, uint64_t) { return false; });
+      OpenResidentStore(OpenFile(), 3, [](uint64_t, uint64_t) { return false; });
   EXPECT_EQ(cancelled.status().code(), ErrorCode::kCancelled);
 }
 
@@ -203,42 +202,6 @@ TEST_F(WeightStoreTest, ManyThreadsTakeTheSamePieces) {
   const auto& pieces = (*store)->file().pieces();
   EXPECT_EQ((*store)->stats().disk.read_bytes,
             uint64_t{pieces[1].size_bytes} + pieces[2].size_bytes);
-}
-
-class AvailableMemory : public ::testing::Test {
- protected:
-  void Write(const std::string& name, const std::string& text) {
-    const std::filesystem::path path = scratch_ / name;
-    std::filesystem::create_directories(path.parent_path());
-    std::ofstream(path) << text;
-  }
-  uint64_t Available() { return AvailableMemoryBytes(scratch_.path()); }
-
-  ScratchDirectory scratch_;
-};
-
-TEST_F(AvailableMemory, IsWhatTheKernelSaysWithoutAGroup) {
-  Write("proc/meminfo", "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable:   500 kB\n");
-  EXPECT_EQ(Available(), 500u * 1024);
-}
-
-TEST_F(AvailableMemory, IsWhatTheTightestGroupOfV2Leaves) {
-  Write("proc/meminfo", "MemAvailable: 1000000 kB\n");
-  Write("proc/self/cgroup", "0::/outer/inner\n");
-  Write("sys/fs/cgroup/outer/inner/memory.max", "max\n");
-  Write("sys/fs/cgroup/outer/inner/memory.current", "5000\n");
-  Write("sys/fs/cgroup/outer/memory.max", "100000\n");
-  Write("sys/fs/cgroup/outer/memory.current", "60000\n");
-  Write("sys/fs/cgroup/outer/memory.stat", "anon 1\ninactive_file 20000\n");
-  EXPECT_EQ(Available(), 100000u - 40000u);
-}
-
-TEST_F(AvailableMemory, IsWhatAGroupOfV1Leaves) {
-  Write("proc/meminfo", "MemAvailable: 1000000 kB\n");
-  Write("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:memory:/job\n");
-  Write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "70000\n");
-  Write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "80000\n");
-  EXPECT_EQ(Available(), 0u);
 }
 
 }  // namespace

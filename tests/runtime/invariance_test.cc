@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/select.h"
+#include "offload/storage.h"
 #include "sluice/engine.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/scratch_directory.h"
@@ -97,10 +98,23 @@ TEST_P(Invariance, LogitsAreTheSameInAnyChunkingAndOnAnyNumberOfThreads) {
   }
 }
 
-TEST_P(Invariance, MappedWeightsGiveTheSameLogits) {
+TEST_P(Invariance, WhereWeightsLieAndHowTheyAreReadDoesNotChangeLogits) {
+  const std::vector<uint32_t> resident = AllLogits(options_, model_.tokens);
   EngineOptions mapped = options_;
-  mapped.weight_access = WeightAccess::kMapped;
-  EXPECT_TRUE(AllLogits(mapped, model_.tokens) == AllLogits(options_, model_.tokens));
+  mapped.io = WeightIo::kMapped;
+  EXPECT_TRUE(AllLogits(mapped, model_.tokens) == resident) << "mapped";
+  std::vector<WeightIo> ways = {WeightIo::kPread};
+  if (ProbeUring().ok()) ways.push_back(WeightIo::kUring);
+  for (const WeightIo io : ways) {
+    for (const char* place :
+         {"all=ram", "all=disk", "ffn=disk", "attention=disk,head=disk", "all=disk,layers.1=ram"}) {
+      EngineOptions split = options_;
+      split.io = io;
+      split.place = place;
+      split.max_batch_tokens = 7;
+      EXPECT_TRUE(AllLogits(split, model_.tokens) == resident) << place;
+    }
+  }
 }
 
 TEST_P(Invariance, TokensAreTheSameAloneAndInCompany) {

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/npy.h"
+#include "formats/sluice_writer.h"
 #include "tests/support/program.h"
 #include "tools/perplexity.h"
 #include "tools/token_lines.h"
@@ -350,6 +351,49 @@ TEST(Verify, NamesTensorAndOffsetOfEveryBadPiece) {
   for (const std::string& name : names) EXPECT_THAT(result.out, HasSubstr(name));
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 2) << result.out;
   EXPECT_THAT(result.err, HasSubstr("2 of"));
+}
+
+// A tensor of 4.1 MiB in one piece.
+void WriteFileOfFiveChunks(const std::string& path) {
+  SluiceContents contents;
+  contents.config.architecture = "llama";
+  contents.config.vocab_size = 20;
+  contents.config.hidden_size = contents.config.intermediate_size = 40;
+  contents.config.num_layers = 1;
+  contents.config.num_heads = contents.config.num_kv_heads = 2;
+  contents.config.head_dim = contents.config.rope.dim = 20;
+  contents.config.context_length = 64;
+  PlannedGroup group;
+  group.tensors.push_back(
+      {"wide", {WeightKind::kF32, WeightOffset::kNone, 0}, kTileRows, 1050, 1024});
+  contents.groups.push_back(group);
+  Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(path, contents);
+  ASSERT_TRUE(writer.ok()) << writer.status().message();
+  ASSERT_EQ((*writer)->pieces().size(), 1u);
+  const std::vector<std::byte> tiles((*writer)->LayoutOf(0).size_bytes, std::byte{7});
+  ASSERT_TRUE((*writer)->WritePiece(0, tiles).ok());
+  ASSERT_TRUE((*writer)->Finish().ok());
+}
+
+TEST(Verify, NamesEveryBadChunkOfAPiece) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "wide.sluice";
+  WriteFileOfFiveChunks(path);
+  EXPECT_THAT(RunSluice({"verify", path}).out, HasSubstr("5 chunks agree"));
+  std::string bytes = ReadTestFile(path);
+  const size_t begin = 4096, chunk = 1 << 20;
+  bytes[begin + chunk] ^= 1;          // the first byte of the second chunk
+  bytes[begin + 4 * chunk - 1] ^= 1;  // the last byte of the fourth
+  bytes.back() ^= 1;                  // padding
+  WriteTestFile(path, bytes);
+  const ProgramResult result = RunSluice({"verify", path});
+  ExpectFailure(result, 1, "corrupt");
+  EXPECT_THAT(result.err, HasSubstr("3 of 5 chunks"));
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3) << result.out;
+  for (const size_t wrong : {1, 3, 4}) {
+    EXPECT_THAT(result.out, HasSubstr("tensor 'wide'"));
+    EXPECT_THAT(result.out, HasSubstr("at offset " + std::to_string(begin + wrong * chunk) + " "));
+  }
 }
 
 TEST(Inspect, EveryContainer) {

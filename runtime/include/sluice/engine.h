@@ -31,21 +31,28 @@ namespace sluice {
 
 enum class KvCacheType : uint8_t { kF32, kF16 };
 
-enum class WeightAccess : uint8_t {
-  kResident,  // read into memory, verified while reading
-  kMapped,    // mapped read-only; each piece verified when it is first used
+// How weights come from the drive. Whatever is chosen, results are the same to the bit.
+enum class WeightIo : uint8_t {
+  kAuto,    // io_uring where the system allows it, else pread
+  kUring,   // an error where it is refused
+  kPread,   // threads that call pread
+  kMapped,  // the whole file mapped read-only; each piece verified when it is first used
 };
 
 struct EngineOptions {
   std::string model_path;      // a .sluice file
   int64_t context_tokens = 0;  // 0: the model's own length, at most 8,192
-  int threads = 0;             // 0: one for each processor that the process may use
+  int threads = 0;             // 0: one for each core that the process may use
   KvCacheType kv_cache_type = KvCacheType::kF16;
   std::string isa;  // "", "ref", "avx2": the operation table; "": the fastest that runs
-  WeightAccess weight_access = WeightAccess::kResident;
-  uint64_t ram_bytes = 0;          // bound on all that the engine holds; 0: what is free
-  int64_t max_sequences = 1;       // that run at once
-  int64_t max_batch_tokens = 512;  // of one pass; longer prompts are prefilled in chunks
+  WeightIo io = WeightIo::kAuto;
+  // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
+  // free, less a margin. Weights that do not fit stream from disk in every pass.
+  uint64_t ram_bytes = 0;
+  uint64_t ring_bytes = uint64_t{256} << 20;  // that streaming weights pass through, at most
+  std::string place;                          // rules that override placement (offload/placement.h)
+  int64_t max_sequences = 1;                  // that run at once
+  int64_t max_batch_tokens = 512;             // of one pass; longer prompts are prefilled in chunks
   // Called while weights are read, with bytes done and in all; false ends the loading.
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> load_progress;
 };
@@ -61,7 +68,13 @@ struct EngineInfo {
   int64_t vocab_size = 0;
   bool has_tokenizer = false;
   bool has_chat_template = false;
+  std::string io;                 // "io_uring, O_DIRECT, registered buffers"
+  uint64_t ram_budget_bytes = 0;  // what ram_bytes says, or what was found
   uint64_t weight_bytes = 0;
+  uint64_t resident_bytes = 0;  // of weights in RAM
+  uint64_t streamed_bytes = 0;  // of weights read from disk in every pass
+  uint64_t ring_bytes = 0;      // 0 if nothing streams
+  uint64_t overhead_bytes = 0;  // allowed for tokenizer, catalogue, threads
   uint64_t kv_cache_bytes = 0;
   uint64_t activation_bytes = 0;
   double load_s = 0;
@@ -119,7 +132,8 @@ struct TierReport {
   std::string name;  // "ram", "disk"
   uint64_t resident_bytes = 0;
   uint64_t read_bytes = 0;
-  double stall_s = 0;
+  uint64_t late_bytes = 0;  // that computation waited for
+  double stall_s = 0;       // how long
 };
 
 // Logits of one position of one sequence; false ends the evaluation.
@@ -128,8 +142,8 @@ using LogitsCallback =
 
 class Engine {
  public:
-  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa), kDoesNotFit with the sum of what
-  // would be needed, kInvalidArgument for options out of range, kCancelled.
+  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa, io), kDoesNotFit with the
+  // smallest budget that would do, kInvalidArgument for options out of range, kCancelled.
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
   virtual ~Engine() = default;
 

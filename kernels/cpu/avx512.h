@@ -1,0 +1,14 @@
+// What the table `avx512` has of its own; its other slots are those of `avx2`. Only to be called
+// where CpuHasAvx512.
+#ifndef SLUICE_KERNELS_CPU_AVX512_H_
+#define SLUICE_KERNELS_CPU_AVX512_H_
+
+#include "kernels/ops.h"
+
+namespace sluice {
+
+void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_CPU_AVX512_H_

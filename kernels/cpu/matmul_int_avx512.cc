@@ -1,0 +1,275 @@
+// Products of unsigned weights and signed activations by vpdpbusd: each load of 64 bytes is 16 rows
+// of four channels (int8) or, by its nibbles, of eight (int4); the activations of four channels are
+// broadcast to all rows. The instruction adds in 32 bits without saturation, so all sums are exact.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/cpu/avx2.h"
+#include "kernels/cpu/avx512.h"
+
+namespace sluice {
+namespace {
+
+// Tokens that share each load of weights, and tiles that share each broadcast of activations: their
+// sums, 12 registers of the 32, leave room for the rest, and hide the latency of the instruction.
+constexpr int64_t kMaxTokens = 6;
+constexpr int64_t kTiles = 2;
+constexpr int64_t kPrefetch = 4096;  // bytes ahead, for the first tokens that see a tile
+
+enum class Kind { kInt4, kInt8 };
+
+inline __m512i Load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+
+inline __m512i Broadcast4(const int8_t* p) {
+  int32_t four;
+  std::memcpy(&four, p, 4);
+  return _mm512_set1_epi32(four);
+}
+
+inline __m512 LoadHalves(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+// Scale and offset of a group's 16 rows.
+struct Parameters {
+  __m512 scales;
+  __m512 minimums;
+  __m512i zeros;  // -z in the lower 16 of 32 bits, 0 in the upper
+};
+
+template <Kind kind, WeightOffset offset>
+inline Parameters LoadParameters(const std::byte* scales, const std::byte* offsets) {
+  Parameters p;
+  p.scales = LoadHalves(scales);
+  p.minimums = _mm512_setzero_ps();
+  __m512i zeros = _mm512_set1_epi32(kind == Kind::kInt4 ? 8 : 128);
+  if constexpr (offset == WeightOffset::kMinimum) {
+    p.minimums = LoadHalves(offsets);
+  } else if constexpr (offset == WeightOffset::kZeroPoint) {
+    zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets)));
+  }
+  p.zeros =
+      _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), zeros), _mm512_set1_epi32(0xffff));
+  return p;
+}
+
+// Adds the products of one group to `sums`: `steps` loads of weights of each tile. The activations
+// of the tokens lie `stride` bytes apart. Few sums get two chains each: one would wait for itself.
+template <Kind kind, int tokens, int tiles>
+inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8_t* x,
+                        int64_t stride, __m512i (*sums)[tokens]) {
+  constexpr bool kTwoChains = tokens * tiles <= 4;
+  const __m512i nibble = _mm512_set1_epi8(15);
+  __m512i others[tiles][tokens];
+  if constexpr (kTwoChains) {
+    for (int n = 0; n < tiles; ++n) {
+      for (int t = 0; t < tokens; ++t) others[n][t] = _mm512_setzero_si512();
+    }
+  }
+  constexpr int64_t kStride = kind == Kind::kInt4 ? 1 : 2;
+  for (int64_t step = 0; step < steps; step += kStride) {
+    __m512i first[tiles];
+    __m512i second[tiles];
+#pragma GCC unroll 2
+    for (int n = 0; n < tiles; ++n) {
+      if constexpr (kind == Kind::kInt4) {
+        const __m512i both = Load(weights[n] + 64 * step);
+        first[n] = _mm512_and_si512(both, nibble);
+        second[n] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
+      } else {
+        first[n] = Load(weights[n] + 64 * step);
+        second[n] = Load(weights[n] + 64 * step + 64);
+      }
+    }
+    const int8_t* at = x + (kind == Kind::kInt4 ? 8 : 4) * step;
+#pragma GCC unroll 6
+    for (int t = 0; t < tokens; ++t) {
+      const __m512i four = Broadcast4(at + t * stride);
+#pragma GCC unroll 2
+      for (int n = 0; n < tiles; ++n) sums[n][t] = _mm512_dpbusd_epi32(sums[n][t], first[n], four);
+    }
+#pragma GCC unroll 6
+    for (int t = 0; t < tokens; ++t) {
+      const __m512i four = Broadcast4(at + t * stride + 4);
+#pragma GCC unroll 2
+      for (int n = 0; n < tiles; ++n) {
+        __m512i& sum = kTwoChains ? others[n][t] : sums[n][t];
+        sum = _mm512_dpbusd_epi32(sum, second[n], four);
+      }
+    }
+  }
+  if constexpr (kTwoChains) {
+    for (int n = 0; n < tiles; ++n) {
+      for (int t = 0; t < tokens; ++t) sums[n][t] = _mm512_add_epi32(sums[n][t], others[n][t]);
+    }
+  }
+}
+
+// acc + a group's share, from the exact sum of (q - z) x, or of q x with minima
+// (kernels/README.md).
+template <WeightOffset offset>
+inline __m512 AddGroup(const Parameters& p, float scale, int32_t sum, __m512i products,
+                       __m512 acc) {
+  const __m512 factor = _mm512_mul_ps(p.scales, _mm512_set1_ps(scale));
+  acc = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(products), acc);
+  if constexpr (offset == WeightOffset::kMinimum) {
+    acc = _mm512_fmadd_ps(p.minimums, _mm512_set1_ps(scale * static_cast<float>(sum)), acc);
+  }
+  return acc;
+}
+
+struct TileRange {
+  const std::byte* first_tile;
+  int64_t first_token;
+  bool prefetch;
+};
+
+// Some tiles for some tokens: their sums stay in the first-level cache from group to group.
+template <Kind kind, WeightOffset offset, int tokens, int tiles>
+void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
+                   float (*acc)[kMaxTokens][kTileRows]) {
+  const TileLayout& layout = *args.layout;
+  const QuantizedActivations& x = *args.xq;
+  const bool whole_rows = layout.type.group_size == 0;
+  const int64_t group_size = whole_rows ? kBlockChannels : layout.type.group_size;
+  constexpr int64_t kChannelsPerLoad = kind == Kind::kInt4 ? 8 : 4;
+  constexpr int64_t kOffsetBytes = offset == WeightOffset::kMinimum ? 2 : 1;
+  for (int64_t index = args.block_begin; index < args.block_end; ++index) {
+    const uint64_t place =
+        layout.tile_header_bytes + static_cast<uint64_t>(index) * layout.block_bytes;
+    const int64_t channels = std::min<int64_t>(
+        kBlockChannels, static_cast<int64_t>(layout.padded_cols) - index * kBlockChannels);
+    const int64_t groups = (channels + group_size - 1) / group_size;
+    const uint64_t header_bytes =
+        whole_rows ? 0 : layout.block_header_bytes(static_cast<uint32_t>(groups));
+    const std::byte* scales[tiles];
+    const uint8_t* weights[tiles];
+    for (int n = 0; n < tiles; ++n) {
+      const std::byte* tile = range.first_tile + static_cast<uint64_t>(n) * layout.tile_bytes;
+      scales[n] = whole_rows ? tile : tile + place;
+      weights[n] = reinterpret_cast<const uint8_t*>(tile + place + header_bytes);
+      if (range.prefetch) {
+        const auto* ahead = reinterpret_cast<const char*>(tile + place) + kPrefetch;
+        for (uint64_t at = 0; at < layout.block_bytes; at += 64)
+          _mm_prefetch(ahead + at, _MM_HINT_T0);
+      }
+    }
+    const int8_t* values = x.values + range.first_token * x.padded_cols + index * kBlockChannels;
+    const int64_t first_group = index * kBlockChannels / x.group_size;
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t begin = group * group_size;
+      const int64_t size = std::min(group_size, channels - begin);
+      const float* token_scales = x.scales + range.first_token * x.groups + first_group + group;
+      const int32_t* token_sums = x.sums + range.first_token * x.groups + first_group + group;
+      Parameters parameters[tiles];
+      __m512i sums[tiles][tokens];
+      const uint8_t* group_weights[tiles];
+#pragma GCC unroll 2
+      for (int n = 0; n < tiles; ++n) {
+        parameters[n] = LoadParameters<kind, offset>(
+            scales[n] + group * kTileRows * 2,
+            scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
+        group_weights[n] = weights[n] + begin / kChannelsPerLoad * 64;
+#pragma GCC unroll 6
+        for (int t = 0; t < tokens; ++t) {
+          // z below 256 and |b| up to 128 x 127 fit 16 bits: one product of words gives -z b.
+          sums[n][t] = offset == WeightOffset::kMinimum
+                           ? _mm512_setzero_si512()
+                           : _mm512_madd_epi16(parameters[n].zeros,
+                                               _mm512_set1_epi32(token_sums[t * x.groups]));
+        }
+      }
+      AddProducts<kind, tokens, tiles>(group_weights, size / kChannelsPerLoad, values + begin,
+                                       x.padded_cols, sums);
+#pragma GCC unroll 2
+      for (int n = 0; n < tiles; ++n) {
+#pragma GCC unroll 6
+        for (int t = 0; t < tokens; ++t) {
+          _mm512_store_ps(acc[n][t], AddGroup<offset>(parameters[n], token_scales[t * x.groups],
+                                                      token_sums[t * x.groups], sums[n][t],
+                                                      _mm512_load_ps(acc[n][t])));
+        }
+      }
+    }
+  }
+}
+
+void StoreToken(const MatmulArgs& args, int64_t tile, int64_t token, __m512 sum) {
+  const int64_t row = tile * kTileRows;
+  const int64_t rows = std::min<int64_t>(kTileRows, args.rows - row);
+  const auto mask = static_cast<__mmask16>((1u << rows) - 1);
+  float* y = args.y + token * args.y_stride + row;
+  if (args.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, args.bias + row));
+  if (args.add_to_y) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, y));
+  _mm512_mask_storeu_ps(y, mask, sum);
+}
+
+using TileFunction = void (*)(const MatmulArgs&, const TileRange&,
+                              float (*)[kMaxTokens][kTileRows]);
+
+template <Kind kind, WeightOffset offset, int tiles, int... tokens>
+TileFunction Choose(int64_t count, std::integer_sequence<int, tokens...>) {
+  constexpr TileFunction kFunctions[] = {MultiplyTiles<kind, offset, tokens + 1, tiles>...};
+  return kFunctions[count - 1];
+}
+
+template <Kind kind, int tiles>
+TileFunction Choose(WeightOffset offset, int64_t count) {
+  constexpr auto kCounts = std::make_integer_sequence<int, kMaxTokens>();
+  switch (offset) {
+    case WeightOffset::kMinimum:
+      return Choose<kind, WeightOffset::kMinimum, tiles>(count, kCounts);
+    case WeightOffset::kZeroPoint:
+      return Choose<kind, WeightOffset::kZeroPoint, tiles>(count, kCounts);
+    default:
+      return Choose<kind, WeightOffset::kNone, tiles>(count, kCounts);
+  }
+}
+
+TileFunction Choose(const WeightType& type, int64_t tokens, int64_t tiles) {
+  if (type.kind == WeightKind::kInt4) {
+    return tiles == 1 ? Choose<Kind::kInt4, 1>(type.offset, tokens)
+                      : Choose<Kind::kInt4, 2>(type.offset, tokens);
+  }
+  return tiles == 1 ? Choose<Kind::kInt8, 1>(type.offset, tokens)
+                    : Choose<Kind::kInt8, 2>(type.offset, tokens);
+}
+
+void MatmulInt(const MatmulArgs& args) {
+  // One token has nothing to share: its weights come in one stream.
+  const int64_t most_tiles = args.tokens == 1 ? 1 : kTiles;
+  // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
+  const int64_t rounds = (args.tokens + kMaxTokens - 1) / kMaxTokens;
+  const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
+  for (int64_t tile = 0; tile < num_tiles; tile += most_tiles) {
+    const int64_t tiles = std::min(most_tiles, num_tiles - tile);
+    const std::byte* bytes = args.tiles + tile * static_cast<int64_t>(args.layout->tile_bytes);
+    int64_t first = 0;
+    for (int64_t round = 0; round < rounds; ++round) {
+      const int64_t count = (args.tokens - first + rounds - round - 1) / (rounds - round);
+      alignas(64) float acc[kTiles][kMaxTokens][kTileRows] = {};
+      Choose(args.layout->type, count, tiles)(args, {bytes, first, round == 0}, acc);
+      for (int64_t n = 0; n < tiles; ++n) {
+        for (int64_t t = 0; t < count; ++t) {
+          StoreToken(args, tile + n, first + t, _mm512_load_ps(acc[n][t]));
+        }
+      }
+      first += count;
+    }
+  }
+}
+
+}  // namespace
+
+void MatmulAvx512(const MatmulArgs& args, CUstream_st*) {
+  if (args.layout->type.quantized()) {
+    MatmulInt(args);
+  } else {
+    MatmulFloatAvx2(args);
+  }
+}
+
+}  // namespace sluice

@@ -1,0 +1,91 @@
+#include "offload/gpu_probe.h"
+
+#include <dlfcn.h>
+
+#include <memory>
+
+namespace sluice {
+namespace {
+
+// Signatures of NVML's documented interface (nvml.h): a handle per device, 0 for success.
+using Device = void*;
+struct Memory {
+  unsigned long long total, free, used;
+};
+
+constexpr unsigned kNameBytes = 96;
+
+class Nvml {
+ public:
+  explicit Nvml(void* library) : library_(library) {}
+
+  template <typename... Args>
+  bool Call(const char* name, Args... args) const {
+    using Function = int (*)(Args...);
+    const auto function = reinterpret_cast<Function>(dlsym(library_, name));
+    return function != nullptr && function(args...) == 0;
+  }
+
+ private:
+  void* library_;
+};
+
+GpuInfo Describe(const Nvml& nvml, Device device) {
+  GpuInfo gpu;
+  char name[kNameBytes] = {};
+  if (nvml.Call("nvmlDeviceGetName", device, static_cast<char*>(name), kNameBytes)) {
+    name[kNameBytes - 1] = 0;
+    gpu.name = name;
+  }
+  Memory memory = {};
+  if (nvml.Call("nvmlDeviceGetMemoryInfo", device, &memory)) {
+    gpu.memory_bytes = memory.total;
+    gpu.free_bytes = memory.free;
+  }
+  int major = 0;
+  int minor = 0;
+  if (nvml.Call("nvmlDeviceGetCudaComputeCapability", device, &major, &minor)) {
+    gpu.compute_capability = std::to_string(major) + "." + std::to_string(minor);
+  }
+  unsigned generation = 0;
+  unsigned width = 0;
+  if (nvml.Call("nvmlDeviceGetCurrPcieLinkGeneration", device, &generation) &&
+      nvml.Call("nvmlDeviceGetCurrPcieLinkWidth", device, &width)) {
+    gpu.pcie_generation = static_cast<int>(generation);
+    gpu.pcie_width = static_cast<int>(width);
+  }
+  return gpu;
+}
+
+}  // namespace
+
+GpuProbe ProbeGpus(const char* library) {
+  GpuProbe probe;
+  const std::unique_ptr<void, int (*)(void*)> handle(dlopen(library, RTLD_NOW | RTLD_LOCAL),
+                                                     dlclose);
+  if (handle == nullptr) {
+    probe.driver = "no NVIDIA driver";
+    return probe;
+  }
+  const Nvml nvml(handle.get());
+  if (!nvml.Call("nvmlInit_v2")) {
+    probe.driver = "an NVIDIA driver is installed, but does not work";
+    return probe;
+  }
+  char version[kNameBytes] = {};
+  if (nvml.Call("nvmlSystemGetDriverVersion", static_cast<char*>(version), kNameBytes)) {
+    version[kNameBytes - 1] = 0;
+    probe.driver = version;
+  }
+  unsigned count = 0;
+  nvml.Call("nvmlDeviceGetCount_v2", &count);
+  for (unsigned i = 0; i < count; ++i) {
+    Device device = nullptr;
+    if (nvml.Call("nvmlDeviceGetHandleByIndex_v2", i, &device))
+      probe.gpus.push_back(Describe(nvml, device));
+  }
+  nvml.Call("nvmlShutdown");
+  return probe;
+}
+
+}  // namespace sluice

@@ -1,0 +1,31 @@
+// GPUs and their driver, found without linking to either: NVIDIA's management library (NVML) is
+// loaded if it is there.
+#ifndef SLUICE_OFFLOAD_GPU_PROBE_H_
+#define SLUICE_OFFLOAD_GPU_PROBE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace sluice {
+
+struct GpuInfo {
+  std::string name;
+  uint64_t memory_bytes = 0;
+  uint64_t free_bytes = 0;
+  std::string compute_capability;  // "8.9"
+  int pcie_generation = 0;         // of the link as it is now; 0: not known
+  int pcie_width = 0;
+};
+
+struct GpuProbe {
+  std::vector<GpuInfo> gpus;
+  std::string driver;  // its version, or why there is none
+};
+
+// `library` is for tests.
+GpuProbe ProbeGpus(const char* library = "libnvidia-ml.so.1");
+
+}  // namespace sluice
+
+#endif  // SLUICE_OFFLOAD_GPU_PROBE_H_

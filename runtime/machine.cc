@@ -1,0 +1,276 @@
+#include "runtime/machine.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+
+#include "formats/checked.h"
+#include "formats/sluice_file.h"
+#include "kernels/peak.h"
+#include "kernels/select.h"
+#include "offload/gpu_probe.h"
+#include "offload/host_arena.h"
+#include "offload/processors.h"
+#include "offload/read_rate.h"
+#include "offload/storage.h"
+#include "offload/system.h"
+#include "runtime/parallel.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kMatrixCols = 4096;
+constexpr uint64_t kMatrixBytes = uint64_t{96} << 20;      // beyond the last cache
+constexpr uint64_t kBatchMatrixBytes = uint64_t{4} << 20;  // arithmetic alone
+constexpr double kTrialSeconds = 0.2;
+constexpr uint64_t kReadBytesPerThread = uint64_t{128} << 20;
+constexpr uint64_t kReadPart = uint64_t{4} << 20;
+constexpr uint64_t kKernelBytes = uint64_t{120} << 20;
+constexpr uint64_t kKernelCols = 8192;
+constexpr int64_t kPeakRounds = 200'000;
+
+// Runs body until the time is over, twice at least; the median of its seconds.
+template <typename Body>
+double MedianSeconds(const Body& body) {
+  std::vector<double> seconds;
+  const auto start = Clock::now();
+  body();  // warms up
+  do {
+    const auto begin = Clock::now();
+    body();
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+  } while (std::chrono::duration<double>(Clock::now() - start).count() < kTrialSeconds);
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+// A matrix of some type and inputs for it. Bytes of 0x2c are small numbers in every float type.
+class Trial {
+ public:
+  Trial(const WeightType& type, const OpTable& ops, int64_t tokens, uint64_t matrix_bytes,
+        uint64_t cols = kMatrixCols)
+      : ops_(ops), tokens_(tokens), cols_(cols) {
+    layout_ = *MakeTileLayout(type, kTileRows, cols_, kTileRows);
+    layout_ =
+        *MakeTileLayout(type, matrix_bytes / layout_.tile_bytes * kTileRows, cols_, kTileRows);
+  }
+
+  Status Allocate() {
+    Result<HostArena> weights = HostArena::Allocate(layout_.size_bytes);
+    if (!weights.ok()) return weights.status();
+    weights_.emplace(std::move(*weights));
+    std::memset(weights_->bytes().data(), 0x2c, weights_->bytes().size());
+    const auto cols = static_cast<size_t>(cols_);
+    const auto tokens = static_cast<size_t>(tokens_);
+    x_.resize(tokens * cols);
+    for (size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>(i % 17) - 8;
+    y_.resize(tokens * layout_.rows);
+    values_.resize(x_.size());
+    scales_.resize(x_.size() / 16);
+    sums_.resize(x_.size() / 16);
+    quantized_ = {values_.data(),
+                  scales_.data(),
+                  sums_.data(),
+                  ActivationGroup(layout_.type),
+                  0,
+                  static_cast<int64_t>(cols_)};
+    quantized_.groups = CeilDiv(cols_, static_cast<uint64_t>(quantized_.group_size));
+    if (ops_.activations(layout_.type) == ActivationForm::kQuantized) {
+      ops_.quantize({x_.data(), static_cast<int64_t>(cols_), static_cast<int64_t>(cols_),
+                     quantized_, 0, tokens_},
+                    nullptr);
+    }
+    return Status();
+  }
+
+  void Run(ThreadTeam* team) {
+    const auto tiles = static_cast<int64_t>(layout_.num_tiles);
+    team->For(
+        tiles, std::max<int64_t>(1, tiles / (team->threads() * 8)),
+        [&](int64_t begin, int64_t end) {
+          ops_.matmul(
+              {.layout = &layout_,
+               .tiles =
+                   weights_->bytes().data() + static_cast<uint64_t>(begin) * layout_.tile_bytes,
+               .num_tiles = end - begin,
+               .rows = (end - begin) * kTileRows,
+               .x = x_.data(),
+               .x_stride = static_cast<int64_t>(cols_),
+               .xq = &quantized_,
+               .tokens = tokens_,
+               .bias = nullptr,
+               .add_to_y = false,
+               .y = y_.data() + begin * kTileRows,
+               .y_stride = static_cast<int64_t>(layout_.rows),
+               .block_begin = 0,
+               .block_end = static_cast<int64_t>(CeilDiv(layout_.padded_cols, kBlockChannels))},
+              nullptr);
+        });
+  }
+
+  double weights() const { return static_cast<double>(layout_.rows * layout_.cols); }
+  double size_bytes() const { return static_cast<double>(layout_.size_bytes); }
+
+ private:
+  const OpTable& ops_;
+  int64_t tokens_;
+  uint64_t cols_;
+  TileLayout layout_;
+  std::optional<HostArena> weights_;
+  std::vector<float> x_, y_, scales_;
+  std::vector<int8_t> values_;
+  std::vector<int32_t> sums_;
+  QuantizedActivations quantized_ = {};
+};
+
+std::string FirstLineWith(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.rfind(key, 0) != 0) continue;
+    const size_t colon = line.find(':');
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+// "always [madvise] never": the one in brackets.
+std::string HugePages() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string line;
+  std::getline(file, line);
+  const size_t begin = line.find('[');
+  const size_t end = line.find(']');
+  return begin == std::string::npos || end == std::string::npos
+             ? ""
+             : line.substr(begin + 1, end - begin - 1);
+}
+
+}  // namespace
+
+Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int threads) {
+  ThreadTeam team(threads);
+  Trial one(type, ops, 1, kMatrixBytes);
+  Trial batch(type, ops, kPrefillTokens, kBatchMatrixBytes);
+  if (Status status = one.Allocate(); !status.ok()) return status;
+  if (Status status = batch.Allocate(); !status.ok()) return status;
+  MatmulRate rate;
+  rate.type = WeightTypeName(type);
+  rate.one_token_bytes_per_s = one.size_bytes() / MedianSeconds([&] { one.Run(&team); });
+  rate.batch_bytes_per_s =
+      batch.size_bytes() * kPrefillTokens / MedianSeconds([&] { batch.Run(&team); });
+  return rate;
+}
+
+Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& isa, int threads) {
+  Result<const OpTable*> ops = SelectTable(isa);
+  if (!ops.ok()) return ops.status();
+  return MeasureMatmul(type, **ops, threads);
+}
+
+double MeasureVerification(int threads) {
+  Result<HostArena> memory = HostArena::Allocate(kMatrixBytes);
+  if (!memory.ok()) return 0;
+  std::memset(memory->bytes().data(), 1, memory->bytes().size());
+  ThreadTeam team(threads);
+  std::atomic<uint64_t> sink = 0;
+  const auto chunks = static_cast<int64_t>(kMatrixBytes / kSluiceChunkBytes);
+  const double seconds = MedianSeconds([&] {
+    team.For(chunks, 1, [&](int64_t begin, int64_t) {
+      sink += HashBytes(memory->bytes().subspan(static_cast<size_t>(begin) * kSluiceChunkBytes,
+                                                kSluiceChunkBytes));
+    });
+  });
+  return static_cast<double>(kMatrixBytes) / seconds;
+}
+
+Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial) {
+  ReadRateOptions options;
+  options.method = trial.method == DriveMethod::kUring   ? IoMethod::kUring
+                   : trial.method == DriveMethod::kPread ? IoMethod::kPread
+                                                         : IoMethod::kAuto;
+  options.depth = trial.depth;
+  options.chunk_bytes = trial.chunk_bytes;
+  options.seconds = trial.seconds;
+  options.begin = trial.begin;
+  Result<ReadRate> rate = MeasureReadRate(path, options);
+  if (!rate.ok()) return rate.status();
+  return DriveRate{rate->bytes_per_s, rate->description};
+}
+
+double MeasureMemory(int threads) {
+  Result<HostArena> memory =
+      HostArena::Allocate(kReadBytesPerThread * static_cast<uint64_t>(threads));
+  if (!memory.ok()) return 0;
+  std::memset(memory->bytes().data(), 1, memory->bytes().size());
+  const PeakLoops loops = PeakLoopsOf(*AvailableTables().back());
+  ThreadTeam team(threads);
+  std::atomic<uint64_t> sink = 0;
+  const auto parts = static_cast<int64_t>(memory->bytes().size() / kReadPart);
+  const double seconds = MedianSeconds([&] {
+    team.For(parts, 1, [&](int64_t begin, int64_t) {
+      sink +=
+          loops.read(memory->bytes().data() + static_cast<uint64_t>(begin) * kReadPart, kReadPart);
+    });
+  });
+  return static_cast<double>(memory->bytes().size()) / seconds;
+}
+
+Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
+                                  int64_t tokens) {
+  Result<const OpTable*> ops = SelectTable(isa);
+  if (!ops.ok()) return ops.status();
+  ThreadTeam team(threads);
+  Trial trial(type, **ops, tokens, kKernelBytes, kKernelCols);
+  if (Status status = trial.Allocate(); !status.ok()) return status;
+  const double seconds = MedianSeconds([&] { trial.Run(&team); });
+  return KernelTrial{seconds, trial.size_bytes(),
+                     2 * trial.weights() * static_cast<double>(tokens)};
+}
+
+Result<double> MeasureArithmetic(const std::string& isa, int threads) {
+  Result<const OpTable*> ops = SelectTable(isa);
+  if (!ops.ok()) return ops.status();
+  const PeakLoops loops = PeakLoopsOf(**ops);
+  ThreadTeam team(threads);
+  std::atomic<int64_t> operations = 0;
+  const double seconds = MedianSeconds([&] {
+    operations = 0;
+    team.For(16 * threads, 1,
+             [&](int64_t, int64_t) { operations += loops.arithmetic(kPeakRounds); });
+  });
+  return static_cast<double>(operations) / seconds;
+}
+
+MachineFacts ProbeMachine() {
+  MachineFacts facts;
+  facts.cpu = FirstLineWith("/proc/cpuinfo", "model name");
+  facts.logical_processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  facts.usable_cores = UsableCores();
+  for (const OpTable* table : AvailableTables()) facts.tables.emplace_back(table->name);
+  facts.memory_bytes =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  facts.available_bytes = AvailableMemoryBytes();
+  rlimit limit = {};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  facts.lockable_bytes =
+      limit.rlim_cur == RLIM_INFINITY || geteuid() == 0 ? UINT64_MAX : limit.rlim_cur;
+  facts.huge_pages = HugePages();
+  facts.io_uring = ProbeUring();
+  const GpuProbe probe = ProbeGpus();
+  facts.gpu_driver = probe.driver;
+  for (const GpuInfo& gpu : probe.gpus) {
+    facts.gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,
+                          gpu.pcie_generation, gpu.pcie_width});
+  }
+  return facts;
+}
+
+}  // namespace sluice

@@ -1,0 +1,95 @@
+// What this machine is and how fast it is, as far as a plan needs it.
+#ifndef SLUICE_RUNTIME_MACHINE_H_
+#define SLUICE_RUNTIME_MACHINE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/status.h"
+#include "formats/weight_type.h"
+#include "kernels/ops.h"
+
+namespace sluice {
+
+// Bytes of weights of one type that this machine's processors multiply with in a second.
+struct MatmulRate {
+  std::string type;  // WeightTypeName
+  double one_token_bytes_per_s = 0;
+  // Times the tokens: bytes x tokens per second, in a batch of kPrefillTokens.
+  double batch_bytes_per_s = 0;
+};
+
+inline constexpr int64_t kPrefillTokens = 512;
+
+// Measured for about half a second: matrices larger than the caches, all threads.
+// Error: kOutOfMemory.
+Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int threads);
+// The same with the table of that name. Errors: those of SelectTable too.
+Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& isa, int threads);
+
+// Bytes that `threads` threads verify in a second.
+double MeasureVerification(int threads);
+
+struct DriveRate {
+  double bytes_per_s = 0;
+  std::string description;  // "io_uring, O_DIRECT, registered buffers"
+};
+enum class DriveMethod : uint8_t { kAuto, kUring, kPread };
+struct DriveTrial {
+  DriveMethod method = DriveMethod::kAuto;
+  int depth = 16;
+  uint32_t chunk_bytes = 1u << 20;
+  double seconds = 2;
+  double begin = 0;  // where in the file, as a part of it
+};
+// Reads of the file as streaming weights are read. Errors: kNotFound, kIo, kUnsupported,
+// kInvalidArgument for a file of less than one chunk.
+Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial);
+
+// Bytes per second that the threads read from memory with the widest loads that there are, the best
+// of a few passes; 0 if there is no memory for it.
+double MeasureMemory(int threads);
+
+// One line of `bench kernels`: a matrix of 8,192 columns and about 120 MiB, some tokens.
+struct KernelTrial {
+  double seconds = 0;     // median
+  double bytes = 0;       // of weights
+  double operations = 0;  // two for each weight and token
+};
+// Error: as MeasureMatmulOn.
+Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
+                                  int64_t tokens);
+// Operations per second that the instructions of a table reach at best, all threads.
+// Error: as MeasureMatmulOn.
+Result<double> MeasureArithmetic(const std::string& isa, int threads);
+
+struct GpuFacts {
+  std::string name;
+  uint64_t memory_bytes = 0;
+  uint64_t free_bytes = 0;
+  std::string compute_capability;  // "8.9"
+  int pcie_generation = 0;         // 0: not known
+  int pcie_width = 0;
+};
+
+struct MachineFacts {
+  std::string cpu;
+  int logical_processors = 0;
+  int usable_cores = 0;
+  std::vector<std::string> tables;  // that run, slowest first
+  uint64_t memory_bytes = 0;
+  uint64_t available_bytes = 0;  // limits of control groups considered
+  uint64_t lockable_bytes = 0;   // UINT64_MAX: no limit
+  std::string huge_pages;        // "always", "madvise", "never", ""
+  Status io_uring;               // ok, or why not and the cure
+  std::vector<GpuFacts> gpus;
+  std::string gpu_driver;  // version, or why there is none
+};
+
+MachineFacts ProbeMachine();
+
+}  // namespace sluice
+
+#endif  // SLUICE_RUNTIME_MACHINE_H_

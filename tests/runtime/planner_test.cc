@@ -1,0 +1,185 @@
+// Figures that can be checked by hand, and the model of time.
+#include "runtime/planner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace sluice {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kGiB = uint64_t{1} << 30;
+
+constexpr char kLlama2_70B[] =
+    R"({"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":8192,
+  "intermediate_size":28672,"num_hidden_layers":80,"num_attention_heads":64,"num_key_value_heads":8,
+  "vocab_size":32000,"max_position_embeddings":4096,"rms_norm_eps":1e-5})";
+constexpr char kOpt13B[] =
+    R"({"model_type":"opt-like","hidden_size":5120,"ffn_dim":20480,"num_hidden_layers":40,
+  "num_attention_heads":40,"vocab_size":50272,"max_position_embeddings":2048,"activation_function":"relu"})";
+constexpr char kGpt3[] =
+    R"({"model_type":"gpt3-like","n_embd":12288,"n_layer":96,"n_head":96,"vocab_size":50257,
+  "n_positions":2048,"activation_function":"gelu_new"})";
+constexpr char kMixtral[] =
+    R"({"model_type":"mixtral-like","hidden_size":4096,"intermediate_size":14336,
+  "num_hidden_layers":32,"num_attention_heads":32,"num_key_value_heads":8,"num_local_experts":8,"vocab_size":32000,
+  "max_position_embeddings":32768,"hidden_act":"silu","tie_word_embeddings":false})";
+
+ModelOutline Outline(const char* config, const char* quantization = "auto") {
+  Result<ModelOutline> outline = OutlineConfig(config, *ParseQuantization(quantization));
+  EXPECT_TRUE(outline.ok()) << outline.status().message();
+  return outline.ok() ? std::move(*outline) : ModelOutline();
+}
+
+TEST(Planner, KvCacheOfKnownModels) {
+  EXPECT_EQ(KvBytesPerToken(Outline(kLlama2_70B).layer_states, 2), 327'680u);
+  EXPECT_EQ(KvBytesPerToken(Outline(kLlama2_70B).layer_states, 2) * 8192, 5 * kGiB / 2);
+  EXPECT_EQ(KvBytesPerToken(Outline(kOpt13B).layer_states, 2), 819'200u);
+  EXPECT_EQ(KvBytesPerToken(Outline(kGpt3).layer_states, 2), 4'718'592u);
+}
+
+TEST(Planner, ABatchOf16Sequences) {
+  PlanRequest request;
+  request.context_tokens = 4096;
+  request.sequences = 16;
+  request.ram_bytes = 200 * kGiB;
+  const Result<Plan> plan = PlanMemory(Outline(kLlama2_70B), request);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  EXPECT_EQ(plan->kv_bytes, 21'474'836'480u);
+}
+
+TEST(Planner, RequestsThatFitBesideTheWeights) {
+  const uint64_t sequence = 327'680 * uint64_t{8192};
+  EXPECT_EQ(SequencesThatFit(80 * kGiB, 35 * kGiB, sequence), 18);
+  EXPECT_EQ(SequencesThatFit(80 * kGiB, 35 * kGiB, sequence / 2), 36);
+  EXPECT_EQ(SequencesThatFit(80 * kGiB, 80 * kGiB, sequence), 0);
+  EXPECT_EQ(SequencesThatFit(8 * kGiB, 80 * kGiB, sequence), 0);
+  EXPECT_EQ(SequencesThatFit(8 * kGiB, kGiB, 0), 0);
+}
+
+TEST(Planner, BytesOfSeventyBillionWeights) {
+  EXPECT_EQ(WeightBytes(70'000'000'000, 16), 140'000'000'000u);
+  EXPECT_EQ(WeightBytes(70'000'000'000, 8), 70'000'000'000u);
+  EXPECT_EQ(WeightBytes(70'000'000'000, 4), 35'000'000'000u);
+  EXPECT_EQ(WeightBytes(3, 4), 1u);
+}
+
+// 80 (2 x 8192 x 8192 + 2 x 1024 x 8192 + 3 x 8192 x 28672 + 2 x 8192) + 8192 + 2 x 32000 x 8192.
+TEST(Planner, ParametersOfLlama2_70B) {
+  EXPECT_EQ(Outline(kLlama2_70B).parameters(), 68'976'648'192u);
+}
+
+TEST(Planner, BitsPerWeightOfEachQuantization) {
+  const auto bits = [](const char* quantization) {
+    const ModelOutline outline = Outline(kLlama2_70B, quantization);
+    return 8.0 * static_cast<double>(outline.weight_bytes()) /
+           static_cast<double>(outline.parameters());
+  };
+  EXPECT_NEAR(bits("f16"), 16, 0.01);
+  EXPECT_NEAR(bits("int8"), 8.5, 0.01);   // a f16 scale for 32 weights
+  EXPECT_NEAR(bits("int4"), 4.25, 0.01);  // a scale, a zero point and padding for 128
+}
+
+TEST(Planner, ExpertsAreGroupsOfTheirOwn) {
+  const ModelOutline outline = Outline(kMixtral);
+  EXPECT_EQ(
+      std::count_if(outline.groups.begin(), outline.groups.end(),
+                    [](const OutlineGroup& group) { return group.kind == GroupKind::kExpert; }),
+      32 * 8);
+  EXPECT_NEAR(static_cast<double>(outline.parameters()), 46.7e9, 0.1e9);
+  EXPECT_FALSE(outline.description.has_value());
+  EXPECT_THAT(outline.why_not, HasSubstr("mixtral-like"));
+}
+
+TEST(Planner, ConfigurationsWithoutSizesAreRefusedByField) {
+  const QuantizationPlan plan;
+  for (const auto& [text, field] : std::vector<std::pair<const char*, const char*>>{
+           {R"({"model_type":"x"})", "num_hidden_layers"},
+           {R"({"model_type":"x","n_layer":2,"n_embd":64,"n_head":-1,"vocab_size":10})", "n_head"},
+           {R"({"model_type":"x","n_layer":2,"n_embd":64,"n_head":"two","vocab_size":10})",
+            "n_head"},
+           {R"({"model_type":"x","n_layer":100000,"n_embd":64,"n_head":2,"vocab_size":10})",
+            "layers"},
+           {R"({"model_type":"x","n_layer":2,"n_embd":99999999999,"n_head":2,"vocab_size":10})",
+            "n_embd"}}) {
+    const Status status = OutlineConfig(text, plan).status();
+    EXPECT_EQ(status.code(), ErrorCode::kCorrupt) << text;
+    EXPECT_THAT(status.message(), HasSubstr(field));
+  }
+  EXPECT_EQ(OutlineConfig("[]", plan).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(OutlineConfig("{", plan).status().code(), ErrorCode::kCorrupt);
+}
+
+TEST(Planner, TooLittleMemoryIsRefusedWithWhatWouldDo) {
+  PlanRequest request;
+  request.context_tokens = 512;
+  const ModelOutline outline = Outline(kLlama2_70B);
+  request.ram_bytes = kGiB / 4;
+  const Status status = PlanMemory(outline, request).status();
+  EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit);
+  request.ram_bytes = 100 * kGiB;
+  const uint64_t smallest = PlanMemory(outline, request)->smallest_ram_bytes;
+  EXPECT_THAT(status.message(), HasSubstr(std::to_string(smallest)));
+  request.ram_bytes = smallest;
+  EXPECT_TRUE(PlanMemory(outline, request).ok());
+  request.ram_bytes = smallest - 1;
+  EXPECT_FALSE(PlanMemory(outline, request).ok());
+}
+
+PlanRates Rates(double drive) {
+  PlanRates rates;
+  rates.drive_bytes_per_s = drive;
+  rates.matmul = {{"int4:g128:zero", 20e9, 100e9}, {"int8:g32", 20e9, 100e9}};
+  return rates;
+}
+
+TEST(Planner, ADriveThatIsSlowerThanTheProcessorDecidesTheTime) {
+  const ModelOutline outline = Outline(kLlama2_70B);
+  PlanRequest request;
+  request.context_tokens = 512;
+  request.ram_bytes = 20 * kGiB;
+  const Result<Plan> plan = MakePlan(outline, request, Rates(2e9));
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->decode.bound, Bound::kDrive);
+  EXPECT_NEAR(plan->decode.tokens_per_s, 2e9 / static_cast<double>(plan->placement.streamed_bytes),
+              1e-9);
+  EXPECT_GT(plan->decode_with_a_gib_more, plan->decode.tokens_per_s);
+  // 512 tokens share the bytes of a pass: then arithmetic decides.
+  EXPECT_EQ(plan->prefill.bound, Bound::kProcessor);
+}
+
+TEST(Planner, InMemoryTheProcessorDecidesAndMoreMemoryHelpsNothing) {
+  const ModelOutline outline = Outline(kLlama2_70B);
+  PlanRequest request;
+  request.context_tokens = 512;
+  request.ram_bytes = 60 * kGiB;
+  const Result<Plan> plan = MakePlan(outline, request, Rates(2e9));
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->placement.streamed_bytes, 0u);
+  EXPECT_EQ(plan->decode.bound, Bound::kProcessor);
+  // Weights that are multiplied with, at 20 GB/s; a little for the layers.
+  EXPECT_NEAR(1 / plan->decode.tokens_per_s,
+              static_cast<double>(outline.weight_bytes() - plan->placement.gathered_bytes) / 20e9,
+              0.01);
+  EXPECT_EQ(plan->decode_with_a_gib_more, plan->decode.tokens_per_s);
+}
+
+TEST(Machine, MeasuresAndProbesWithoutTrouble) {
+  const MachineFacts facts = ProbeMachine();
+  EXPECT_FALSE(facts.tables.empty());
+  EXPECT_GT(facts.memory_bytes, 0u);
+  EXPECT_LE(facts.available_bytes, facts.memory_bytes);
+  const Result<MatmulRate> rate =
+      MeasureMatmulOn({WeightKind::kInt4, WeightOffset::kZeroPoint, 128}, "", 1);
+  ASSERT_TRUE(rate.ok()) << rate.status().message();
+  EXPECT_EQ(rate->type, "int4:g128:zero");
+  EXPECT_GT(rate->one_token_bytes_per_s, 0);
+  EXPECT_GT(rate->batch_bytes_per_s, 0);
+  EXPECT_EQ(MeasureMatmulOn({}, "mmx", 1).status().code(), ErrorCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,138 @@
+#include "tools/machine_rates.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+#include "formats/mapped_file.h"
+#include "formats/strict_json.h"
+#include "tools/model_cache.h"
+#include "tools/output.h"
+
+namespace sluice {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr uint64_t kMaxCacheBytes = 1 << 20;
+constexpr double kAssumedDriveBytesPerS = 2e9;  // an NVMe drive of the cheaper kind
+
+class RatesCache {
+ public:
+  RatesCache() {
+    Result<std::string> folder = CacheDirectory();
+    if (!folder.ok()) return;
+    path_ = *folder + "/rates.json";
+    Result<std::string> text = ReadWholeFile(path_, kMaxCacheBytes);
+    if (!text.ok()) return;
+    Result<Json> json = ParseStrictJson(*text);
+    if (json.ok() && json->is_object()) json_ = std::move(*json);
+  }
+
+  double Get(const std::string& key) const {
+    const auto found = json_.find(key);
+    if (found == json_.end() || !found->is_number() || !(found->get<double>() > 0)) return 0;
+    return found->get<double>();
+  }
+
+  void Set(const std::string& key, double value) {
+    json_[key] = value;
+    changed_ = true;
+  }
+
+  // Another process may write at the same time: each leaves a whole file.
+  void Save() const {
+    if (!changed_ || path_.empty()) return;
+    const std::string partial = fmt::format("{}.{}", path_, getpid());
+    std::ofstream file(partial);
+    file << json_.dump(1, ' ', false, Json::error_handler_t::replace) << "\n";
+    file.close();
+    if (!file || std::rename(partial.c_str(), path_.c_str()) != 0) unlink(partial.c_str());
+  }
+
+ private:
+  std::string path_;
+  Json json_ = Json::object();
+  bool changed_ = false;
+};
+
+std::string DeviceOf(const std::string& file) {
+  struct stat info;
+  return stat(file.c_str(), &info) == 0 ? fmt::format("{:x}", info.st_dev) : "";
+}
+
+}  // namespace
+
+Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request) {
+  const MachineFacts facts = ProbeMachine();
+  RatesReport report;
+  report.isa = request.isa.empty() ? facts.tables.back() : request.isa;
+  report.threads = request.threads > 0 ? request.threads : facts.usable_cores;
+  RatesCache cache;
+  const std::string prefix =
+      fmt::format("{}, {}, {} threads", facts.cpu, report.isa, report.threads);
+  const auto known = [&](const std::string& key) {
+    return request.measure_anew ? 0 : cache.Get(key);
+  };
+  bool told = false;
+  const auto tell = [&] {
+    if (!std::exchange(told, true) && !request.quiet)
+      PrintLine("measuring this machine (kept in the cache)");
+  };
+
+  // A type with a small share of the weights is not worth the time.
+  for (const OutlineType& type : outline.types) {
+    if (type.size_bytes * 50 < outline.weight_bytes()) continue;
+    MatmulRate rate;
+    rate.type = type.name;
+    rate.one_token_bytes_per_s = known(prefix + ", " + type.name + ", 1 token");
+    rate.batch_bytes_per_s = known(prefix + ", " + type.name + ", batch");
+    if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0) {
+      tell();
+      Result<MatmulRate> measured = MeasureMatmulOn(type.type, report.isa, report.threads);
+      if (!measured.ok()) return measured.status();
+      rate = *measured;
+      cache.Set(prefix + ", " + type.name + ", 1 token", rate.one_token_bytes_per_s);
+      cache.Set(prefix + ", " + type.name + ", batch", rate.batch_bytes_per_s);
+    }
+    report.rates.matmul.push_back(rate);
+  }
+  const auto measured_once = [&](const std::string& key, double (*measure)(int)) {
+    double value = known(key);
+    if (value == 0) {
+      tell();
+      value = measure(report.threads);
+      cache.Set(key, value);
+    }
+    return value;
+  };
+  report.rates.memory_bytes_per_s = measured_once(prefix + ", memory", MeasureMemory);
+  report.rates.verification_bytes_per_s =
+      measured_once(prefix + ", verification", MeasureVerification);
+
+  const std::string device = request.file.empty() ? "" : DeviceOf(request.file);
+  const std::string drive_key = "drive " + device;
+  report.rates.drive_bytes_per_s = device.empty() ? 0 : known(drive_key);
+  report.drive_origin = "measured before";
+  if (report.rates.drive_bytes_per_s == 0 && !device.empty()) {
+    tell();
+    const Result<DriveRate> drive = MeasureDrive(request.file, DriveTrial{});
+    if (drive.ok()) {
+      report.rates.drive_bytes_per_s = drive->bytes_per_s;
+      report.drive_origin = "measured now";
+      cache.Set(drive_key, drive->bytes_per_s);
+    }
+  }
+  if (report.rates.drive_bytes_per_s == 0) {
+    report.rates.drive_bytes_per_s = kAssumedDriveBytesPerS;
+    report.drive_origin = "assumed";
+  }
+  cache.Save();
+  return report;
+}
+
+}  // namespace sluice

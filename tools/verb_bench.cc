@@ -1,0 +1,197 @@
+// sluice bench: speed of a model, of the drive, or of the kernels, and its share of what the
+// machine allows.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "runtime/machine.h"
+#include "tools/bench_table.h"
+#include "tools/cli.h"
+#include "tools/interrupt.h"
+#include "tools/open_model.h"
+#include "tools/options.h"
+#include "tools/output.h"
+
+namespace sluice {
+namespace {
+
+struct BenchOptions {
+  ModelOptions model;  // its name, or "io"
+  std::string file;
+  int64_t prompt_tokens = 512;
+  int64_t new_tokens = 32;
+  int64_t repeats = 5;
+  double seconds = 1;
+  std::string format = "md";
+};
+
+DriveMethod ToDriveMethod(const std::string& io) {
+  return io == "uring"   ? DriveMethod::kUring
+         : io == "pread" ? DriveMethod::kPread
+                         : DriveMethod::kAuto;
+}
+
+// The best of several queue depths and sizes of a read.
+Status BenchIo(const BenchOptions& options) {
+  if (options.file.empty()) {
+    return Status(ErrorCode::kInvalidArgument, "bench io needs a FILE on the drive to be measured");
+  }
+  std::vector<BenchRow> rows;
+  double begin = 0;
+  for (const uint32_t chunk_kib : {256u, 1024u, 4096u}) {
+    for (const int depth : {1, 4, 16, 64}) {
+      if (Interrupted()) return InterruptedStatus();
+      Result<DriveRate> rate = MeasureDrive(
+          options.file,
+          {ToDriveMethod(options.model.io), depth, chunk_kib << 10, options.seconds, begin});
+      if (!rate.ok()) return rate.status();
+      rows.push_back({fmt::format("{} KiB, {} on the way", chunk_kib, depth),
+                      {},
+                      rate->bytes_per_s,
+                      {},
+                      {},
+                      rate->description});
+      begin = begin > 0.9 ? 0 : begin + 0.077;
+    }
+  }
+  const auto best = std::max_element(
+      rows.begin(), rows.end(),
+      [](const BenchRow& a, const BenchRow& b) { return a.bytes_per_s < b.bytes_per_s; });
+  BenchRow summary = *best;
+  summary.name = "best: " + best->name;
+  rows.push_back(std::move(summary));
+  return WriteStdout(FormatBenchRows(rows, options.format));
+}
+
+// Matrices of the shapes of a large model against what memory and arithmetic allow, measured in the
+// same run: the limit of a line is the slower of the two.
+Status BenchKernels(const BenchOptions& options) {
+  const MachineFacts facts = ProbeMachine();
+  const std::string isa = options.model.isa.empty() ? facts.tables.back() : options.model.isa;
+  const int threads = options.model.threads > 0 ? options.model.threads : facts.usable_cores;
+  const WeightType types[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
+                              {WeightKind::kInt4, WeightOffset::kMinimum, 32},
+                              {WeightKind::kInt8, WeightOffset::kNone, 32},
+                              {WeightKind::kF16, WeightOffset::kNone, 0}};
+  std::vector<BenchRow> rows;
+  for (const WeightType& type : types) {
+    for (const int64_t tokens : {1, 2, 4, 8, 16, 32, 512}) {
+      if (Interrupted()) return InterruptedStatus();
+      Result<double> peak = MeasureArithmetic(isa, threads);
+      if (!peak.ok()) return peak.status();
+      const double memory = MeasureMemory(threads);
+      Result<KernelTrial> trial = MeasureKernel(type, isa, threads, tokens);
+      if (!trial.ok()) return trial.status();
+      BenchRow row;
+      row.name = fmt::format("matmul {} {} x{}", isa, WeightTypeName(type), tokens);
+      row.tokens_per_s = static_cast<double>(tokens) / trial->seconds;
+      row.bytes_per_s = trial->bytes / trial->seconds;
+      row.limit =
+          static_cast<double>(tokens) / std::max(trial->bytes / memory, trial->operations / *peak);
+      row.share_of_limit = *row.tokens_per_s / *row.limit;
+      row.note = fmt::format("{:.2f} of memory's {:.1f} GB/s, {:.2f} of arithmetic's {:.0f} GOP/s",
+                             *row.bytes_per_s / memory, memory / 1e9,
+                             trial->operations / trial->seconds / *peak, *peak / 1e9);
+      rows.push_back(std::move(row));
+    }
+  }
+  return WriteStdout(FormatBenchRows(rows, options.format));
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// What the slowest tier allows: each byte of weights is read once for each token.
+std::optional<double> DecodeLimit(const EngineInfo& info, const std::string& path,
+                                  double* bytes_per_s) {
+  if (info.streamed_bytes > 0) {
+    Result<DriveRate> rate = MeasureDrive(path, DriveTrial{});
+    if (!rate.ok()) return std::nullopt;
+    *bytes_per_s = rate->bytes_per_s;
+    return rate->bytes_per_s / static_cast<double>(info.streamed_bytes);
+  }
+  *bytes_per_s = MeasureMemory(info.threads);
+  const uint64_t bytes = info.resident_bytes > 0 ? info.resident_bytes : info.weight_bytes;
+  return *bytes_per_s / static_cast<double>(bytes);
+}
+
+Status BenchModel(const BenchOptions& options) {
+  ModelOptions model = options.model;
+  if (model.context_tokens == 0) model.context_tokens = options.prompt_tokens + options.new_tokens;
+  Result<std::unique_ptr<Engine>> engine = OpenModel(model);
+  if (!engine.ok()) return engine.status();
+  const EngineInfo& info = (*engine)->info();
+  const CancelOnInterrupt cancel(engine->get());
+  std::vector<double> prefill, decode;
+  for (int64_t repeat = 0; repeat < options.repeats; ++repeat) {
+    Request request;
+    for (int64_t i = 0; i < options.prompt_tokens; ++i) {
+      request.prompt.push_back(
+          static_cast<int32_t>((i * 7919 + repeat * 104729) % info.vocab_size));
+    }
+    request.sampling.temperature = 0;
+    request.max_new_tokens = options.new_tokens;
+    request.ignore_eos = true;
+    Result<Completion> completion = (*engine)->Generate(request, nullptr);
+    if (Interrupted()) return InterruptedStatus();
+    if (!completion.ok()) return completion.status();
+    prefill.push_back(completion->timings.prefill_tokens_per_s());
+    decode.push_back(completion->timings.decode_tokens_per_s());
+  }
+  double bytes_per_s = 0;
+  const std::optional<double> limit = DecodeLimit(info, options.model.model, &bytes_per_s);
+  std::vector<BenchRow> rows;
+  rows.push_back({fmt::format("prefill of {} tokens", options.prompt_tokens),
+                  Median(prefill),
+                  {},
+                  {},
+                  {},
+                  ""});
+  BenchRow row;
+  row.name = fmt::format("decode of {} tokens", options.new_tokens);
+  row.tokens_per_s = Median(decode);
+  const uint64_t pass_bytes = info.streamed_bytes > 0   ? info.streamed_bytes
+                              : info.resident_bytes > 0 ? info.resident_bytes
+                                                        : info.weight_bytes;
+  row.bytes_per_s = *row.tokens_per_s * static_cast<double>(pass_bytes);
+  row.limit = limit;
+  if (limit) row.share_of_limit = *row.tokens_per_s / *limit;
+  row.note = fmt::format("limit: {} at {:.2f} GB/s", info.streamed_bytes > 0 ? "disk" : "memory",
+                         bytes_per_s / 1e9);
+  rows.push_back(std::move(row));
+  return WriteStdout(FormatBenchRows(rows, options.format));
+}
+
+}  // namespace
+
+void AddBenchVerb(Cli* cli) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* verb = cli->AddVerb(
+      "bench",
+      "Measures the speed of a model, the drive or the kernels against what the machine allows",
+      "  sluice bench model.sluice\n"
+      "  sluice bench model.sluice --ram 4G --prompt-tokens 64 -o json\n"
+      "  sluice bench io model.sluice\n"
+      "  sluice bench kernels --isa avx2\n",
+      [options] {
+        if (options->model.model == "io") return BenchIo(*options);
+        if (options->model.model == "kernels") return BenchKernels(*options);
+        return BenchModel(*options);
+      });
+  AddModelOptions(verb, &options->model, "Context length (default: what the measurement needs)");
+  verb->get_option("MODEL")->description("A model as for run, or the word io or kernels");
+  verb->add_option("FILE", options->file, "io: a file on the drive to be measured");
+  AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
+      ->capture_default_str();
+  AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")
+      ->capture_default_str();
+  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many")
+      ->capture_default_str();
+  AddChoiceOption(verb, "-o,--output", &options->format, {"md", "csv", "json"},
+                  "Form of the table");
+}
+
+}  // namespace sluice
