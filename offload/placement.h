@@ -47,7 +47,7 @@ Result<std::vector<PlaceRule>> ParsePlaceRules(std::string_view text);
 
 struct PlacementOptions {
   uint64_t budget_bytes = 0;  // for weights and ring together
-  uint64_t ring_bytes = uint64_t{256} << 20;
+  uint64_t ring_bytes = uint64_t{128} << 20;
   std::span<const PlaceRule> rules;  // later ones win
 };
 

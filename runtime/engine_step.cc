@@ -44,7 +44,10 @@ Result<uint64_t> EngineImpl::Submit(Request request, DeltaCallback on_delta) {
   sequence->completion.prompt_tokens = sequence->size();
   sequence->sampler.emplace(request.sampling, static_cast<int32_t>(info_.vocab_size));
   for (int32_t id : request.prompt) sequence->sampler->Accept(id);
-  if (tokenizer_) sequence->detokenizer.emplace(*tokenizer_, /*skip_special=*/true);
+  if (tokenizer_) {
+    sequence->detokenizer.emplace(*tokenizer_, /*skip_special=*/true,
+                                  /*at_start=*/!request.continues_text);
+  }
   sequence->stop_matcher.emplace(request.stop);
   sequence->request = std::move(request);
   const uint64_t id = sequence->id;

@@ -36,7 +36,7 @@ struct PlanRequest {
   int64_t kv_bytes_per_value = 2;
   int64_t max_batch_tokens = 512;
   uint64_t ram_bytes = 0;  // the budget
-  uint64_t ring_bytes = uint64_t{256} << 20;
+  uint64_t ring_bytes = uint64_t{128} << 20;
   std::span<const PlaceRule> rules;
 };
 

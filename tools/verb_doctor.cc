@@ -16,7 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // Registered buffers of the default ring.
-constexpr uint64_t kRingBytes = uint64_t{256} << 20;
+constexpr uint64_t kRingBytes = uint64_t{128} << 20;
 
 struct DoctorOptions {
   std::string file;

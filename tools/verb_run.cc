@@ -147,6 +147,7 @@ Status Run(RunOptions options) {
   request.max_new_tokens = options.generation.max_new_tokens;
   request.stop = options.generation.stop;
   request.ignore_eos = options.generation.ignore_eos;
+  request.continues_text = options.raw || !(*engine)->info().has_chat_template;
   if (Interrupted()) return InterruptedStatus();
   return Answer(options, path, engine->get(), request);
 }

@@ -55,6 +55,10 @@ constexpr std::string_view kDeepSeekV3 =
 constexpr std::string_view kSpark25 =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
     R"(| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)";
+constexpr std::string_view kJais2 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S))"
+    R"(|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1})";
 constexpr std::string_view kUfakzeka =
     R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kYoutuScripts =
@@ -128,6 +132,14 @@ constexpr auto kFamilies = std::to_array<Family>({
     {"stablelm2 hunyuan solar-open grok-2", {kQwen2}},
     {"granite-embed-multi-97m", {kO200k}, Family::Rest::kBytesOnly, false, true},
     {"tiny_aya cohere2moe", {R"(\d{1,3}(?=(?:\d{3})*\b))", kO200k}},
+    {"chameleon",
+     {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", R"([\t\n]|    |  )", R"(\p{N})",
+      R"([\p{P}!-/:-@\[-`{-~])"},
+     Family::Rest::kGpt2Words,
+     false,
+     false,
+     true},
+    {"jais-2", {kJais2}},
     {"ufakzeka", {kUfakzeka}},
     {"laguna", {R"([^\n]+|[\n]+)", kQwen2}},
     {"youtu", {kYoutuScripts, kYoutu}, Family::Rest::kBytesOnly, false, true},

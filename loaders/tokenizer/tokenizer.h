@@ -5,10 +5,14 @@
 // tokenizer.json, from GGUF metadata, and the latter two from tokenizer.model. Any other kind of
 // model, normalizer, pre-tokenizer, post-processor or decoder is kUnsupported and named.
 //
-// Known limits: characters assigned after Unicode 14 count as unassigned (PCRE2 10.42,
-// utf8proc 2.8), so a word of them can be split otherwise than by a newer `tokenizers`; expressions
-// with multi-character case folding ((?i:ss) finding U+00DF) find only single characters;
-// Punctuation here is of Unicode 14.
+// Known limits: characters assigned after Unicode 14 count as unassigned in expressions (PCRE2
+// 10.42), after Unicode 15 elsewhere (utf8proc 2.8), so a word of them can be split otherwise than
+// by a newer `tokenizers`; expressions with multi-character case folding ((?i:ss) finding U+00DF)
+// find only single characters; Metaspace's "first" is not told of characters that a normalizer has
+// removed at the beginning; a special token that is found in normalized text, and is spelled
+// otherwise there, is left out with skip_special, which `tokenizers` forgets. Tokens of
+// SentencePiece models from tokenizer.model equal those of `sentencepiece` 0.2.
+// clean_up_tokenization_spaces is ignored, as transformers does for BPE.
 #ifndef SLUICE_LOADERS_TOKENIZER_TOKENIZER_H_
 #define SLUICE_LOADERS_TOKENIZER_TOKENIZER_H_
 

@@ -1,5 +1,5 @@
-// Character classes and normalization forms of Unicode 14 (utf8proc 2.8), as the tokenizers need
-// them. Characters assigned after Unicode 14 count as unassigned. Normalization is that of Unicode
+// Character classes and normalization forms of Unicode 15 (utf8proc 2.8), as the tokenizers need
+// them. Characters assigned after Unicode 15 count as unassigned. Normalization is that of Unicode
 // 9, as in `tokenizers`: to it, characters added later neither combine nor decompose.
 #ifndef SLUICE_LOADERS_TOKENIZER_UNICODE_H_
 #define SLUICE_LOADERS_TOKENIZER_UNICODE_H_

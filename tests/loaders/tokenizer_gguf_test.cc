@@ -90,7 +90,9 @@ TEST(GgufTokenizer, EveryKnownNameLoads) {
                            "youtu",
                            "spark2_5",
                            "hy_v4",
-                           "roberta-bpe"}) {
+                           "roberta-bpe",
+                           "chameleon",
+                           "jais-2"}) {
     EXPECT_EQ(*Load(Fields(name)).Encode("ab", false, false), (Ids{15})) << name;
   }
 }

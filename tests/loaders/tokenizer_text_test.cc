@@ -100,6 +100,19 @@ TEST(Normalization, LongRunsOfMarksInTheWrongOrderAreQuick) {
   EXPECT_EQ(result.size(), 400'001u);
 }
 
+// Normalization in `tokenizers` is of Unicode 9; utf8proc knows these Cyrillic letters of
+// Unicode 15.
+TEST(Normalization, LettersOfUnicode15DoNotDecompose) {
+  EXPECT_EQ(NormalizeUnicode("\U0001E03F", NormalizationForm::kNfkd), "\U0001E03F");
+}
+
+TEST(Accents, AreMarksOfUnicode9) {
+  EXPECT_TRUE(IsAccent(0x301));
+  EXPECT_TRUE(IsAccent(0x93F));
+  EXPECT_FALSE(IsAccent(0x11943));  // Unicode 13
+  EXPECT_FALSE(IsAccent('a'));
+}
+
 TEST(Lowercase, GoesCharacterByCharacter) {
   EXPECT_EQ(LowercaseUnicode("\u0130A\u00c4\u03a3\u1e9e"), "i\u0307a\u00e4\u03c3\u00df");
 }

@@ -49,7 +49,7 @@ struct EngineOptions {
   // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
   // free, less a margin. Weights that do not fit stream from disk in every pass.
   uint64_t ram_bytes = 0;
-  uint64_t ring_bytes = uint64_t{256} << 20;  // that streaming weights pass through, at most
+  uint64_t ring_bytes = uint64_t{128} << 20;  // that streaming weights pass through, at most
   bool trace = false;                         // keeps what WriteTrace writes
   std::string place;                          // rules that override placement (offload/placement.h)
   int64_t max_sequences = 1;                  // that run at once
@@ -93,6 +93,9 @@ struct Request {
   int64_t max_new_tokens = -1;  // -1: until the end of the context
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  // The answer goes on where the prompt's text ends, so the space that a SentencePiece tokenizer
+  // writes before a word is kept at its beginning; else (a chat) it is left out.
+  bool continues_text = false;
   // Keeps the sequence's cache after its end: the next request takes over the longest prefix that
   // its prompt has in common with it (all tokens are compared).
   bool keep_cache = false;

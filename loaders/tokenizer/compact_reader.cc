@@ -1,81 +1,18 @@
-// sluice's own form of a tokenizer: one JSON object, written compactly and quick to read.
+// Reads sluice's own form of a tokenizer, which compact_writer.cc writes.
 #include <fmt/core.h>
 
-#include <array>
-#include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
 
+#include "loaders/tokenizer/compact_names.h"
 #include "loaders/tokenizer/json_fields.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 
 namespace sluice {
 namespace {
 
-constexpr int kVersion = 1;
-
-// Readers refuse a kind that they do not know, so a new kind needs no new version.
-constexpr auto kKinds = std::to_array<std::pair<std::string_view, TokenModel>>({
-    {"byte_level_bpe", TokenModel::kByteLevelBpe},
-    {"bpe", TokenModel::kBpe},
-    {"scored_bpe", TokenModel::kScoredBpe},
-    {"unigram", TokenModel::kUnigram},
-});
-
-constexpr auto kNormalizers = std::to_array<std::pair<std::string_view, NormalizerStep::Kind>>({
-    {"nfc", NormalizerStep::Kind::kNfc},
-    {"nfd", NormalizerStep::Kind::kNfd},
-    {"nfkc", NormalizerStep::Kind::kNfkc},
-    {"nfkd", NormalizerStep::Kind::kNfkd},
-    {"lowercase", NormalizerStep::Kind::kLowercase},
-    {"replace", NormalizerStep::Kind::kReplace},
-    {"prepend", NormalizerStep::Kind::kPrepend},
-    {"strip", NormalizerStep::Kind::kStrip},
-    {"strip_accents", NormalizerStep::Kind::kStripAccents},
-    {"nmt", NormalizerStep::Kind::kNmt},
-    {"charsmap", NormalizerStep::Kind::kCharsmap},
-    {"charsmap_graphemes", NormalizerStep::Kind::kCharsmapGraphemes},
-});
-
-constexpr auto kPreTokenizers = std::to_array<std::pair<std::string_view, PreTokenizerStep::Kind>>({
-    {"split", PreTokenizerStep::Kind::kSplit},
-    {"digits", PreTokenizerStep::Kind::kDigits},
-    {"punctuation", PreTokenizerStep::Kind::kPunctuation},
-    {"byte_level", PreTokenizerStep::Kind::kByteLevel},
-    {"metaspace", PreTokenizerStep::Kind::kMetaspace},
-    {"whitespace_split", PreTokenizerStep::Kind::kWhitespaceSplit},
-});
-
-constexpr auto kPrependSchemes = std::to_array<std::pair<std::string_view, PrependScheme>>({
-    {"always", PrependScheme::kAlways},
-    {"first", PrependScheme::kFirst},
-    {"never", PrependScheme::kNever},
-});
-
-constexpr auto kDecoders = std::to_array<std::pair<std::string_view, DecoderStep::Kind>>({
-    {"replace", DecoderStep::Kind::kReplace},
-    {"metaspace", DecoderStep::Kind::kMetaspace},
-    {"byte_fallback", DecoderStep::Kind::kByteFallback},
-    {"fuse", DecoderStep::Kind::kFuse},
-    {"strip", DecoderStep::Kind::kStrip},
-});
-
-constexpr auto kBehaviors = std::to_array<std::pair<std::string_view, SplitBehavior>>({
-    {"removed", SplitBehavior::kRemoved},
-    {"isolated", SplitBehavior::kIsolated},
-    {"merged_with_previous", SplitBehavior::kMergedWithPrevious},
-    {"merged_with_next", SplitBehavior::kMergedWithNext},
-    {"contiguous", SplitBehavior::kContiguous},
-});
-
-template <typename Table, typename Value>
-std::string NameOf(const Table& table, Value value) {
-  for (const auto& [name, known] : table) {
-    if (known == value) return std::string(name);
-  }
-  return {};
-}
+using namespace compact;
 
 Status Corrupt(const std::string& what) {
   return Status(ErrorCode::kCorrupt, "stored tokenizer: " + what);
@@ -216,97 +153,7 @@ Status ReadTokensAndMerges(Json* json, TokenizerSpec* spec) {
   return {};
 }
 
-void Set(Json* json, const char* key, bool value) {
-  if (value) (*json)[key] = true;
-}
-
-Json JsonOf(const NormalizerStep& step) {
-  Json json = {{"kind", NameOf(kNormalizers, step.kind)}};
-  if (!step.pattern.empty()) json["pattern"] = step.pattern;
-  if (!step.content.empty()) json["content"] = step.content;
-  Set(&json, "regex", step.pattern_is_regex);
-  Set(&json, "left", step.strip_left);
-  Set(&json, "right", step.strip_right);
-  return json;
-}
-
-Json JsonOf(const PreTokenizerStep& step) {
-  Json json = {{"kind", NameOf(kPreTokenizers, step.kind)},
-               {"behavior", NameOf(kBehaviors, step.behavior)}};
-  if (!step.pattern.empty()) json["pattern"] = step.pattern;
-  Set(&json, "regex", step.pattern_is_regex);
-  Set(&json, "invert", step.invert);
-  Set(&json, "prefix_space", step.add_prefix_space);
-  Set(&json, "words", step.use_regex);
-  Set(&json, "split", step.split_words);
-  if (step.kind == PreTokenizerStep::Kind::kMetaspace) {
-    json["prepend"] = NameOf(kPrependSchemes, step.prepend);
-  }
-  return json;
-}
-
-Json JsonOf(const DecoderStep& step) {
-  Json json = {{"kind", NameOf(kDecoders, step.kind)}};
-  if (!step.pattern.empty()) json["pattern"] = step.pattern;
-  if (!step.content.empty()) json["content"] = step.content;
-  if (step.start != 0) json["start"] = step.start;
-  Set(&json, "drop_first", step.drop_first);
-  return json;
-}
-
-Json ScoresOf(const TokenizerSpec& spec) {
-  Json list = Json::array();
-  for (const double score : spec.scores) {
-    list.push_back(std::isfinite(score) ? Json(score) : Json());
-  }
-  return list;
-}
-
-Json JsonOf(const AddedToken& token) {
-  Json json = {{"id", token.id}};
-  Set(&json, "special", token.special);
-  Set(&json, "word", token.single_word);
-  Set(&json, "lstrip", token.lstrip);
-  Set(&json, "rstrip", token.rstrip);
-  Set(&json, "normalized", token.normalized);
-  return json;
-}
-
-template <typename Steps>
-Json ListOf(const Steps& steps) {
-  Json list = Json::array();
-  for (const auto& step : steps) list.push_back(JsonOf(step));
-  return list;
-}
-
 }  // namespace
-
-std::string WriteCompactTokenizer(const TokenizerSpec& spec) {
-  Json merges = Json::array();
-  for (const MergeRule& rule : spec.merges) {
-    merges.push_back(rule.left);
-    merges.push_back(rule.right);
-  }
-  Json json = {{"version", kVersion},
-               {"kind", NameOf(kKinds, spec.model)},
-               {"tokens", spec.tokens},
-               {"merges", std::move(merges)},
-               {"normalizer", ListOf(spec.normalizer)},
-               {"pre_tokenizer", ListOf(spec.pre_tokenizer)},
-               {"added_tokens", ListOf(spec.added_tokens)},
-               {"prefix", spec.prefix_ids},
-               {"suffix", spec.suffix_ids},
-               {"eos", spec.eos_ids}};
-  if (spec.bos_id) json["bos"] = *spec.bos_id;
-  if (spec.unknown_id) json["unknown"] = *spec.unknown_id;
-  if (!spec.decoder.empty()) json["decoder"] = ListOf(spec.decoder);
-  if (!spec.scores.empty()) json["scores"] = ScoresOf(spec);
-  Set(&json, "byte_fallback", spec.byte_fallback);
-  Set(&json, "single_precision", spec.single_precision);
-  Set(&json, "ignore_merges", spec.ignore_merges);
-  Set(&json, "fuse_unknown", spec.fuse_unknown);
-  return json.dump();
-}
 
 Result<TokenizerSpec> ReadCompactTokenizer(std::string_view text) {
   Result<Json> parsed = ParseJsonObject(text, "stored tokenizer");
