@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 
@@ -15,7 +16,12 @@
 #endif
 
 #ifdef SLUICE_HAS_ALLOCATION_HOOKS
-#include <sanitizer/allocator_interface.h>
+// sanitizer/allocator_interface.h, which gcc 12 does not install beside its own runtime.
+extern "C" {
+size_t __sanitizer_get_allocated_size(const volatile void* memory);
+int __sanitizer_install_malloc_and_free_hooks(void (*allocated)(const volatile void*, size_t),
+                                              void (*released)(const volatile void*));
+}
 #endif
 
 namespace {
@@ -32,7 +38,7 @@ void CountAllocation(const volatile void*, size_t size) {
 
 void CountRelease(const volatile void* memory) {
   if (memory == nullptr) return;
-  held_bytes -= static_cast<int64_t>(__sanitizer_get_allocated_size(const_cast<void*>(memory)));
+  held_bytes -= static_cast<int64_t>(__sanitizer_get_allocated_size(memory));
 }
 
 const int hooks = __sanitizer_install_malloc_and_free_hooks(CountAllocation, CountRelease);
