@@ -168,11 +168,16 @@ ModelDescription Weights(const Shape& shape) {
     description.groups.push_back({GroupKind::kAttention,
                                   layer,
                                   {{"norm", 1, hidden, TensorKind::kVector},
+                                   {"ffn_norm", 1, hidden, TensorKind::kVector},
                                    {"q", queries, hidden, TensorKind::kMatrix},
                                    {"k", keys, hidden, TensorKind::kMatrix},
                                    {"v", keys, hidden, TensorKind::kMatrix},
                                    {"o", hidden, queries, TensorKind::kMatrix}},
                                   {}});
+    if (shape.experts > 1) {
+      description.groups.back().tensors.push_back(
+          {"router", size(shape.experts), hidden, TensorKind::kMatrix});
+    }
     for (int64_t expert = 0; expert < shape.experts; ++expert) {
       GroupDescription ffn;
       ffn.kind = shape.experts > 1 ? GroupKind::kExpert : GroupKind::kFfn;

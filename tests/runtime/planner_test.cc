@@ -94,15 +94,15 @@ TEST(Planner, ExpertsAreGroupsOfTheirOwn) {
   EXPECT_THAT(outline.why_not, HasSubstr("mixtral-like"));
 }
 
-// 48 (2 x 4096 x 2048 + 2 x 512 x 2048 + 128 x 3 x 768 x 2048 + 2048) + 2 x 151936 x 2048 + 2048:
-// the width of an expert is a field of its own.
+// 48 (2 x 4096 x 2048 + 2 x 512 x 2048 + 128 x (3 x 768 x 2048 + 2048) + 2 x 2048)
+// + 2 x 151936 x 2048 + 2048: the width of an expert is a field of its own.
 TEST(Planner, ExpertsNarrowerThanADenseLayer) {
   const ModelOutline outline = Outline(
       R"({"model_type":"narrow-experts","hidden_size":2048,"intermediate_size":6144,
   "moe_intermediate_size":768,"num_hidden_layers":48,"num_attention_heads":32,"num_key_value_heads":4,
   "head_dim":128,"num_experts":128,"vocab_size":151936,"max_position_embeddings":40960,
   "hidden_act":"silu","tie_word_embeddings":false})");
-  EXPECT_EQ(outline.parameters(), 30'519'527'424u);
+  EXPECT_EQ(outline.parameters(), 30'532'110'336u);
 }
 
 TEST(Planner, AConfigurationOfAFewBytesCannotAskForAGiantCatalogue) {
