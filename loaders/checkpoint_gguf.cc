@@ -31,7 +31,7 @@ Status RestoreRotationOrder(const ModelConfig& config, SourceTensor* tensor) {
   const bool is_bias =
       tensor->name.ends_with(".attn.q.bias") || tensor->name.ends_with(".attn.k.bias");
   if (!is_weight && !is_bias) return {};
-  const bool is_block = SourceRowBytes(tensor->type, 32) % 32 != 0;
+  const bool is_block = SourceBlockValues(tensor->type) > 1;
   if (is_bias && is_block) {
     return {ErrorCode::kUnsupported, fmt::format("tensor '{}': a bias of type {}",
                                                  tensor->file_name, SourceTypeName(tensor->type))};
