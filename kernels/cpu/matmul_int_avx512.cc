@@ -267,7 +267,7 @@ void MatmulInt(const MatmulArgs& args) {
 void MatmulAvx512(const MatmulArgs& args, CUstream_st*) {
   const WeightType& type = args.layout->type;
   if (!type.quantized()) return MatmulFloatAvx2(args);
-  if (type.kind >= WeightKind::kInt5) return MatmulKQuantAvx2(args);
+  if (type.kind >= WeightKind::kInt5) return MatmulKQuantAvx512(args);
   MatmulInt(args);
 }
 
