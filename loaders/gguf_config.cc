@@ -113,7 +113,9 @@ void ReadRope(KeyReader* keys, ModelConfig* config) {
   }
 }
 
-Status ReadFrequencyDivisors(const GgufFile& file, const ByteSource& source, RopeConfig* rope) {
+Status ReadFrequencyDivisors(const GgufFile& file,
+                             const std::vector<std::unique_ptr<ByteSource>>& files,
+                             RopeConfig* rope) {
   const GgufTensor* tensor = file.FindTensor("rope_freqs.weight");
   if (tensor == nullptr) return {};
   if (tensor->type->id != FindGgmlType(0)->id || tensor->shape.size() != 1) {
@@ -130,8 +132,8 @@ Status ReadFrequencyDivisors(const GgufFile& file, const ByteSource& source, Rop
                         tensor->shape[0], want)};
   }
   rope->frequency_divisors.resize(want);
-  return source.ReadAt(tensor->offset_bytes,
-                       std::as_writable_bytes(std::span(rope->frequency_divisors)));
+  return files[tensor->file_index]->ReadAt(
+      tensor->offset_bytes, std::as_writable_bytes(std::span(rope->frequency_divisors)));
 }
 
 Status RefuseOtherModels(const GgufFile& file) {
@@ -142,13 +144,8 @@ Status RefuseOtherModels(const GgufFile& file) {
                                          " is not supported in GGUF; supported: llama"};
   }
   KeyReader keys(file);
-  const int64_t splits = keys.Size("split.count", 0);
   const int64_t experts = keys.Size("llama.expert_count", 0);
   if (!keys.status().ok()) return keys.status();
-  if (splits > 1) {
-    return {ErrorCode::kUnsupported,
-            fmt::format("a GGUF split into {} files (merge them with gguf-split)", splits)};
-  }
   if (experts > 0) {
     return {ErrorCode::kUnsupported,
             fmt::format("mixture of experts (llama.expert_count is {})", experts)};
@@ -178,7 +175,8 @@ Status ReadVocabulary(const GgufFile& file, KeyReader* keys, ModelConfig* config
 
 }  // namespace
 
-Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSource& source) {
+Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files) {
   if (Status s = RefuseOtherModels(file); !s.ok()) return s;
   KeyReader keys(file);
   ModelConfig config;
@@ -213,7 +211,7 @@ Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSource& 
   config.tie_embeddings = file.FindTensor("output.weight") == nullptr;
   if (Status s = config.Validate(); !s.ok()) return s.WithContext("metadata");
   // After Validate: rope.dim bounds the allocation.
-  if (Status s = ReadFrequencyDivisors(file, source, &config.rope); !s.ok()) return s;
+  if (Status s = ReadFrequencyDivisors(file, files, &config.rope); !s.ok()) return s;
   if (Status s = config.Validate(); !s.ok()) return s.WithContext("metadata");
   return config;
 }

@@ -2,6 +2,9 @@
 #ifndef SLUICE_LOADERS_GGUF_CONFIG_H_
 #define SLUICE_LOADERS_GGUF_CONFIG_H_
 
+#include <memory>
+#include <vector>
+
 #include "formats/gguf.h"
 #include "formats/mapped_file.h"
 #include "formats/model_config.h"
@@ -12,9 +15,10 @@ namespace sluice {
 // Reads the keys "llama.*" as llama.cpp's loader does, with one difference: yarn's
 // "yarn_attn_factor", where its converter stores the attention_factor of the original
 // configuration, is honoured. Biases and a tied head are told from the tensors that are there; the
-// values of rope_freqs.weight are read from `source`, the file behind `file`.
+// values of rope_freqs.weight are read from `files`, those of the set.
 // Errors: kUnsupported (names architecture or feature), kCorrupt, kNotFound (names the key).
-Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSource& source);
+Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files);
 
 }  // namespace sluice
 
