@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "formats/sluice_file.h"
 #include "loaders/checkpoint_source.h"
 
 namespace sluice {
@@ -103,6 +104,19 @@ uint64_t Checkpoint::size_bytes() const { return impl_->size_bytes; }
 const SourceTensor* Checkpoint::Find(const std::string& name) const {
   const auto found = impl_->index.find(name);
   return found == impl_->index.end() ? nullptr : &impl_->source.tensors[found->second];
+}
+
+Result<uint64_t> Checkpoint::Identity() const {
+  std::string identity;
+  for (const std::unique_ptr<ByteSource>& file : impl_->source.files) {
+    struct stat info {};
+    if (stat(file->name().c_str(), &info) != 0) {
+      return Status(ErrorCode::kIo, fmt::format("{}: {}", file->name(), std::strerror(errno)));
+    }
+    identity += fmt::format("{}\n{} {} {}\n", LastPathComponent(file->name()), info.st_size,
+                            info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+  }
+  return HashBytes(std::as_bytes(std::span<const char>(identity)));
 }
 
 Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint64_t row_count,

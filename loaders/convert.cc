@@ -20,6 +20,10 @@
 namespace sluice {
 namespace {
 
+// Raised when the same source and options would give other bytes than before, so that no file is
+// begun by one version and finished by another.
+constexpr uint64_t kRevision = 1;
+
 constexpr uint64_t kReadBytes = 1 << 20;  // of the source at a time and worker
 
 // Scratch of one worker, all of it bounded by a piece and a row.
@@ -56,8 +60,8 @@ class Conversion {
     const uint64_t count = writer_->pieces().size();
     for (uint64_t i = next_piece_++; i < count && !stop_; i = next_piece_++) {
       const auto id = static_cast<PieceId>(i);
-      const Status status = ConvertPiece(id, &worker);
-      Report(id, status);
+      const bool there = options_.resume && writer_->HasPiece(id);
+      Report(id, there ? Status() : ConvertPiece(id, &worker));
     }
   }
 
@@ -162,6 +166,11 @@ Result<int> WorkersWithin(const SluiceWriter& writer, const Checkpoint& checkpoi
   return static_cast<int>(std::min<uint64_t>(static_cast<uint64_t>(wanted), affordable));
 }
 
+// Whether the same conversion can succeed later.
+bool CanPass(ErrorCode code) {
+  return code == ErrorCode::kIo || code == ErrorCode::kCancelled || code == ErrorCode::kOutOfMemory;
+}
+
 }  // namespace
 
 Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
@@ -180,15 +189,25 @@ Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
   contents.groups = PlanWeights(*description, options.quantization, [&](const std::string& name) {
     return TypeThatKeeps(checkpoint->Find(name)->type);
   });
-  Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(output_path, contents);
+  Result<uint64_t> identity = checkpoint->Identity();
+  if (!identity.ok()) return identity.status();
+  WriterOptions writer_options;
+  writer_options.resume = options.resume;
+  writer_options.source_identity = *identity + kRevision;
+  writer_options.files = options.files;
+  Result<std::unique_ptr<SluiceWriter>> writer =
+      SluiceWriter::Create(output_path, contents, writer_options);
   if (!writer.ok()) return writer.status();
   Result<int> workers = WorkersWithin(**writer, *checkpoint, options);
   if (!workers.ok()) return workers.status();
   Conversion conversion(*checkpoint, writer->get(), options);
-  if (Status status = conversion.Run(*workers); !status.ok()) {
-    return status.WithContext(source_path);
+  Status status = conversion.Run(*workers).WithContext(source_path);
+  if (status.ok()) status = (*writer)->Finish();
+  if (!status.ok()) {
+    if (!CanPass(status.code())) return status;
+    (*writer)->Keep();
+    return Status(status.code(), status.message() + "; what is done is kept: --resume goes on");
   }
-  if (Status status = (*writer)->Finish(); !status.ok()) return status;
   ConvertReport report;
   report.source_bytes = checkpoint->size_bytes();
   report.file_bytes = (*writer)->file_size_bytes();
