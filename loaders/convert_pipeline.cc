@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "formats/checked.h"
-#include "loaders/quantizer.h"
+#include "loaders/convert_row.h"
 #include "loaders/work_queue.h"
 
 namespace sluice {
@@ -32,13 +32,6 @@ struct SliceBuffer {
   PieceBuffer* piece = nullptr;
   uint64_t first_row = 0;  // of the piece
   uint64_t row_count = 0;
-};
-
-// Scratch of one worker: a row.
-struct Scratch {
-  std::vector<float> row;
-  std::vector<uint32_t> values;
-  std::vector<uint16_t> scales, offsets;
 };
 
 class Pipeline {
@@ -135,11 +128,10 @@ class Pipeline {
   }
 
   void Quantize() {
-    Scratch scratch;
     while (SliceBuffer* slice = ready_slices_.Pop()) {
       PieceBuffer* piece = slice->piece;
       const uint64_t row_count = slice->row_count;
-      const Status status = ConvertSlice(*slice, &scratch);
+      const Status status = ConvertSlice(*slice);
       free_slices_.Push(slice);
       if (!status.ok()) return Fail(status);
       Advance(piece->id, row_count);
@@ -156,41 +148,22 @@ class Pipeline {
     }
   }
 
-  Status ConvertSlice(const SliceBuffer& slice, Scratch* scratch) const {
+  Status ConvertSlice(const SliceBuffer& slice) const {
     const PieceEntry& entry = writer_->pieces()[slice.piece->id];
     const TileLayout& layout = writer_->LayoutOf(entry.tensor);
     const SourceTensor& source = SourceOf(slice.piece->id);
     const uint64_t row_bytes = SourceRowBytes(source.type, source.cols);
-    scratch->row.resize(layout.cols);
-    scratch->values.resize(layout.cols);
-    scratch->scales.resize(layout.groups_per_row());
-    scratch->offsets.resize(layout.groups_per_row());
+    RowConverter converter(source.type, layout);
     for (uint64_t r = 0; r < slice.row_count; ++r) {
       const uint64_t row = slice.first_row + r;
       std::byte* tile = slice.piece->bytes.get() + row / layout.tile_rows * layout.tile_bytes;
-      const Status status =
-          ConvertRow(source, slice.bytes.get() + r * row_bytes, layout,
-                     static_cast<uint32_t>(row % layout.tile_rows), tile, scratch);
+      const Status status = converter.Convert(slice.bytes.get() + r * row_bytes,
+                                              static_cast<uint32_t>(row % layout.tile_rows), tile);
       if (!status.ok()) {
         return status.WithContext(
             fmt::format("tensor '{}': row {}", source.file_name, entry.row_begin + row));
       }
     }
-    return Status();
-  }
-
-  static Status ConvertRow(const SourceTensor& source, const std::byte* row,
-                           const TileLayout& layout, uint32_t row_in_tile, std::byte* tile,
-                           Scratch* scratch) {
-    const RowCodes codes = {scratch->values.data(), scratch->scales.data(),
-                            scratch->offsets.data()};
-    if (layout.type == TypeThatKeeps(source.type)) {
-      KeepRow(source.type, row, layout, codes);
-    } else {
-      DecodeSourceRow(source.type, row, source.cols, scratch->row.data());
-      if (Status s = QuantizeRow(scratch->row.data(), layout, codes); !s.ok()) return s;
-    }
-    PackRow(layout, row_in_tile, codes, tile);
     return Status();
   }
 

@@ -143,12 +143,14 @@ template <typename Vector>
   float high_lanes[kLanes];
   std::memcpy(lanes, lows.v, sizeof lanes);
   std::memcpy(high_lanes, highs.v, sizeof high_lanes);
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t l = 0; l < half; ++l) {
+      lanes[l] = lanes[l + half] < lanes[l] ? lanes[l + half] : lanes[l];
+      high_lanes[l] = high_lanes[l + half] > high_lanes[l] ? high_lanes[l + half] : high_lanes[l];
+    }
+  }
   *low = lanes[0];
   *high = high_lanes[0];
-  for (int64_t l = 1; l < kLanes; ++l) {
-    *low = lanes[l] < *low ? lanes[l] : *low;
-    *high = high_lanes[l] > *high ? high_lanes[l] : *high;
-  }
 }
 
 float ErrorPlain(const float* values, int64_t count, const QuantizationGrid& grid) {
