@@ -29,31 +29,26 @@ inline __m512i Broadcast4(const int8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
+// vpdpbusd. Not the intrinsic, because GCC 12 copies its sums from register to register, and to
+// memory, in every round of a loop.
+inline __m512i AddDots(__m512i sum, __m512i weights, __m512i activations) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
+  return sum;
+}
+
 inline __m512 LoadHalves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
-// Scale and offset of a group's 16 rows.
-struct Parameters {
-  __m512 scales;
-  __m512 minimums;
-  __m512i zeros;  // -z in the lower 16 of 32 bits, 0 in the upper
-};
-
+// What stands in for a group's 16 zero points: -z in the lower 16 of 32 bits, 0 in the upper.
 template <Kind kind, WeightOffset offset>
-inline Parameters LoadParameters(const std::byte* scales, const std::byte* offsets) {
-  Parameters p;
-  p.scales = LoadHalves(scales);
-  p.minimums = _mm512_setzero_ps();
+inline __m512i LoadZeros(const std::byte* offsets) {
   __m512i zeros = _mm512_set1_epi32(kind == Kind::kInt4 ? 8 : 128);
-  if constexpr (offset == WeightOffset::kMinimum) {
-    p.minimums = LoadHalves(offsets);
-  } else if constexpr (offset == WeightOffset::kZeroPoint) {
+  if constexpr (offset == WeightOffset::kZeroPoint) {
     zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets)));
   }
-  p.zeros =
-      _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), zeros), _mm512_set1_epi32(0xffff));
-  return p;
+  return _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), zeros),
+                          _mm512_set1_epi32(0xffff));
 }
 
 // Adds the products of one group to `sums`: `steps` loads of weights of each tile. The activations
@@ -89,7 +84,7 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
     for (int t = 0; t < tokens; ++t) {
       const __m512i four = Broadcast4(at + t * stride);
 #pragma GCC unroll 2
-      for (int n = 0; n < tiles; ++n) sums[n][t] = _mm512_dpbusd_epi32(sums[n][t], first[n], four);
+      for (int n = 0; n < tiles; ++n) sums[n][t] = AddDots(sums[n][t], first[n], four);
     }
 #pragma GCC unroll 6
     for (int t = 0; t < tokens; ++t) {
@@ -97,7 +92,7 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
         __m512i& sum = kTwoChains ? others[n][t] : sums[n][t];
-        sum = _mm512_dpbusd_epi32(sum, second[n], four);
+        sum = AddDots(sum, second[n], four);
       }
     }
   }
@@ -111,12 +106,12 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
 // acc + a group's share, from the exact sum of (q - z) x, or of q x with minima
 // (kernels/README.md).
 template <WeightOffset offset>
-inline __m512 AddGroup(const Parameters& p, float scale, int32_t sum, __m512i products,
+inline __m512 AddGroup(__m512 scales, __m512 minimums, float scale, int32_t sum, __m512i products,
                        __m512 acc) {
-  const __m512 factor = _mm512_mul_ps(p.scales, _mm512_set1_ps(scale));
+  const __m512 factor = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
   acc = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(products), acc);
   if constexpr (offset == WeightOffset::kMinimum) {
-    acc = _mm512_fmadd_ps(p.minimums, _mm512_set1_ps(scale * static_cast<float>(sum)), acc);
+    acc = _mm512_fmadd_ps(minimums, _mm512_set1_ps(scale * static_cast<float>(sum)), acc);
   }
   return acc;
 }
@@ -137,6 +132,10 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
   const int64_t group_size = whole_rows ? kBlockChannels : layout.type.group_size;
   constexpr int64_t kChannelsPerLoad = kind == Kind::kInt4 ? 8 : 4;
   constexpr int64_t kOffsetBytes = offset == WeightOffset::kMinimum ? 2 : 1;
+  __m512 total[tiles][tokens];
+  for (int n = 0; n < tiles; ++n) {
+    for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_setzero_ps();
+  }
   for (int64_t index = args.block_begin; index < args.block_end; ++index) {
     const uint64_t place =
         layout.tile_header_bytes + static_cast<uint64_t>(index) * layout.block_bytes;
@@ -164,36 +163,41 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
       const int64_t size = std::min(group_size, channels - begin);
       const float* token_scales = x.scales + range.first_token * x.groups + first_group + group;
       const int32_t* token_sums = x.sums + range.first_token * x.groups + first_group + group;
-      Parameters parameters[tiles];
       __m512i sums[tiles][tokens];
       const uint8_t* group_weights[tiles];
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
-        parameters[n] = LoadParameters<kind, offset>(
-            scales[n] + group * kTileRows * 2,
-            scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
         group_weights[n] = weights[n] + begin / kChannelsPerLoad * 64;
+        const __m512i zeros = LoadZeros<kind, offset>(scales[n] + groups * kTileRows * 2 +
+                                                      group * kTileRows * kOffsetBytes);
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {
           // z below 256 and |b| up to 128 x 127 fit 16 bits: one product of words gives -z b.
           sums[n][t] = offset == WeightOffset::kMinimum
                            ? _mm512_setzero_si512()
-                           : _mm512_madd_epi16(parameters[n].zeros,
-                                               _mm512_set1_epi32(token_sums[t * x.groups]));
+                           : _mm512_madd_epi16(zeros, _mm512_set1_epi32(token_sums[t * x.groups]));
         }
       }
       AddProducts<kind, tokens, tiles>(group_weights, size / kChannelsPerLoad, values + begin,
                                        x.padded_cols, sums);
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
+        const __m512 group_scales = LoadHalves(scales[n] + group * kTileRows * 2);
+        __m512 minimums = _mm512_setzero_ps();
+        if constexpr (offset == WeightOffset::kMinimum) {
+          minimums = LoadHalves(scales[n] + groups * kTileRows * 2 +
+                                group * kTileRows * kOffsetBytes);
+        }
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {
-          _mm512_store_ps(acc[n][t], AddGroup<offset>(parameters[n], token_scales[t * x.groups],
-                                                      token_sums[t * x.groups], sums[n][t],
-                                                      _mm512_load_ps(acc[n][t])));
+          total[n][t] = AddGroup<offset>(group_scales, minimums, token_scales[t * x.groups],
+                                         token_sums[t * x.groups], sums[n][t], total[n][t]);
         }
       }
     }
+  }
+  for (int n = 0; n < tiles; ++n) {
+    for (int t = 0; t < tokens; ++t) _mm512_store_ps(acc[n][t], total[n][t]);
   }
 }
 
