@@ -41,7 +41,7 @@ const OpTable kAvx512Table = {
     .rms_norm = RmsNormAvx2,
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
-    .attention = AttentionAvx2,
+    .attention = AttentionAvx512,
     .silu_mul = SiluMulAvx2,
 };
 

@@ -7,6 +7,7 @@
 
 namespace sluice {
 
+void AttentionAvx512(const AttentionArgs& args, CUstream_st* stream);
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
 
 }  // namespace sluice

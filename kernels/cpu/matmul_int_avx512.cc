@@ -56,7 +56,7 @@ inline __m512i LoadZeros(const std::byte* offsets) {
 template <Kind kind, int tokens, int tiles>
 inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8_t* x,
                         int64_t stride, __m512i (*sums)[tokens]) {
-  constexpr bool kTwoChains = tokens * tiles <= 4;
+  constexpr bool kTwoChains = tokens * tiles <= (kind == Kind::kInt4 ? 4 : 8);
   const __m512i nibble = _mm512_set1_epi8(15);
   __m512i others[tiles][tokens];
   if constexpr (kTwoChains) {
