@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/avx2.h"
 #include "kernels/cpu/avx512.h"
+#include "kernels/cpu/keys_avx512.h"
 #include "kernels/cpu/vector_avx512.h"
 
 namespace sluice {
@@ -18,30 +19,12 @@ constexpr int kGroup = 6;              // queries whose sums share each load of 
 constexpr int64_t kVectors = 4;        // of 16 channels, that share each broadcast of a weight
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-template <KvType type>
-struct Element;
-template <>
-struct Element<KvType::kF32> {
-  using Bits = float;
-  static __m512 Load(const float* p) { return _mm512_loadu_ps(p); }
-  static __m512 Load(const float* p, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, p); }
-};
-template <>
-struct Element<KvType::kF16> {
-  using Bits = uint16_t;
-  static __m512 Load(const uint16_t* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
-  static __m512 Load(const uint16_t* p, __mmask16 mask) {
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
-  }
-};
-
-// The queries of `tokens` consecutive tokens with one block table, `heads` of each.
+// The queries of `tokens` consecutive tokens with one block table, `heads` for each of `kv_heads`
+// consecutive KV heads; a query's index is (KV head * tokens + token) * heads + head.
 struct Tile {
   int64_t first_token, tokens;
-  int64_t kv_head;
-  int64_t first_head, heads;
+  int64_t first_kv_head, kv_heads;
+  int64_t first_head, heads;  // among those of their KV head
   int64_t dim;
   int64_t padded_dim;  // to a multiple of 16; the queries are zero beyond dim
   alignas(64) float queries[kTileFloats];
@@ -50,65 +33,8 @@ struct Tile {
   alignas(64) float weights[kGroup][kKvBlockTokens];
   float corrections[kGroup];  // by which older sums shrink
   float largest[kLargestTile];
+  int64_t ahead;  // bytes from a block's keys to those that follow
 };
-
-// panel[i][j] = channel i of key j, zero for channels from dim to a multiple of 32.
-void Transpose(const uint16_t* keys, int64_t dim, uint16_t (*panel)[kKvBlockTokens]) {
-  const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-  const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-  for (int64_t begin = 0; begin < dim; begin += 32, panel += 32) {
-    const int64_t left = std::min<int64_t>(dim - begin, 32);
-    const auto mask = static_cast<__mmask32>((uint64_t{1} << left) - 1);
-    __m512i a[16];
-    __m512i b[16];
-#pragma GCC unroll 16
-    for (int j = 0; j < 16; ++j) a[j] = _mm512_maskz_loadu_epi16(mask, keys + j * dim + begin);
-      // Pairs of keys, then fours, then eights; register i then has channels i, i + 8, i + 16, i +
-      // 24 (modulo 8: the order of i), in its four lanes.
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) {
-      b[2 * j] = _mm512_unpacklo_epi16(a[2 * j], a[2 * j + 1]);
-      b[2 * j + 1] = _mm512_unpackhi_epi16(a[2 * j], a[2 * j + 1]);
-    }
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) {
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) {
-        a[4 * j + 2 * half] = _mm512_unpacklo_epi32(b[4 * j + half], b[4 * j + 2 + half]);
-        a[4 * j + 2 * half + 1] = _mm512_unpackhi_epi32(b[4 * j + half], b[4 * j + 2 + half]);
-      }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-#pragma GCC unroll 2
-      for (int odd = 0; odd < 2; ++odd) {
-        const auto eight = [&](int j) {
-          return odd == 0 ? _mm512_unpacklo_epi64(a[8 * j + i], a[8 * j + 4 + i])
-                          : _mm512_unpackhi_epi64(a[8 * j + i], a[8 * j + 4 + i]);
-        };
-        const __m512i low = eight(0);
-        const __m512i high = eight(1);
-        const auto store = [&](int64_t channel, __m512i two) {
-          _mm256_store_si256(reinterpret_cast<__m256i*>(panel[channel]),
-                             _mm512_castsi512_si256(two));
-          _mm256_store_si256(reinterpret_cast<__m256i*>(panel[channel + 8]),
-                             _mm512_extracti64x4_epi64(two, 1));
-        };
-        store(2 * i + odd, _mm512_permutex2var_epi64(low, first, high));
-        store(2 * i + odd + 16, _mm512_permutex2var_epi64(low, second, high));
-      }
-    }
-  }
-}
-
-void Transpose(const float* keys, int64_t dim, float (*panel)[kKvBlockTokens]) {
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i places = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(static_cast<int>(dim)));
-  for (int64_t i = 0; i < dim; ++i) {
-    _mm512_store_ps(panel[i], _mm512_i32gather_ps(places, keys + i, sizeof(float)));
-  }
-  if (dim % 2 != 0) _mm512_store_ps(panel[dim], _mm512_setzero_ps());
-}
 
 // Sixteen scores of each of a group of queries, from even and odd channels in a chain each.
 template <KvType type, int queries>
@@ -175,6 +101,9 @@ void AddValues(const typename Element<type>::Bits* values, int64_t first, int64_
   for (int64_t j = first; j < end; ++j) {
     const auto* row = values + j * tile.dim;
     __m512 value[vectors];
+    for (int64_t at = 0; at < 16 * vectors; at += kLineElements<type>) {
+      Prefetch(row + at, tile.ahead);
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
       value[v] = v + 1 < vectors ? Element<type>::Load(row + 16 * v)
@@ -232,40 +161,44 @@ void AttendQueries(const AttentionArgs& args, const typename Element<type>::Bits
   }
 }
 
-void LoadQueries(const AttentionArgs& args, Tile* tile) {
-  float* query = tile->queries;
-  for (int64_t t = 0; t < tile->tokens; ++t) {
-    const float* x =
-        args.query + (tile->first_token + t) * args.query_stride +
-        (tile->kv_head * (args.num_heads / args.layer.num_kv_heads) + tile->first_head) * tile->dim;
-    for (int64_t head = 0; head < tile->heads; ++head, query += tile->padded_dim) {
-      for (int64_t i = 0; i < tile->padded_dim; i += 16) {
-        _mm512_store_ps(query + i,
-                        _mm512_maskz_loadu_ps(FirstLanes(tile->dim - i), x + head * tile->dim + i));
+// Calls body(query, place of its head in a row of the arguments, token) for all queries of a tile.
+template <typename Body>
+void ForQueries(const AttentionArgs& args, const Tile& tile, const Body& body) {
+  const int64_t heads = args.num_heads / args.layer.num_kv_heads;
+  int64_t query = 0;
+  for (int64_t kv = 0; kv < tile.kv_heads; ++kv) {
+    for (int64_t t = 0; t < tile.tokens; ++t) {
+      for (int64_t head = 0; head < tile.heads; ++head, ++query) {
+        body(query, ((tile.first_kv_head + kv) * heads + tile.first_head + head) * tile.dim,
+             tile.first_token + t);
       }
     }
   }
-  const int64_t queries = tile->tokens * tile->heads;
+}
+
+void LoadQueries(const AttentionArgs& args, Tile* tile) {
+  ForQueries(args, *tile, [&](int64_t query, int64_t place, int64_t token) {
+    const float* x = args.query + token * args.query_stride + place;
+    for (int64_t i = 0; i < tile->padded_dim; i += 16) {
+      _mm512_store_ps(tile->queries + query * tile->padded_dim + i,
+                      _mm512_maskz_loadu_ps(FirstLanes(tile->dim - i), x + i));
+    }
+  });
+  const int64_t queries = tile->kv_heads * tile->tokens * tile->heads;
   std::fill_n(tile->out, queries * tile->padded_dim, 0.0f);
   std::fill_n(tile->sums[0], queries * kKvBlockTokens, 0.0f);
   std::fill_n(tile->largest, queries, -kInfinity);
 }
 
 void StoreOutputs(const AttentionArgs& args, const Tile& tile) {
-  int64_t query = 0;
-  for (int64_t t = 0; t < tile.tokens; ++t) {
-    float* y =
-        args.out + (tile.first_token + t) * args.out_stride +
-        (tile.kv_head * (args.num_heads / args.layer.num_kv_heads) + tile.first_head) * tile.dim;
-    for (int64_t head = 0; head < tile.heads; ++head, ++query) {
-      const __m512 sum = _mm512_set1_ps(SumLanes(_mm512_load_ps(tile.sums[query])));
-      for (int64_t i = 0; i < tile.dim; i += 16) {
-        const __m512 out = _mm512_load_ps(tile.out + query * tile.padded_dim + i);
-        _mm512_mask_storeu_ps(y + head * tile.dim + i, FirstLanes(tile.dim - i),
-                              _mm512_div_ps(out, sum));
-      }
+  ForQueries(args, tile, [&](int64_t query, int64_t place, int64_t token) {
+    float* y = args.out + token * args.out_stride + place;
+    const __m512 sum = _mm512_set1_ps(SumLanes(_mm512_load_ps(tile.sums[query])));
+    for (int64_t i = 0; i < tile.dim; i += 16) {
+      const __m512 out = _mm512_load_ps(tile.out + query * tile.padded_dim + i);
+      _mm512_mask_storeu_ps(y + i, FirstLanes(tile.dim - i), _mm512_div_ps(out, sum));
     }
-  }
+  });
 }
 
 // The keys that a token sees, by their index.
@@ -278,10 +211,32 @@ Span KeysOf(const AttentionArgs& args, int64_t token) {
   return {args.window == 0 ? 0 : std::max<int64_t>(length - args.window, 0), length};
 }
 
+// One block of one KV head, whose first key has the index `begin`.
 template <KvType type>
-void AttendTile(const AttentionArgs& args, Tile* tile) {
+void AttendBlock(const AttentionArgs& args, const std::byte* keys, int64_t begin, int64_t kv_head,
+                 const Span& shared, Tile* tile) {
   using Bits = typename Element<type>::Bits;
   alignas(64) Bits panel[kLargestDim][kKvBlockTokens];
+  Transpose(reinterpret_cast<const Bits*>(keys), tile->dim, tile->ahead, panel);
+  const Bits* values = reinterpret_cast<const Bits*>(keys) + kKvBlockTokens * tile->dim;
+  const int64_t query = kv_head * tile->tokens * tile->heads;
+  if (begin >= shared.oldest && begin + kKvBlockTokens <= shared.end) {
+    AttendQueries<type>(args, panel, values, query, query + tile->tokens * tile->heads, 0,
+                        kKvBlockTokens, tile);
+    return;
+  }
+  for (int64_t t = 0; t < tile->tokens; ++t) {
+    const Span span = KeysOf(args, tile->first_token + t);
+    const int64_t first = std::max<int64_t>(span.oldest - begin, 0);
+    const int64_t end = std::min(kKvBlockTokens, span.end - begin);
+    if (first >= end) continue;
+    AttendQueries<type>(args, panel, values, query + t * tile->heads, query + (t + 1) * tile->heads,
+                        first, end, tile);
+  }
+}
+
+template <KvType type>
+void AttendTile(const AttentionArgs& args, Tile* tile) {
   LoadQueries(args, tile);
   Span all = KeysOf(args, tile->first_token);  // keys that any token sees
   Span shared = all;                           // keys that every token sees
@@ -291,41 +246,30 @@ void AttendTile(const AttentionArgs& args, Tile* tile) {
     shared = {std::max(shared.oldest, keys.oldest), std::min(shared.end, keys.end)};
   }
   const KvLayer& layer = args.layer;
-  const int64_t half_bytes = kKvBlockTokens * tile->dim * KvTypeBytes(type);
+  const int64_t head_bytes = 2 * kKvBlockTokens * tile->dim * KvTypeBytes(type);
   const uint32_t* table = args.block_tables[tile->first_token];
-  const auto place = [&](int64_t block) {
-    return layer.blocks + table[block] * layer.block_bytes + tile->kv_head * 2 * half_bytes;
-  };
   for (int64_t begin = all.oldest / kKvBlockTokens * kKvBlockTokens; begin < all.end;
        begin += kKvBlockTokens) {
-    const std::byte* keys = place(begin / kKvBlockTokens);
-    if (begin + kKvBlockTokens < all.end) {
-      const auto* next = reinterpret_cast<const char*>(place(begin / kKvBlockTokens + 1));
-      for (int64_t at = 0; at < 2 * half_bytes; at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
-    }
-    const auto* values = reinterpret_cast<const Bits*>(keys + half_bytes);
-    Transpose(reinterpret_cast<const Bits*>(keys), tile->dim, panel);
-    if (begin >= shared.oldest && begin + kKvBlockTokens <= shared.end) {
-      AttendQueries<type>(args, panel, values, 0, tile->tokens * tile->heads, 0, kKvBlockTokens,
-                          tile);
-      continue;
-    }
-    for (int64_t t = 0; t < tile->tokens; ++t) {
-      const Span span = KeysOf(args, tile->first_token + t);
-      const int64_t first = std::max<int64_t>(span.oldest - begin, 0);
-      const int64_t end = std::min(kKvBlockTokens, span.end - begin);
-      if (first >= end) continue;
-      AttendQueries<type>(args, panel, values, t * tile->heads, (t + 1) * tile->heads, first, end,
-                          tile);
+    const std::byte* block = layer.blocks + table[begin / kKvBlockTokens] * layer.block_bytes;
+    for (int64_t kv = 0; kv < tile->kv_heads; ++kv) {
+      const std::byte* keys = block + (tile->first_kv_head + kv) * head_bytes;
+      // A run of a few KiB is over before the processor has noticed it.
+      const std::byte* next = keys + head_bytes;
+      if (kv + 1 == tile->kv_heads && begin + kKvBlockTokens < all.end) {
+        next = layer.blocks + table[begin / kKvBlockTokens + 1] * layer.block_bytes +
+               tile->first_kv_head * head_bytes;
+      }
+      tile->ahead = next - keys;
+      AttendBlock<type>(args, keys, begin, kv, shared, tile);
     }
   }
   StoreOutputs(args, *tile);
 }
 
-// Tokens [first, end) of one KV head, in tiles of neighbours with one block table.
-void AttendTokens(const AttentionArgs& args, int64_t kv_head, int64_t first, int64_t end) {
+// KV heads [kv_begin, kv_end) of tokens [first, end), in tiles of neighbours with one block table.
+void AttendTokens(const AttentionArgs& args, int64_t kv_begin, int64_t kv_end, int64_t first,
+                  int64_t end) {
   Tile tile;
-  tile.kv_head = kv_head;
   tile.dim = args.layer.head_dim;
   tile.padded_dim = (tile.dim + 15) / 16 * 16;
   const int64_t heads = args.num_heads / args.layer.num_kv_heads;
@@ -338,12 +282,18 @@ void AttendTokens(const AttentionArgs& args, int64_t kv_head, int64_t first, int
     const int64_t tiles = (same - first + most - 1) / most;
     tile.first_token = first;
     tile.tokens = (same - first + tiles - 1) / tiles;
-    for (tile.first_head = 0; tile.first_head < heads; tile.first_head += heads_at_once) {
-      tile.heads = std::min(heads_at_once, heads - tile.first_head);
-      if (args.layer.type == KvType::kF32) {
-        AttendTile<KvType::kF32>(args, &tile);
-      } else {
-        AttendTile<KvType::kF16>(args, &tile);
+    // The KV heads of a block follow each other in memory: few tokens take several at once.
+    const int64_t kv_at_once = std::max<int64_t>(queries / (tile.tokens * heads_at_once), 1);
+    for (tile.first_kv_head = kv_begin; tile.first_kv_head < kv_end;
+         tile.first_kv_head += kv_at_once) {
+      tile.kv_heads = std::min(kv_at_once, kv_end - tile.first_kv_head);
+      for (tile.first_head = 0; tile.first_head < heads; tile.first_head += heads_at_once) {
+        tile.heads = std::min(heads_at_once, heads - tile.first_head);
+        if (args.layer.type == KvType::kF32) {
+          AttendTile<KvType::kF32>(args, &tile);
+        } else {
+          AttendTile<KvType::kF16>(args, &tile);
+        }
       }
     }
     first += tile.tokens;
@@ -355,11 +305,15 @@ void AttendTokens(const AttentionArgs& args, int64_t kv_head, int64_t first, int
 void AttentionAvx512(const AttentionArgs& args, CUstream_st* stream) {
   if (args.layer.head_dim > kLargestDim) return AttentionAvx2(args, stream);
   const int64_t kv_heads = args.layer.num_kv_heads;
-  for (int64_t kv_head = 0; kv_head < kv_heads; ++kv_head) {
-    // Tokens whose item with this KV head lies in the range.
-    const int64_t first = (args.item_begin - kv_head + kv_heads - 1) / kv_heads;
-    const int64_t end = (args.item_end - kv_head + kv_heads - 1) / kv_heads;
-    AttendTokens(args, kv_head, first, end);
+  // Whole tokens, and before and after them the parts of one.
+  for (int64_t item = args.item_begin; item < args.item_end;) {
+    const int64_t token = item / kv_heads;
+    const int64_t kv_begin = item % kv_heads;
+    const bool whole = kv_begin == 0 && args.item_end - item >= kv_heads;
+    const int64_t tokens = whole ? (args.item_end - item) / kv_heads : 1;
+    const int64_t kv_end = whole ? kv_heads : std::min(kv_heads, kv_begin + args.item_end - item);
+    AttendTokens(args, kv_begin, kv_end, token, token + tokens);
+    item += whole ? tokens * kv_heads : kv_end - kv_begin;
   }
 }
 
