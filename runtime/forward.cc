@@ -18,6 +18,13 @@ int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
+// Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
+// tokens than threads as many KV heads as there are for each thread.
+int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
+  if (tokens >= threads) return Grain(tokens, threads) * kv_heads;
+  return (tokens * kv_heads + threads - 1) / threads;
+}
+
 // The first error of several workers.
 class ErrorSlot {
  public:
@@ -260,7 +267,8 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                    nullptr);
   });
   const int64_t items = pass.tokens * step.num_kv_heads;
-  team_->For(items, Grain(items, team_->threads()), [&](int64_t begin, int64_t end) {
+  const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
+  team_->For(items, grain, [&](int64_t begin, int64_t end) {
     ops_->attention({.query = activations_.data(step.query),
                      .query_stride = activations_.width(step.query),
                      .num_heads = step.num_heads,
