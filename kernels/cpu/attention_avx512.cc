@@ -55,15 +55,6 @@ void Score(const typename Element<type>::Bits (*panel)[kKvBlockTokens], const fl
   for (int q = 0; q < queries; ++q) scores[q] = _mm512_add_ps(even[q], odd[q]);
 }
 
-// cap tanh(score / cap); tanh(x) = 1 - 2 / (exp(2x) + 1), which is off by a few epsilons, not by a
-// relative few, and scores matter absolutely.
-inline __m512 SoftCap(__m512 score, float cap) {
-  const __m512 e = Exp(_mm512_mul_ps(score, _mm512_set1_ps(2 / cap)));
-  const __m512 one = _mm512_set1_ps(1.0f);
-  const __m512 part = _mm512_div_ps(_mm512_set1_ps(2.0f), _mm512_add_ps(e, one));
-  return _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, part));
-}
-
 // Turns a query's scores of a block's keys in `seen` into weights.
 void Weigh(const AttentionArgs& args, __m512 score, __mmask16 seen, int64_t query, int64_t in_group,
            Tile* tile) {

@@ -185,8 +185,8 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
         const __m512 group_scales = LoadHalves(scales[n] + group * kTileRows * 2);
         __m512 minimums = _mm512_setzero_ps();
         if constexpr (offset == WeightOffset::kMinimum) {
-          minimums = LoadHalves(scales[n] + groups * kTileRows * 2 +
-                                group * kTileRows * kOffsetBytes);
+          minimums =
+              LoadHalves(scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
         }
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {

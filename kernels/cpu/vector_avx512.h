@@ -50,6 +50,15 @@ namespace {  // NOLINT: see above
   return _mm512_scalef_ps(p, n);
 }
 
+// cap tanh(score / cap); tanh(x) = 1 - 2 / (exp(2x) + 1), which is off by a few epsilons, not by a
+// relative few, and scores matter absolutely.
+[[maybe_unused]] inline __m512 SoftCap(__m512 score, float cap) {
+  const __m512 e = Exp(_mm512_mul_ps(score, _mm512_set1_ps(2 / cap)));
+  const __m512 one = _mm512_set1_ps(1.0f);
+  const __m512 part = _mm512_div_ps(_mm512_set1_ps(2.0f), _mm512_add_ps(e, one));
+  return _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, part));
+}
+
 }  // namespace
 }  // namespace sluice
 

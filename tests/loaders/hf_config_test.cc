@@ -42,7 +42,7 @@ TEST(HfConfig, RotationFrequenciesAreThoseOfTransformers) {
     ASSERT_TRUE(config.ok()) << golden["name"] << config.status().message();
     EXPECT_DOUBLE_EQ(config->rope.attention_factor, golden["attention_factor"].get<double>())
         << golden["name"];
-    const std::vector<float> frequencies = RopeFrequencies(config->rope);
+    const std::vector<float> frequencies = RopeFrequencies(config->rope, 4096);
     const auto want = golden["frequency_bits"].get<std::vector<int32_t>>();
     ASSERT_EQ(frequencies.size(), want.size()) << golden["name"];
     for (size_t i = 0; i < want.size(); ++i) {
