@@ -18,6 +18,13 @@ int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
+// Of tiles of weights: an even number, because kernels take two at a time when there are several
+// tokens; long work in small ranges, a single token's in long ones that read memory in one stream.
+int64_t TileGrain(int64_t tiles, int64_t tokens, int threads) {
+  const int64_t grain = Grain(tiles, threads);
+  return tokens == 1 ? grain : std::clamp<int64_t>(grain / 2 * 2, 2, tokens >= 64 ? 2 : 16);
+}
+
 // Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
 // tokens than threads as many KV heads as there are for each thread.
 int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
@@ -393,7 +400,8 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
     }
     const auto num_tiles = static_cast<int64_t>(part.num_tiles);
     const auto part_rows = static_cast<int64_t>(part.row_count);
-    team_->For(num_tiles, Grain(num_tiles, team_->threads()), [&](int64_t begin, int64_t end) {
+    const int64_t grain = TileGrain(num_tiles, pass.tokens, team_->threads());
+    team_->For(num_tiles, grain, [&](int64_t begin, int64_t end) {
       if (error.failed()) return;
       const Result<const std::byte*> tiles = pass.lease.Take(part);
       if (!tiles.ok()) return error.Set(tiles.status());

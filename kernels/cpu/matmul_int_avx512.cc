@@ -17,6 +17,7 @@ namespace {
 // sums, 12 registers of the 32, leave room for the rest, and hide the latency of the instruction.
 constexpr int64_t kMaxTokens = 6;
 constexpr int64_t kTiles = 2;
+constexpr int64_t kMaxGroups = 8;    // of a block
 constexpr int64_t kPrefetch = 4096;  // bytes ahead, for the first tokens that see a tile
 
 enum class Kind { kInt4, kInt8 };
@@ -40,15 +41,38 @@ inline __m512 LoadHalves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
-// What stands in for a group's 16 zero points: -z in the lower 16 of 32 bits, 0 in the upper.
-template <Kind kind, WeightOffset offset>
+// A group's 16 zero points: -z in the lower 16 of 32 bits, 0 in the upper.
 inline __m512i LoadZeros(const std::byte* offsets) {
-  __m512i zeros = _mm512_set1_epi32(kind == Kind::kInt4 ? 8 : 128);
-  if constexpr (offset == WeightOffset::kZeroPoint) {
-    zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets)));
-  }
+  const __m512i zeros =
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets)));
   return _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), zeros),
                           _mm512_set1_epi32(0xffff));
+}
+
+// What all rows share of the offsets of a block's groups, for each token.
+template <int tokens>
+struct Shared {
+  alignas(32) int32_t starts[tokens][kMaxGroups];  // kNone: -z b
+  alignas(32) float products[tokens][kMaxGroups];  // kMinimum: S b
+};
+
+template <Kind kind, WeightOffset offset, int tokens>
+inline void PrepareBlock(const float* scales, const int32_t* sums, int64_t stride, int64_t groups,
+                         Shared<tokens>* shared) {
+  const auto mask = static_cast<__mmask8>((1u << groups) - 1);
+#pragma GCC unroll 6
+  for (int t = 0; t < tokens; ++t) {
+    const __m256i sum = _mm256_maskz_loadu_epi32(mask, sums + t * stride);
+    if constexpr (offset == WeightOffset::kNone) {
+      const __m256i zero = _mm256_setzero_si256();
+      _mm256_store_si256(
+          reinterpret_cast<__m256i*>(shared->starts[t]),
+          _mm256_sub_epi32(zero, _mm256_slli_epi32(sum, kind == Kind::kInt4 ? 3 : 7)));
+    } else if constexpr (offset == WeightOffset::kMinimum) {
+      const __m256 scale = _mm256_maskz_loadu_ps(mask, scales + t * stride);
+      _mm256_store_ps(shared->products[t], _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum)));
+    }
+  }
 }
 
 // Adds the products of one group to `sums`: `steps` loads of weights of each tile. The activations
@@ -106,12 +130,12 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
 // acc + a group's share, from the exact sum of (q - z) x, or of q x with minima
 // (kernels/README.md).
 template <WeightOffset offset>
-inline __m512 AddGroup(__m512 scales, __m512 minimums, float scale, int32_t sum, __m512i products,
+inline __m512 AddGroup(__m512 scales, __m512 minimums, float scale, float product, __m512i products,
                        __m512 acc) {
   const __m512 factor = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
   acc = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(products), acc);
   if constexpr (offset == WeightOffset::kMinimum) {
-    acc = _mm512_fmadd_ps(minimums, _mm512_set1_ps(scale * static_cast<float>(sum)), acc);
+    acc = _mm512_fmadd_ps(minimums, _mm512_set1_ps(product), acc);
   }
   return acc;
 }
@@ -158,24 +182,34 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
     }
     const int8_t* values = x.values + range.first_token * x.padded_cols + index * kBlockChannels;
     const int64_t first_group = index * kBlockChannels / x.group_size;
+    const float* block_scales = x.scales + range.first_token * x.groups + first_group;
+    const int32_t* block_sums = x.sums + range.first_token * x.groups + first_group;
+    Shared<tokens> shared;
+    PrepareBlock<kind, offset, tokens>(block_scales, block_sums, x.groups, groups, &shared);
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t begin = group * group_size;
       const int64_t size = std::min(group_size, channels - begin);
-      const float* token_scales = x.scales + range.first_token * x.groups + first_group + group;
-      const int32_t* token_sums = x.sums + range.first_token * x.groups + first_group + group;
+      const float* token_scales = block_scales + group;
       __m512i sums[tiles][tokens];
       const uint8_t* group_weights[tiles];
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
         group_weights[n] = weights[n] + begin / kChannelsPerLoad * 64;
-        const __m512i zeros = LoadZeros<kind, offset>(scales[n] + groups * kTileRows * 2 +
-                                                      group * kTileRows * kOffsetBytes);
+        __m512i zeros = _mm512_setzero_si512();
+        if constexpr (offset == WeightOffset::kZeroPoint) {
+          zeros = LoadZeros(scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
+        }
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {
-          // z below 256 and |b| up to 128 x 127 fit 16 bits: one product of words gives -z b.
-          sums[n][t] = offset == WeightOffset::kMinimum
-                           ? _mm512_setzero_si512()
-                           : _mm512_madd_epi16(zeros, _mm512_set1_epi32(token_sums[t * x.groups]));
+          if constexpr (offset == WeightOffset::kMinimum) {
+            sums[n][t] = _mm512_setzero_si512();
+          } else if constexpr (offset == WeightOffset::kNone) {
+            sums[n][t] = _mm512_set1_epi32(shared.starts[t][group]);
+          } else {
+            // z below 256 and |b| up to 128 x 127 fit 16 bits: one product of words gives -z b.
+            const __m512i sum = _mm512_set1_epi32(block_sums[t * x.groups + group]);
+            sums[n][t] = _mm512_madd_epi16(zeros, sum);
+          }
         }
       }
       AddProducts<kind, tokens, tiles>(group_weights, size / kChannelsPerLoad, values + begin,
@@ -191,7 +225,7 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {
           total[n][t] = AddGroup<offset>(group_scales, minimums, token_scales[t * x.groups],
-                                         token_sums[t * x.groups], sums[n][t], total[n][t]);
+                                         shared.products[t][group], sums[n][t], total[n][t]);
         }
       }
     }
