@@ -18,11 +18,17 @@ int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
-// Of tiles of weights: an even number, because kernels take two at a time when there are several
-// tokens; long work in small ranges, a single token's in long ones that read memory in one stream.
-int64_t TileGrain(int64_t tiles, int64_t tokens, int threads) {
+// A range of weights that is read for one token: shorter ones end before the processor has noticed
+// that it reads a stream.
+constexpr int64_t kStreamBytes = 64 << 10;
+
+// Of tiles of weights. For one token long ranges; for several an even number of tiles, because
+// kernels take two at a time, and for many the smallest, since each of them is long work.
+int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
   const int64_t grain = Grain(tiles, threads);
-  return tokens == 1 ? grain : std::clamp<int64_t>(grain / 2 * 2, 2, tokens >= 64 ? 2 : 16);
+  if (tokens > 1) return tokens >= 64 ? 2 : std::max<int64_t>(grain / 2 * 2, 2);
+  const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
+  return std::clamp<int64_t>(stream, grain, std::max(grain, (tiles + threads - 1) / threads));
 }
 
 // Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
@@ -400,7 +406,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
     }
     const auto num_tiles = static_cast<int64_t>(part.num_tiles);
     const auto part_rows = static_cast<int64_t>(part.row_count);
-    const int64_t grain = TileGrain(num_tiles, pass.tokens, team_->threads());
+    const int64_t grain = TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
     team_->For(num_tiles, grain, [&](int64_t begin, int64_t end) {
       if (error.failed()) return;
       const Result<const std::byte*> tiles = pass.lease.Take(part);

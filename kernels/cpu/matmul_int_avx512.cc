@@ -156,6 +156,9 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
   const int64_t group_size = whole_rows ? kBlockChannels : layout.type.group_size;
   constexpr int64_t kChannelsPerLoad = kind == Kind::kInt4 ? 8 : 4;
   constexpr int64_t kOffsetBytes = offset == WeightOffset::kMinimum ? 2 : 1;
+  const int64_t full_groups = kBlockChannels / group_size;
+  const uint64_t full_header =
+      whole_rows ? 0 : layout.block_header_bytes(static_cast<uint32_t>(full_groups));
   __m512 total[tiles][tokens];
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_setzero_ps();
@@ -166,8 +169,9 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
     const int64_t channels = std::min<int64_t>(
         kBlockChannels, static_cast<int64_t>(layout.padded_cols) - index * kBlockChannels);
     const int64_t groups = (channels + group_size - 1) / group_size;
-    const uint64_t header_bytes =
-        whole_rows ? 0 : layout.block_header_bytes(static_cast<uint32_t>(groups));
+    const uint64_t header_bytes = groups == full_groups
+                                      ? full_header
+                                      : layout.block_header_bytes(static_cast<uint32_t>(groups));
     const std::byte* scales[tiles];
     const uint8_t* weights[tiles];
     for (int n = 0; n < tiles; ++n) {
