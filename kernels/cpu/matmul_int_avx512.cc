@@ -17,8 +17,8 @@ namespace {
 // sums, 12 registers of the 32, leave room for the rest, and hide the latency of the instruction.
 constexpr int64_t kMaxTokens = 6;
 constexpr int64_t kTiles = 2;
-constexpr int64_t kMaxGroups = 8;    // of a block
-constexpr int64_t kPrefetch = 4096;  // bytes ahead, for the first tokens that see a tile
+constexpr int64_t kMaxGroups = 8;  // of a block
+constexpr int64_t kAhead = 4096;   // bytes, of weights that are asked for beside those in use
 
 enum class Kind { kInt4, kInt8 };
 
@@ -35,6 +35,11 @@ inline __m512i Broadcast4(const int8_t* p) {
 inline __m512i AddDots(__m512i sum, __m512i weights, __m512i activations) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
   return sum;
+}
+
+// Into the second-level cache: more lines can be on their way to it than to the first.
+inline void Prefetch(const void* p, int64_t ahead) {
+  _mm_prefetch(static_cast<const char*>(p) + ahead, _MM_HINT_T1);
 }
 
 inline __m512 LoadHalves(const std::byte* p) {
@@ -79,7 +84,7 @@ inline void PrepareBlock(const float* scales, const int32_t* sums, int64_t strid
 // of the tokens lie `stride` bytes apart. Few sums get two chains each: one would wait for itself.
 template <Kind kind, int tokens, int tiles>
 inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8_t* x,
-                        int64_t stride, __m512i (*sums)[tokens]) {
+                        int64_t stride, int64_t ahead, __m512i (*sums)[tokens]) {
   constexpr bool kTwoChains = tokens * tiles <= (kind == Kind::kInt4 ? 4 : 8);
   const __m512i nibble = _mm512_set1_epi8(15);
   __m512i others[tiles][tokens];
@@ -94,11 +99,13 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
     __m512i second[tiles];
 #pragma GCC unroll 2
     for (int n = 0; n < tiles; ++n) {
+      Prefetch(weights[n] + 64 * step, ahead);
       if constexpr (kind == Kind::kInt4) {
         const __m512i both = Load(weights[n] + 64 * step);
         first[n] = _mm512_and_si512(both, nibble);
         second[n] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
       } else {
+        Prefetch(weights[n] + 64 * step + 64, ahead);
         first[n] = Load(weights[n] + 64 * step);
         second[n] = Load(weights[n] + 64 * step + 64);
       }
@@ -143,7 +150,7 @@ inline __m512 AddGroup(__m512 scales, __m512 minimums, float scale, float produc
 struct TileRange {
   const std::byte* first_tile;
   int64_t first_token;
-  bool prefetch;
+  int64_t ahead;  // bytes from a tile's weights to those that are asked for beside it
 };
 
 // Some tiles for some tokens: their sums stay in the first-level cache from group to group.
@@ -178,11 +185,7 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
       const std::byte* tile = range.first_tile + static_cast<uint64_t>(n) * layout.tile_bytes;
       scales[n] = whole_rows ? tile : tile + place;
       weights[n] = reinterpret_cast<const uint8_t*>(tile + place + header_bytes);
-      if (range.prefetch) {
-        const auto* ahead = reinterpret_cast<const char*>(tile + place) + kPrefetch;
-        for (uint64_t at = 0; at < layout.block_bytes; at += 64)
-          _mm_prefetch(ahead + at, _MM_HINT_T0);
-      }
+      for (uint64_t at = 0; at < header_bytes; at += 64) Prefetch(tile + place + at, range.ahead);
     }
     const int8_t* values = x.values + range.first_token * x.padded_cols + index * kBlockChannels;
     const int64_t first_group = index * kBlockChannels / x.group_size;
@@ -217,7 +220,7 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
         }
       }
       AddProducts<kind, tokens, tiles>(group_weights, size / kChannelsPerLoad, values + begin,
-                                       x.padded_cols, sums);
+                                       x.padded_cols, range.ahead, sums);
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
         const __m512 group_scales = LoadHalves(scales[n] + group * kTileRows * 2);
@@ -282,18 +285,21 @@ TileFunction Choose(const WeightType& type, int64_t tokens, int64_t tiles) {
 
 void MatmulInt(const MatmulArgs& args) {
   // One token has nothing to share: its weights come in one stream.
-  const int64_t most_tiles = args.tokens == 1 ? 1 : kTiles;
+
   // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
   const int64_t rounds = (args.tokens + kMaxTokens - 1) / kMaxTokens;
+  const auto tile_bytes = static_cast<int64_t>(args.layout->tile_bytes);
   const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < num_tiles; tile += most_tiles) {
-    const int64_t tiles = std::min(most_tiles, num_tiles - tile);
-    const std::byte* bytes = args.tiles + tile * static_cast<int64_t>(args.layout->tile_bytes);
+  for (int64_t tile = 0; tile < num_tiles; tile += kTiles) {
+    const int64_t tiles = std::min(kTiles, num_tiles - tile);
+    const std::byte* bytes = args.tiles + tile * tile_bytes;
     int64_t first = 0;
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t count = (args.tokens - first + rounds - round - 1) / (rounds - round);
+      const bool last = round + 1 == rounds;
+      const int64_t ahead = rounds == 1 ? kAhead : last ? tiles * tile_bytes : 0;
       alignas(64) float acc[kTiles][kMaxTokens][kTileRows] = {};
-      Choose(args.layout->type, count, tiles)(args, {bytes, first, round == 0}, acc);
+      Choose(args.layout->type, count, tiles)(args, {bytes, first, ahead}, acc);
       for (int64_t n = 0; n < tiles; ++n) {
         for (int64_t t = 0; t < count; ++t) {
           StoreToken(args, tile + n, first + t, _mm512_load_ps(acc[n][t]));
