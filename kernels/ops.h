@@ -140,6 +140,12 @@ struct AttentionArgs {
   int64_t out_stride;
   // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
   int64_t item_begin, item_end;
+  // For tables of a device, which cannot look at `lengths` before they start work; CPU tables read
+  // none of it. The longest length; the most tokens in a row that share a block table; memory for
+  // partial results (kernels/cuda/support.h says how much).
+  int64_t longest_length = 0;
+  int64_t longest_run = 0;
+  float* scratch = nullptr;
 };
 
 // out = x / (1 + exp(-x)) * up.
