@@ -358,11 +358,11 @@ void LaunchTiles(Work work, CUstream_st* stream) {
   work.head_tiles = (work.group + work.heads_of_tile - 1) / work.heads_of_tile;
   const int64_t tokens = work.end_token - work.first_token;
   const int64_t token_tiles = (tokens + work.tokens_of_tile - 1) / work.tokens_of_tile;
-  Launch(AttentionKernel<kDim, kWarps, kKeys>,
-         {token_tiles * work.head_tiles, work.args.layer.num_kv_heads, work.splits}, T::kThreads,
-         sizeof(T), stream, work);
+  Launch<AttentionKernel<kDim, kWarps, kKeys>>(
+      {token_tiles * work.head_tiles, work.args.layer.num_kv_heads, work.splits}, T::kThreads,
+      sizeof(T), stream, work);
   if (work.splits > 1) {
-    Launch(CombineKernel, {tokens, work.args.num_heads}, kCombineThreads, 0, stream, work);
+    Launch<CombineKernel>({tokens, work.args.num_heads}, kCombineThreads, 0, stream, work);
   }
 }
 

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads) GatherRowsKernel(GatherRowsOfTiles g
 void GatherRows(const GatherRowsArgs& args, CUstream_st* stream) {
   const Result<GpuLayout> layout = MakeGpuLayout(*args.layout);
   if (!layout.ok()) return;  // the caller asked before: MakeGpuLayout is the answer
-  Launch(GatherRowsKernel, {args.count}, kThreads, 0, stream, {*layout, args});
+  Launch<GatherRowsKernel>({args.count}, kThreads, 0, stream, {*layout, args});
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

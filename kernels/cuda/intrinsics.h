@@ -150,18 +150,25 @@ __device__ __forceinline__ uint32_t BitsOfFloat(float value) { return __float_as
 // To the nearest integer, ties to even.
 __device__ __forceinline__ int RoundToInt(float value) { return __float2int_rn(value); }
 
-// Starts a kernel of one argument. An error stays with the CUDA runtime until the stream is asked.
+template <typename Kernel>
+struct KernelArgs;
 template <typename Args>
-void Launch(void (*kernel)(Args), const Grid& grid, int threads, size_t shared_bytes,
-            CUstream_st* stream, const std::type_identity_t<Args>& args) {
+struct KernelArgs<void (*)(Args)> {
+  using Type = Args;
+};
+
+// Starts a kernel of one argument. An error stays with the CUDA runtime until the stream is asked.
+template <auto kKernel>
+void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* stream,
+            const typename KernelArgs<decltype(kKernel)>::Type& args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (shared_bytes > kPlainSharedBytes) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+    cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(shared_bytes));
   }
   const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                     static_cast<unsigned>(grid.z));
-  kernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(args);
+  kKernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(args);
 }
 
 }  // namespace sluice::cuda

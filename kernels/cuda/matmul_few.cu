@@ -138,8 +138,8 @@ template <int kBits, int kGroupSteps, int kTokenTiles>
 void LaunchFew(const IntMatmul& args, CUstream_st* stream) {
   const size_t shared_bytes = sizeof(Exchange<8 * kTokenTiles, kChunkSteps / kGroupSteps>) +
                               static_cast<size_t>(kWarps * kStages * args.layout.chunk_bytes);
-  Launch(MatmulFewKernel<kBits, kGroupSteps, kTokenTiles>, {args.num_tiles}, kThreads, shared_bytes,
-         stream, args);
+  Launch<MatmulFewKernel<kBits, kGroupSteps, kTokenTiles>>({args.num_tiles}, kThreads, shared_bytes,
+                                                           stream, args);
 }
 
 template <int kBits, int kGroupSteps>

@@ -125,9 +125,9 @@ __global__ void __launch_bounds__(kThreads) MatmulFloatKernel(FloatMatmul args) 
 template <WeightKind kKind, int kTokenTiles>
 void LaunchFloat(const FloatMatmul& args, CUstream_st* stream) {
   constexpr int64_t kTokens = 8 * kTokenTiles;
-  Launch(MatmulFloatKernel<kKind, kTokenTiles>,
-         {args.num_tiles, (args.tokens + kTokens - 1) / kTokens}, kThreads,
-         sizeof(float) * kWarps * kTokens * kRows, stream, args);
+  Launch<MatmulFloatKernel<kKind, kTokenTiles>>(
+      {args.num_tiles, (args.tokens + kTokens - 1) / kTokens}, kThreads,
+      sizeof(float) * kWarps * kTokens * kRows, stream, args);
 }
 
 template <WeightKind kKind>

@@ -170,8 +170,7 @@ void LaunchMany(const IntMatmul& args, CUstream_st* stream) {
   using S = Shape<kGroupSteps, kRowWarps, kTokenWarps>;
   const size_t stage_bytes =
       sizeof(typename S::Activations) + static_cast<size_t>(S::kTiles * args.layout.chunk_bytes);
-  Launch(
-      MatmulManyKernel<kBits, kGroupSteps, kRowWarps, kTokenWarps>,
+  Launch<MatmulManyKernel<kBits, kGroupSteps, kRowWarps, kTokenWarps>>(
       {(args.tokens + S::kTokens - 1) / S::kTokens, (args.num_tiles + S::kTiles - 1) / S::kTiles},
       S::kThreads, kStages * stage_bytes, stream, args);
 }

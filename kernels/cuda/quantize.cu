@@ -63,9 +63,9 @@ __global__ void __launch_bounds__(kThreads) QuantizeKernel(QuantizeArgs args) {
 
 void Quantize(const QuantizeArgs& args, CUstream_st* stream) {
   constexpr int64_t kWarps = kThreads / kWarpThreads;
-  Launch(QuantizeKernel,
-         {args.token_end - args.token_begin, (args.out.groups + kWarps - 1) / kWarps}, kThreads, 0,
-         stream, args);
+  Launch<QuantizeKernel>(
+      {args.token_end - args.token_begin, (args.out.groups + kWarps - 1) / kWarps}, kThreads, 0,
+      stream, args);
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -26,8 +26,8 @@ __global__ void __launch_bounds__(kThreads) RmsNormKernel(RmsNormArgs args) {
 }  // namespace
 
 void RmsNorm(const RmsNormArgs& args, CUstream_st* stream) {
-  Launch(RmsNormKernel, {args.token_end - args.token_begin}, kThreads,
-         kThreads / kWarpThreads * sizeof(float), stream, args);
+  Launch<RmsNormKernel>({args.token_end - args.token_begin}, kThreads,
+                        kThreads / kWarpThreads * sizeof(float), stream, args);
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(kThreads) RopeKernel(RopeArgs args) {
 }  // namespace
 
 void Rope(const RopeArgs& args, CUstream_st* stream) {
-  Launch(RopeKernel, {args.token_end - args.token_begin}, kThreads, 2 * kMostPairs * sizeof(float),
-         stream, args);
+  Launch<RopeKernel>({args.token_end - args.token_begin}, kThreads, 2 * kMostPairs * sizeof(float),
+                     stream, args);
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -19,8 +19,8 @@ __global__ void __launch_bounds__(kThreads) SiluMulKernel(SiluMulArgs args) {
 }  // namespace
 
 void SiluMul(const SiluMulArgs& args, CUstream_st* stream) {
-  Launch(SiluMulKernel, {args.token_end - args.token_begin, (args.width + kThreads - 1) / kThreads},
-         kThreads, 0, stream, args);
+  Launch<SiluMulKernel>({args.token_end - args.token_begin, (args.width + kThreads - 1) / kThreads},
+                        kThreads, 0, stream, args);
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) StoreKvKernel(StoreKvArgs args) {
 }  // namespace
 
 void StoreKv(const StoreKvArgs& args, CUstream_st* stream) {
-  Launch(StoreKvKernel, {args.token_end - args.token_begin}, kThreads, 0, stream, args);
+  Launch<StoreKvKernel>({args.token_end - args.token_begin}, kThreads, 0, stream, args);
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

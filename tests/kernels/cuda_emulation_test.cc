@@ -40,13 +40,13 @@ TEST_P(CudaEmulation, EveryThreadOfEveryBlockRunsOnce) {
     const int64_t block = (BlockZ() * 2 + BlockY()) * 3 + BlockX();
     ++args.ints[block * BlockThreads() + ThreadIndex()];
   };
-  Launch(kernel, {3, 2, 2}, 96, 0, nullptr, out);
+  LaunchNamed("test", kernel, {3, 2, 2}, 96, 0, nullptr, out);
   EXPECT_EQ(counts, std::vector<int>(counts.size(), 1));
 }
 
 TEST_P(CudaEmulation, AnEmptyGridStartsNothing) {
   void (*kernel)(Output) = [](Output) { FAIL(); };
-  Launch(kernel, {0}, 32, 0, nullptr, {});
+  LaunchNamed("test", kernel, {0}, 32, 0, nullptr, {});
 }
 
 TEST_P(CudaEmulation, SharedMemoryAndBarriersPassValuesBetweenWarps) {
@@ -62,7 +62,7 @@ TEST_P(CudaEmulation, SharedMemoryAndBarriersPassValuesBetweenWarps) {
       SyncThreads();
     }
   };
-  Launch(kernel, {1}, 128, 128 * sizeof(int), nullptr, out);
+  LaunchNamed("test", kernel, {1}, 128, 128 * sizeof(int), nullptr, out);
   for (int i = 0; i < 128; ++i) EXPECT_EQ(reversed[static_cast<size_t>(i)], 127 - i + 2);
 }
 
@@ -78,7 +78,7 @@ TEST(CudaEmulation, AMissingBarrierGivesWrongResultsInOneOfTheOrders) {
   int wrong = 0;
   for (Order order : {Order::kAscending, Order::kDescending}) {
     SetOrder(order);
-    Launch(kernel, {1}, 64, 64 * sizeof(int), nullptr, out);
+    LaunchNamed("test", kernel, {1}, 64, 64 * sizeof(int), nullptr, out);
     for (int i = 0; i < 64; ++i) wrong += out_values[static_cast<size_t>(i)] != (i ^ 1);
   }
   SetOrder(Order::kAscending);
@@ -96,7 +96,7 @@ TEST_P(CudaEmulation, ExchangesOfAWarp) {
     auto* bits = static_cast<int*>(const_cast<void*>(args.from));
     bits[ThreadIndex()] = static_cast<int>(Ballot(Lane() < 3));
   };
-  Launch(kernel, {1}, 64, 0, nullptr, out);
+  LaunchNamed("test", kernel, {1}, 64, 0, nullptr, out);
   for (int i = 0; i < 64; ++i) {
     EXPECT_EQ(sums[static_cast<size_t>(i)], i < 32 ? 496 + 5000 : 496 + 32 * 32 + 37000);
     EXPECT_EQ(ballots[static_cast<size_t>(i)], 7);
@@ -130,7 +130,7 @@ TEST_P(CudaEmulation, ACopyArrivesAtItsWaitAndSpoilsItsTargetBefore) {
     args.floats[11] = shared[12];
     args.floats[12] = shared[4];
   };
-  Launch(kernel, {1}, 32, 64, nullptr, out);
+  LaunchNamed("test", kernel, {1}, 32, 64, nullptr, out);
   for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(std::isnan(seen[i]));
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(seen[4 + i], from[i]);
   EXPECT_EQ(std::vector<float>(seen.begin() + 8, seen.begin() + 13),
@@ -169,7 +169,7 @@ TEST_P(CudaEmulation, F16ProductOfLoadedMatrices) {
       args.c[(Lane() / 4 + i / 2 * 8) * 8 + Lane() % 4 * 2 + i % 2] = sums[i];
     }
   };
-  Launch(kernel, {1}, 32, 1024, nullptr, {a.data(), b.data(), c.data()});
+  LaunchNamed("test", kernel, {1}, 32, 1024, nullptr, {a.data(), b.data(), c.data()});
   for (size_t row = 0; row < 16; ++row) {
     for (size_t column = 0; column < 8; ++column) {
       float expected = 0.5f;  // all products and sums are exact
@@ -208,7 +208,7 @@ TEST_P(CudaEmulation, Int8ProductWithUnsignedLeftAndSignedRight) {
     MmaU8S8(sums, a_words, b_words[0], b_words[1]);
     for (int i = 0; i < 4; ++i) args.c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[i] - (i + 1);
   };
-  Launch(kernel, {1}, 32, 0, nullptr, {a.data(), b.data(), c.data()});
+  LaunchNamed("test", kernel, {1}, 32, 0, nullptr, {a.data(), b.data(), c.data()});
   for (size_t row = 0; row < 16; ++row) {
     for (size_t column = 0; column < 8; ++column) {
       int32_t expected = 0;
@@ -240,7 +240,7 @@ TEST_P(CudaEmulation, Tf32ProductDropsTheLowBits) {
     MmaTf32(sums, a_values, args.b[t * 8 + g], args.b[(t + 4) * 8 + g]);
     for (int i = 0; i < 4; ++i) args.c[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sums[i];
   };
-  Launch(kernel, {1}, 32, 0, nullptr, {a_with_noise.data(), b.data(), c.data()});
+  LaunchNamed("test", kernel, {1}, 32, 0, nullptr, {a_with_noise.data(), b.data(), c.data()});
   for (size_t row = 0; row < 16; ++row) {
     for (size_t column = 0; column < 8; ++column) {
       float expected = 0;
@@ -265,7 +265,7 @@ TEST_P(CudaEmulationDeathTest, ABarrierThatNotAllThreadsReachIsReported) {
   void (*kernel)(Output) = [](Output) {
     if (ThreadIndex() != 17) SyncThreads();
   };
-  EXPECT_DEATH(Launch(kernel, {1}, 64, 0, nullptr, {}), "not all threads come");
+  EXPECT_DEATH(LaunchNamed("test", kernel, {1}, 64, 0, nullptr, {}), "not all threads come");
 }
 
 TEST_P(CudaEmulationDeathTest, LanesAtDifferentExchangesAreReported) {
@@ -276,7 +276,7 @@ TEST_P(CudaEmulationDeathTest, LanesAtDifferentExchangesAreReported) {
       Shuffle(1, 0);
     }
   };
-  EXPECT_DEATH(Launch(kernel, {1}, 32, 0, nullptr, {}), "different places");
+  EXPECT_DEATH(LaunchNamed("test", kernel, {1}, 32, 0, nullptr, {}), "different places");
 }
 
 TEST_P(CudaEmulationDeathTest, MisalignedCopiesAreReported) {
@@ -284,12 +284,12 @@ TEST_P(CudaEmulationDeathTest, MisalignedCopiesAreReported) {
   Output out;
   out.from = from.data();
   void (*kernel)(Output) = [](Output args) { CopyAsync16(SharedMemory<float>() + 1, args.from); };
-  EXPECT_DEATH(Launch(kernel, {1}, 32, 64, nullptr, out), "misaligned");
+  EXPECT_DEATH(LaunchNamed("test", kernel, {1}, 32, 64, nullptr, out), "misaligned");
 }
 
 TEST_P(CudaEmulationDeathTest, MoreSharedMemoryThanASmallGpuHasIsReported) {
   void (*kernel)(Output) = [](Output) {};
-  EXPECT_DEATH(Launch(kernel, {1}, 32, 100 << 10, nullptr, {}), "no GPU would start");
+  EXPECT_DEATH(LaunchNamed("test", kernel, {1}, 32, 100 << 10, nullptr, {}), "no GPU would start");
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ struct Block {
 
 Block block;
 Order order = Order::kAscending;
-int64_t launch_count = 0;
+std::vector<LaunchRecord> launches;
+std::function<void(CUstream_st*)> launch_hook;
 std::mt19937_64 shuffle_random(1);
 
 [[noreturn]] void Fail(const char* problem, const char* detail) {
@@ -112,7 +113,8 @@ void RunBlock(int64_t x, int64_t y, int64_t z) {
 }  // namespace
 
 void SetOrder(Order new_order) { order = new_order; }
-int64_t LaunchCount() { return launch_count; }
+const std::vector<LaunchRecord>& Launches() { return launches; }
+void SetLaunchHook(std::function<void(CUstream_st*)> hook) { launch_hook = std::move(hook); }
 const ThreadPlace& Place() { return block.current->place; }
 std::byte* SharedBytes() { return block.shared.data(); }
 
@@ -347,9 +349,9 @@ float ToTf32(float value) {
   return std::bit_cast<float>((bits + 0x1000u) & ~0x1fffu);
 }
 
-void RunGrid(const Grid& grid, int threads, size_t shared_bytes, Body body, void (*kernel)(),
-             const void* args) {
-  ++launch_count;
+void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, Body body,
+             void (*kernel)(), const void* args) {
+  const auto [name, threads, shared_bytes] = record;
   constexpr size_t kMostSharedBytes = 99 << 10;  // of a block on sm_86, 89 and 120
   if (threads <= 0 || threads % kWarpThreads != 0 || threads > 1024 || grid.y > 65535 ||
       grid.z > 65535 || grid.x > 0x7fffffff || shared_bytes > kMostSharedBytes) {
@@ -357,6 +359,12 @@ void RunGrid(const Grid& grid, int threads, size_t shared_bytes, Body body, void
                  shared_bytes);
     std::abort();
   }
+  const bool known = std::any_of(launches.begin(), launches.end(), [&](const LaunchRecord& other) {
+    return other.kernel == record.kernel && other.threads == record.threads &&
+           other.shared_bytes == record.shared_bytes;
+  });
+  if (!known) launches.push_back(record);
+  if (launch_hook) launch_hook(stream);
   while (block.threads.size() < static_cast<size_t>(threads)) {
     block.threads.push_back(std::make_unique<Thread>());
   }

@@ -11,7 +11,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "formats/half.h"
 
@@ -28,8 +31,6 @@ struct Grid {
 // The order in which threads that could run do, and blocks. Results must not depend on it.
 enum class Order { kAscending, kDescending, kShuffled };
 void SetOrder(Order order);
-// Kernels started since the program began, and the threads of the last one's block.
-int64_t LaunchCount();
 
 // Where the running thread is.
 struct ThreadPlace {
@@ -120,18 +121,44 @@ inline float FloatFromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t BitsOfFloat(float value) { return std::bit_cast<uint32_t>(value); }
 inline int RoundToInt(float value) { return static_cast<int>(std::lrint(value)); }
 
+// What was started: once for each kernel and size. Names are as the compiler writes them.
+struct LaunchRecord {
+  std::string_view kernel;
+  int threads;
+  size_t shared_bytes;
+};
+const std::vector<LaunchRecord>& Launches();
+
+// Called before a kernel runs, with its stream: for devices that are late with earlier work.
+void SetLaunchHook(std::function<void(CUstream_st*)> hook);
+
 // Runs the whole grid before it returns.
 using Body = void (*)(void (*kernel)(), const void* args);
-void RunGrid(const Grid& grid, int threads, size_t shared_bytes, Body body, void (*kernel)(),
-             const void* args);
+void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, Body body,
+             void (*kernel)(), const void* args);
 
 template <typename Args>
-void Launch(void (*kernel)(Args), const Grid& grid, int threads, size_t shared_bytes, CUstream_st*,
-            const std::type_identity_t<Args>& args) {
+void LaunchNamed(std::string_view name, void (*kernel)(Args), const Grid& grid, int threads,
+                 size_t shared_bytes, CUstream_st* stream, const std::type_identity_t<Args>& args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   const Body body = [](void (*erased)(), const void* bytes) {
     reinterpret_cast<void (*)(Args)>(erased)(*static_cast<const Args*>(bytes));
   };
-  RunGrid(grid, threads, shared_bytes, body, reinterpret_cast<void (*)()>(kernel), &args);
+  RunGrid({name, threads, shared_bytes}, grid, stream, body, reinterpret_cast<void (*)()>(kernel),
+          &args);
+}
+
+template <typename Kernel>
+struct KernelArgs;
+template <typename Args>
+struct KernelArgs<void (*)(Args)> {
+  using Type = Args;
+};
+
+template <auto kKernel>
+void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* stream,
+            const typename KernelArgs<decltype(kKernel)>::Type& args) {
+  LaunchNamed(__PRETTY_FUNCTION__, kKernel, grid, threads, shared_bytes, stream, args);
 }
 
 }  // namespace sluice::cuda_emulation
