@@ -161,7 +161,12 @@ Result<std::string> CheckedName(int index) {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess && error != cudaErrorNoDevice) {
     cudaGetLastError();
-    return NoGpu(std::string("no GPU can be used: ") + cudaGetErrorString(error));
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    if (driver == 0) return NoGpu("there is no NVIDIA driver");
+    return NoGpu("no GPU can be used: " + std::string(cudaGetErrorString(error)) +
+                 ", the driver is for CUDA " + std::to_string(driver / 1000) + "." +
+                 std::to_string(driver % 1000 / 10));
   }
   if (index < 0 || index >= count) {
     return NoGpu("there is no GPU " + std::to_string(index) + ", the driver has " +

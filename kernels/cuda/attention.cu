@@ -121,8 +121,8 @@ __device__ void StartCopies(const AttentionArgs& args, const Run& run, int64_t f
     uint16_t* keys = &tile->keys[stage][key_in_tile][column];
     uint16_t* values = &tile->values[stage][key_in_tile][column];
     if (dim % kHalvesOfCopy == 0) {
-      CopyAsync16(keys, seen ? from : nullptr, seen && column < dim);
-      CopyAsync16(values, seen ? from + matrix : nullptr, seen && column < dim);
+      CopyAsync16(keys, from, seen && column < dim);
+      CopyAsync16(values, from + matrix, seen && column < dim);
       continue;
     }
     for (int j = 0; j < kHalvesOfCopy; ++j) {
