@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <functional>
 #include <initializer_list>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "formats/quote.h"
@@ -41,18 +44,19 @@ Status FirstError(std::initializer_list<Status> checks) {
   return {};
 }
 
-Status ValidateDivisors(const RopeConfig& rope) {
-  if (rope.frequency_divisors.empty()) return {};
-  if (rope.type != RopeType::kDefault) {
-    return {ErrorCode::kCorrupt, "rope.frequency_divisors need the rope type default"};
+// Present for the types that use them, and only there.
+Status CheckDivisors(const char* field, const std::vector<float>& divisors, const RopeConfig& rope,
+                     RopeType type, bool required) {
+  if (divisors.empty() && !(required && rope.type == type)) return {};
+  if (rope.type != type) {
+    return {ErrorCode::kCorrupt, fmt::format("{} do not go with this rope type", field)};
   }
-  if (rope.frequency_divisors.size() != static_cast<uint64_t>(rope.dim) / 2) {
-    return {ErrorCode::kCorrupt,
-            fmt::format("rope.frequency_divisors has {} values, rope.dim / 2 is {}",
-                        rope.frequency_divisors.size(), rope.dim / 2)};
+  if (divisors.size() != static_cast<uint64_t>(rope.dim) / 2) {
+    return {ErrorCode::kCorrupt, fmt::format("{} has {} values, rope.dim / 2 is {}", field,
+                                             divisors.size(), rope.dim / 2)};
   }
-  for (const float divisor : rope.frequency_divisors) {
-    if (Status s = CheckNumber("rope.frequency_divisors", divisor, 1e-6, 1e6); !s.ok()) return s;
+  for (const float divisor : divisors) {
+    if (Status s = CheckNumber(field, divisor, 1e-6, 1e6); !s.ok()) return s;
   }
   return {};
 }
@@ -62,19 +66,27 @@ Status ValidateRope(const RopeConfig& rope, int64_t head_dim) {
   if (rope.dim < (rotates ? 2 : 0) || rope.dim > head_dim || rope.dim % 2 != 0) {
     return OutOfRange("rope.dim", std::to_string(rope.dim), "even and at most head_dim");
   }
-  const bool scales = rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn;
+  const bool scales = rope.type == RopeType::kLlama3 || rope.type == RopeType::kYarn ||
+                      rope.type == RopeType::kDynamic || rope.type == RopeType::kLongRope;
   // theta of 1 turns all pairs alike; yarn divides by its logarithm.
   const double min_theta = rope.type == RopeType::kYarn ? 1.001 : 1.0;
+  // Its exponent is dim / (dim - 2).
+  if (rope.type == RopeType::kDynamic && rope.dim < 4) {
+    return OutOfRange("rope.dim", std::to_string(rope.dim), "at least 4 for the type dynamic");
+  }
   Status numbers = FirstError({
       CheckNumber("rope.theta", rope.theta, min_theta, 1e30),
-      CheckNumber("rope.factor", rope.factor, 1e-3, 1e6),
+      CheckNumber("rope.factor", rope.factor, rope.type == RopeType::kDynamic ? 1 : 1e-3, 1e6),
       CheckNumber("rope.original_context", rope.original_context, scales ? 1 : 0, kMaxCount),
       CheckNumber("rope.low_freq_factor", rope.low_freq_factor, 1e-3, 1e6),
       CheckNumber("rope.high_freq_factor", rope.high_freq_factor, 1e-3, 1e6),
       CheckNumber("rope.beta_fast", rope.beta_fast, 1e-3, 1e6),
       CheckNumber("rope.beta_slow", rope.beta_slow, 1e-3, 1e6),
       CheckNumber("rope.attention_factor", rope.attention_factor, 1e-3, 1e3),
-      ValidateDivisors(rope),
+      CheckDivisors("rope.frequency_divisors", rope.frequency_divisors, rope, RopeType::kDefault,
+                    false),
+      CheckDivisors("rope.short_divisors", rope.short_divisors, rope, RopeType::kLongRope, true),
+      CheckDivisors("rope.long_divisors", rope.long_divisors, rope, RopeType::kLongRope, true),
   });
   if (!numbers.ok()) return numbers;
   if (rope.type == RopeType::kLlama3 && rope.high_freq_factor <= rope.low_freq_factor) {
@@ -89,9 +101,29 @@ struct RopeTypeName {
   const char* name;
 };
 constexpr RopeTypeName kRopeTypes[] = {
-    {RopeType::kNone, "none"},     {RopeType::kDefault, "default"}, {RopeType::kLinear, "linear"},
-    {RopeType::kLlama3, "llama3"}, {RopeType::kYarn, "yarn"},
+    {RopeType::kNone, "none"},         {RopeType::kDefault, "default"},
+    {RopeType::kLinear, "linear"},     {RopeType::kLlama3, "llama3"},
+    {RopeType::kYarn, "yarn"},         {RopeType::kDynamic, "dynamic"},
+    {RopeType::kLongRope, "longrope"},
 };
+
+struct ActivationName {
+  Activation activation;
+  const char* name;
+};
+constexpr ActivationName kActivations[] = {
+    {Activation::kSilu, "silu"},
+    {Activation::kGelu, "gelu"},
+    {Activation::kGeluTanh, "gelu_tanh"},
+    {Activation::kRelu, "relu"},
+};
+
+const char* NameOf(Activation activation) {
+  for (const ActivationName& entry : kActivations) {
+    if (entry.activation == activation) return entry.name;
+  }
+  return "";
+}
 
 const char* NameOf(RopeType type) {
   for (const RopeTypeName& entry : kRopeTypes) {
@@ -149,6 +181,25 @@ class MemberReader {
     }
   }
 
+  void Read(const char* name, std::vector<int64_t>* out) {
+    const Json* value = Take(name);
+    if (value == nullptr) return;
+    if (!value->is_array()) return Fail(name, "not an array");
+    for (const Json& element : *value) {
+      const bool fits = element.is_number_integer() &&
+                        (!element.is_number_unsigned() || element.get<uint64_t>() <= INT64_MAX);
+      if (!fits) return Fail(name, "not an array of 64-bit integers");
+      out->push_back(element.get<int64_t>());
+    }
+  }
+
+  // A member that came later than the first files: absent means the default.
+  template <typename T>
+  void ReadOptional(const char* name, T* out) {
+    if (Has(name)) Read(name, out);
+  }
+  bool Has(const char* name) const { return object_.is_object() && object_.contains(name); }
+
   const Json* Take(const char* name) {
     if (!status_.ok()) return nullptr;
     const auto found = object_.find(name);
@@ -156,7 +207,7 @@ class MemberReader {
       Fail(name, "missing");
       return nullptr;
     }
-    ++taken_;
+    taken_.insert(name);
     return &*found;
   }
 
@@ -165,11 +216,11 @@ class MemberReader {
   }
 
   // An unknown member may change what the model is, so it is not ignored. REQUIRES: every known
-  // name was read, and `known` lists them.
-  Status Finish(const Json& known) const {
-    if (!status_.ok() || taken_ == object_.size()) return status_;
+  // name was read.
+  Status Finish() const {
+    if (!status_.ok() || taken_.size() == object_.size()) return status_;
     for (const auto& [name, value] : object_.items()) {
-      if (!known.contains(name)) {
+      if (!taken_.contains(name)) {
         return {ErrorCode::kUnsupported, "unknown member " + Quoted(prefix_ + name)};
       }
     }
@@ -179,12 +230,19 @@ class MemberReader {
  private:
   const Json& object_;
   std::string prefix_;
-  size_t taken_ = 0;
+  std::set<std::string, std::less<>> taken_;
   Status status_;
 };
 
+// A member that the first files do not have is written only if it says something, so that programs
+// of that time read every model they can run, and refuse the others by the member's name.
+template <typename T>
+void PutUnlessDefault(const char* name, const T& value, const T& fallback, Json* json) {
+  if (value != fallback) (*json)[name] = value;
+}
+
 Json ToJsonValue(const RopeConfig& rope) {
-  return {
+  Json json = {
       {"type", NameOf(rope.type)},
       {"theta", rope.theta},
       {"dim", rope.dim},
@@ -198,10 +256,13 @@ Json ToJsonValue(const RopeConfig& rope) {
       {"truncate", rope.truncate},
       {"frequency_divisors", rope.frequency_divisors},
   };
+  PutUnlessDefault("short_divisors", rope.short_divisors, {}, &json);
+  PutUnlessDefault("long_divisors", rope.long_divisors, {}, &json);
+  return json;
 }
 
 Json ToJsonValue(const ModelConfig& config) {
-  return {
+  Json json = {
       {"architecture", config.architecture},
       {"name", config.name},
       {"vocab_size", config.vocab_size},
@@ -213,17 +274,29 @@ Json ToJsonValue(const ModelConfig& config) {
       {"intermediate_size", config.intermediate_size},
       {"context_length", config.context_length},
       {"norm_eps", config.norm_eps},
-      {"activation", "silu"},
+      {"activation", NameOf(config.activation)},
       {"attention_bias", config.attention_bias},
       {"attention_output_bias", config.attention_output_bias},
       {"mlp_bias", config.mlp_bias},
       {"tie_embeddings", config.tie_embeddings},
       {"rope", ToJsonValue(config.rope)},
   };
+  const ModelConfig fallback;
+  PutUnlessDefault("layer_windows", config.layer_windows, fallback.layer_windows, &json);
+  if (config.local_rope) json["local_rope"] = ToJsonValue(*config.local_rope);
+  PutUnlessDefault("attention_scale", config.attention_scale, fallback.attention_scale, &json);
+  PutUnlessDefault("attention_softcap", config.attention_softcap, fallback.attention_softcap,
+                   &json);
+  PutUnlessDefault("logit_softcap", config.logit_softcap, fallback.logit_softcap, &json);
+  PutUnlessDefault("embedding_scale", config.embedding_scale, fallback.embedding_scale, &json);
+  PutUnlessDefault("parallel_blocks", config.parallel_blocks, fallback.parallel_blocks, &json);
+  PutUnlessDefault("separate_ffn_norm", config.separate_ffn_norm, fallback.separate_ffn_norm,
+                   &json);
+  return json;
 }
 
-Status ReadRope(const Json& json, RopeConfig* rope) {
-  MemberReader reader(json, "rope.");
+Status ReadRope(const Json& json, const std::string& prefix, RopeConfig* rope) {
+  MemberReader reader(json, prefix);
   std::string type;
   reader.Read("type", &type);
   reader.Read("theta", &rope->theta);
@@ -237,13 +310,24 @@ Status ReadRope(const Json& json, RopeConfig* rope) {
   reader.Read("attention_factor", &rope->attention_factor);
   reader.Read("truncate", &rope->truncate);
   reader.Read("frequency_divisors", &rope->frequency_divisors);
-  if (Status s = reader.Finish(ToJsonValue(*rope)); !s.ok()) return s;
+  reader.ReadOptional("short_divisors", &rope->short_divisors);
+  reader.ReadOptional("long_divisors", &rope->long_divisors);
+  if (Status s = reader.Finish(); !s.ok()) return s;
   for (const RopeTypeName& entry : kRopeTypes) {
     if (type != entry.name) continue;
     rope->type = entry.type;
     return {};
   }
-  return {ErrorCode::kUnsupported, "rope.type " + Quoted(type)};
+  return {ErrorCode::kUnsupported, prefix + "type " + Quoted(type)};
+}
+
+Status ReadActivation(const std::string& name, Activation* activation) {
+  for (const ActivationName& entry : kActivations) {
+    if (name != entry.name) continue;
+    *activation = entry.activation;
+    return {};
+  }
+  return {ErrorCode::kUnsupported, "activation " + Quoted(name)};
 }
 
 }  // namespace
@@ -270,7 +354,22 @@ Status ModelConfig::Validate() const {
     return {ErrorCode::kCorrupt, fmt::format("num_heads {} times head_dim {} is above {}",
                                              num_heads, head_dim, kMaxSize)};
   }
-  return ValidateRope(rope, head_dim);
+  if (!layer_windows.empty() && layer_windows.size() != static_cast<uint64_t>(num_layers)) {
+    return {ErrorCode::kCorrupt, fmt::format("layer_windows has {} values, num_layers is {}",
+                                             layer_windows.size(), num_layers)};
+  }
+  for (const int64_t window : layer_windows) {
+    if (window < 0) return OutOfRange("layer_windows", std::to_string(window), "0 or more");
+  }
+  Status numbers = FirstError({
+      CheckNumber("attention_scale", attention_scale, 0, 1e6),
+      CheckNumber("attention_softcap", attention_softcap, 0, 1e6),
+      CheckNumber("logit_softcap", logit_softcap, 0, 1e6),
+      CheckNumber("embedding_scale", embedding_scale, 1e-6, 1e6),
+      ValidateRope(rope, head_dim),
+  });
+  if (!numbers.ok() || !local_rope) return numbers;
+  return ValidateRope(*local_rope, head_dim).WithContext("local_rope");
 }
 
 std::string ModelConfig::ToJson() const {
@@ -301,11 +400,20 @@ Result<ModelConfig> ModelConfig::FromJson(std::string_view json) {
   reader.Read("mlp_bias", &config.mlp_bias);
   reader.Read("tie_embeddings", &config.tie_embeddings);
   const Json* rope = reader.Take("rope");
-  Status s = reader.Finish(ToJsonValue(config));
-  if (s.ok()) s = ReadRope(*rope, &config.rope);
-  if (s.ok() && activation != "silu") {
-    s = Status(ErrorCode::kUnsupported, "activation " + Quoted(activation));
-  }
+  reader.ReadOptional("layer_windows", &config.layer_windows);
+  const Json* local_rope = reader.Has("local_rope") ? reader.Take("local_rope") : nullptr;
+  if (local_rope != nullptr) config.local_rope.emplace();
+  reader.ReadOptional("attention_scale", &config.attention_scale);
+  reader.ReadOptional("attention_softcap", &config.attention_softcap);
+  reader.ReadOptional("logit_softcap", &config.logit_softcap);
+  reader.ReadOptional("embedding_scale", &config.embedding_scale);
+  reader.ReadOptional("parallel_blocks", &config.parallel_blocks);
+  reader.ReadOptional("separate_ffn_norm", &config.separate_ffn_norm);
+  Status s = reader.Finish();
+  if (s.ok()) s = ReadRope(*rope, "rope.", &config.rope);
+  if (s.ok() && local_rope != nullptr)
+    s = ReadRope(*local_rope, "local_rope.", &*config.local_rope);
+  if (s.ok()) s = ReadActivation(activation, &config.activation);
   if (s.ok()) s = config.Validate();
   if (!s.ok()) return s.WithContext("model configuration");
   return config;

@@ -14,12 +14,12 @@ namespace {
 float AsFloat(double value) { return static_cast<float>(value); }
 
 // theta^(2i/dim): the wavelength of pair i in units of 2 pi.
-std::vector<float> PositionScales(const RopeConfig& rope) {
+std::vector<float> PositionScales(const RopeConfig& rope, float theta) {
   std::vector<float> scales(static_cast<size_t>(rope.dim) / 2);
   for (size_t i = 0; i < scales.size(); ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(rope.dim);
     // Through float64: the nearest float to the power of the float32 operands.
-    scales[i] = AsFloat(std::pow(double{AsFloat(rope.theta)}, double{exponent}));
+    scales[i] = AsFloat(std::pow(double{theta}, double{exponent}));
   }
   return scales;
 }
@@ -60,7 +60,7 @@ std::vector<float> YarnFrequencies(const RopeConfig& rope) {
   high = std::min(high, static_cast<double>(rope.dim - 1));
   if (low == high) high += 0.001;
 
-  std::vector<float> frequencies = PositionScales(rope);
+  std::vector<float> frequencies = PositionScales(rope, AsFloat(rope.theta));
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const float ramp = (static_cast<float>(i) - AsFloat(low)) / AsFloat(high - low);
     const float extrapolated_part = 1.0f - std::clamp(ramp, 0.0f, 1.0f);
@@ -71,12 +71,36 @@ std::vector<float> YarnFrequencies(const RopeConfig& rope) {
   return frequencies;
 }
 
+// The base that stretches the longest wavelength to the longer context. Scalars of Python meet a
+// tensor here, so each step rounds to float32.
+float DynamicTheta(const RopeConfig& rope, int64_t context_tokens) {
+  const float length = std::max(static_cast<float>(context_tokens), AsFloat(rope.original_context));
+  const float stretch =
+      length * AsFloat(rope.factor) / AsFloat(rope.original_context) - AsFloat(rope.factor - 1);
+  const auto dim = static_cast<double>(rope.dim);
+  const float power = AsFloat(std::pow(double{stretch}, double{AsFloat(dim / (dim - 2))}));
+  return power * AsFloat(rope.theta);
+}
+
+std::vector<float> LongRopeFrequencies(const RopeConfig& rope, int64_t context_tokens) {
+  const bool is_long = static_cast<double>(context_tokens) > rope.original_context;
+  const std::vector<float>& divisors = is_long ? rope.long_divisors : rope.short_divisors;
+  std::vector<float> frequencies = PositionScales(rope, AsFloat(rope.theta));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = 1.0f / (divisors[i] * frequencies[i]);
+  }
+  return frequencies;
+}
+
 }  // namespace
 
-std::vector<float> RopeFrequencies(const RopeConfig& rope) {
+std::vector<float> RopeFrequencies(const RopeConfig& rope, int64_t context_tokens) {
   if (rope.type == RopeType::kNone) return std::vector<float>(static_cast<size_t>(rope.dim) / 2);
   if (rope.type == RopeType::kYarn) return YarnFrequencies(rope);
-  std::vector<float> frequencies = PositionScales(rope);
+  if (rope.type == RopeType::kLongRope) return LongRopeFrequencies(rope, context_tokens);
+  const float theta =
+      rope.type == RopeType::kDynamic ? DynamicTheta(rope, context_tokens) : AsFloat(rope.theta);
+  std::vector<float> frequencies = PositionScales(rope, theta);
   for (float& frequency : frequencies) frequency = 1.0f / frequency;
   if (rope.type == RopeType::kLinear) {
     for (float& frequency : frequencies) frequency /= AsFloat(rope.factor);

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "formats/activation.h"
 #include "formats/tile_layout.h"
 
 struct CUstream_st;  // CUDA's stream; null for CPU tables
@@ -75,15 +76,48 @@ struct GatherRowsArgs {
   int64_t out_stride;
 };
 
+// y = x / sqrt(mean of x^2 + eps) * weight; added to y if add_to_y.
 struct RmsNormArgs {
   const float* x;
   int64_t x_stride;
   const float* weight;  // [width]
   int64_t width;
   float eps;
-  float* y;
+  bool add_to_y;
+  float* y;  // may be x, unless add_to_y
   int64_t y_stride;
   int64_t token_begin, token_end;
+};
+
+// y = (x - mean) / sqrt(variance + eps) * weight + bias  (Ba et al., 2016).
+struct LayerNormArgs {
+  const float* x;
+  int64_t x_stride;
+  const float* weight;  // [width]
+  const float* bias;    // [width] or null
+  int64_t width;
+  float eps;
+  float* y;  // may be x
+  int64_t y_stride;
+  int64_t token_begin, token_end;
+};
+
+// y = scale y + x; without x: y = scale y.
+struct ScaleAddArgs {
+  float* y;
+  int64_t y_stride;
+  float scale;
+  const float* x;  // or null
+  int64_t x_stride;
+  int64_t width;
+  int64_t token_begin, token_end;
+};
+
+// x = cap tanh(x / cap), elements [begin, end) (Gemma 2, 2024).
+struct SoftcapArgs {
+  float* x;
+  float cap;
+  int64_t begin, end;
 };
 
 // Rotates pairs (i, i + dim/2) of each head by position * frequencies[i]; elements from dim on
@@ -148,10 +182,11 @@ struct AttentionArgs {
   float* scratch = nullptr;
 };
 
-// out = x / (1 + exp(-x)) * up.
-struct SiluMulArgs {
+// out = activation(gate) * up; without up: activation(gate)  (Shazeer, 2020).
+struct ActivateArgs {
+  Activation activation;
   const float* gate;
-  const float* up;
+  const float* up;  // or null
   int64_t stride;
   int64_t width;
   float* out;  // may be gate
@@ -168,10 +203,13 @@ struct OpTable {
   void (*matmul)(const MatmulArgs&, CUstream_st*);
   void (*gather_rows)(const GatherRowsArgs&, CUstream_st*);
   void (*rms_norm)(const RmsNormArgs&, CUstream_st*);
+  void (*layer_norm)(const LayerNormArgs&, CUstream_st*);
+  void (*scale_add)(const ScaleAddArgs&, CUstream_st*);
   void (*rope)(const RopeArgs&, CUstream_st*);
   void (*store_kv)(const StoreKvArgs&, CUstream_st*);
   void (*attention)(const AttentionArgs&, CUstream_st*);
-  void (*silu_mul)(const SiluMulArgs&, CUstream_st*);
+  void (*activate)(const ActivateArgs&, CUstream_st*);
+  void (*softcap)(const SoftcapArgs&, CUstream_st*);
 };
 
 }  // namespace sluice

@@ -13,10 +13,13 @@ const OpTable kRefTable = {
     .matmul = MatmulRef,
     .gather_rows = GatherRowsRef,
     .rms_norm = RmsNormRef,
+    .layer_norm = LayerNormRef,
+    .scale_add = ScaleAddRef,
     .rope = RopeRef,
     .store_kv = StoreKvRef,
     .attention = AttentionRef,
-    .silu_mul = SiluMulRef,
+    .activate = ActivateRef,
+    .softcap = SoftcapRef,
 };
 
 const OpTable kAvx2Table = {
@@ -26,10 +29,13 @@ const OpTable kAvx2Table = {
     .matmul = MatmulAvx2,
     .gather_rows = GatherRowsRef,
     .rms_norm = RmsNormAvx2,
+    .layer_norm = LayerNormRef,
+    .scale_add = ScaleAddRef,
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
     .attention = AttentionAvx2,
-    .silu_mul = SiluMulAvx2,
+    .activate = ActivateAvx2,
+    .softcap = SoftcapAvx2,
 };
 
 const OpTable kAvx512Table = {
@@ -39,10 +45,13 @@ const OpTable kAvx512Table = {
     .matmul = MatmulAvx512,
     .gather_rows = GatherRowsRef,
     .rms_norm = RmsNormAvx2,
+    .layer_norm = LayerNormRef,
+    .scale_add = ScaleAddRef,
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
     .attention = AttentionAvx2,
-    .silu_mul = SiluMulAvx2,
+    .activate = ActivateAvx2,
+    .softcap = SoftcapAvx2,
 };
 
 }  // namespace sluice

@@ -2,25 +2,44 @@
 
 #include <iterator>
 
-#include "loaders/architectures/llama.h"
+#include "loaders/architectures/decoder.h"
 
 namespace sluice {
 namespace {
 
 struct Architecture {
   const char* name;
-  ModelDescription (*describe)(const ModelConfig&);
+  DecoderTraits traits;
 };
 
+// GPT-2's family: LayerNorm, a feed-forward network without a gate.
+constexpr DecoderTraits kRotatingGpt = {.norm = NormKind::kLayer, .gated_ffn = false};
+constexpr DecoderTraits kGpt = {
+    .norm = NormKind::kLayer, .gated_ffn = false, .learned_positions = true};
+
 constexpr Architecture kArchitectures[] = {
-    {"llama", DescribeLlama},
+    {"llama", {}},                                 // Touvron et al., 2023
+    {"mistral", {}},                               // Jiang et al., 2023: sliding window
+    {"qwen2", {}},                                 // Yang et al., 2024: biases of q, k and v
+    {"qwen3", {.qk_norm = QkNorm::kHead}},         // Yang et al., 2025
+    {"phi3", {}},                                  // Abdin et al., 2024: longrope
+    {"gemma", {}},                                 // Gemma team, 2024: scaled embedding
+    {"gemma2", {.norm_place = NormPlace::kBoth}},  // Gemma team, 2024: soft caps, windows
+    {"gemma3", {.norm_place = NormPlace::kBoth, .qk_norm = QkNorm::kHead}},  // 2025: two rotations
+    {"olmo2", {.norm_place = NormPlace::kOutput, .qk_norm = QkNorm::kRow}},  // Team OLMo, 2024
+    {"falcon", kRotatingGpt},      // Almazrouei et al., 2023: MQA, parallel blocks
+    {"starcoder2", kRotatingGpt},  // Lozhkov et al., 2024
+    {"gpt_bigcode", kGpt},         // Li et al., 2023: MQA
+    {"opt", kGpt},                 // Zhang et al., 2022
 };
 
 }  // namespace
 
 Result<ModelDescription> DescribeModel(const ModelConfig& config) {
   for (const Architecture& architecture : kArchitectures) {
-    if (config.architecture == architecture.name) return architecture.describe(config);
+    if (config.architecture == architecture.name) {
+      return DescribeDecoder(config, architecture.traits);
+    }
   }
   std::string known;
   for (std::string_view name : SupportedArchitectures()) {

@@ -1,12 +1,14 @@
 // An architecture as data: which tensors a model has, in the order of use, and which operations a
 // pass runs on them. The forward pass (runtime/forward.h) executes the description; it knows no
-// architecture. To add one: a file in loaders/architectures, a line in its registry, the names of
-// its tensors in checkpoints, tests.
+// architecture. To add one: a line in the registry of architecture.cc, or a file in
+// loaders/architectures where the pieces there do not suffice; the names of its tensors in
+// checkpoints (tensor_names.cc), its configuration (hf_architectures.cc, gguf_config.cc), tests.
 #ifndef SLUICE_LOADERS_ARCHITECTURE_H_
 #define SLUICE_LOADERS_ARCHITECTURE_H_
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -19,8 +21,18 @@
 namespace sluice {
 
 // Activations of a pass, each float32 [tokens, width].
-enum class Buffer : uint8_t { kHidden, kNormed, kQuery, kKey, kValue, kAttended, kGate, kUp };
-inline constexpr size_t kBufferCount = 8;
+enum class Buffer : uint8_t {
+  kHidden,
+  kNormed,
+  kQuery,
+  kKey,
+  kValue,
+  kAttended,
+  kGate,
+  kUp,
+  kFfnNormed,  // input of a feed-forward network that runs beside the attention
+};
+inline constexpr size_t kBufferCount = 9;
 
 enum class TensorKind : uint8_t {
   kEmbedding,  // [vocabulary, hidden], gathered by row
@@ -39,10 +51,21 @@ struct TensorRequirement {
 using TensorIndex = uint16_t;
 inline constexpr TensorIndex kNoTensor = 0xffff;
 
-// out = in / sqrt(mean(in^2) + eps) * weight  (Zhang and Sennrich, 2019).
+// out = in / sqrt(mean(in^2) + eps) * weight  (Zhang and Sennrich, 2019), for each of `heads` equal
+// parts of the row by itself; or out += that.
 struct RmsNormStep {
   Buffer in, out;
   TensorIndex weight;
+  float eps;
+  int64_t heads = 1;
+  bool add_to_out = false;
+};
+
+// out = (in - mean(in)) / sqrt(variance(in) + eps) * weight + bias  (Ba et al., 2016).
+struct LayerNormStep {
+  Buffer in, out;
+  TensorIndex weight;
+  TensorIndex bias;  // or kNoTensor
   float eps;
 };
 
@@ -54,29 +77,36 @@ struct LinearStep {
   bool add_to_out = false;
 };
 
-// Rotates `heads` heads in place by the token's position, with the model's RopeConfig.
+// Rotates `heads` heads in place by the token's position.
 struct RopeStep {
   Buffer data;
   int64_t heads;
   int64_t head_dim;
+  size_t rope;  // index in ModelDescription::ropes
 };
 
 // Stores kKey and kValue in the layer's cache, then out = softmax(q k^T * scale) v over the keys
-// that the token may see.
+// that the token may see: the last `window`, itself included, or all if that is 0. A soft cap c
+// other than 0 turns each score s into c tanh(s / c).
 struct AttentionStep {
   Buffer query, key, value, out;
   int64_t layer;
   int64_t num_heads, num_kv_heads, head_dim;
   float scale;
+  int64_t window;
+  float softcap;
 };
 
-// out = activation(gate) * up  (Shazeer, 2020).
-struct GatedActivationStep {
-  Buffer gate, up, out;
+// out = activation(gate) * up  (Shazeer, 2020); without up: activation(gate).
+struct ActivationStep {
+  Buffer gate;
+  std::optional<Buffer> up;
+  Buffer out;
   Activation activation;
 };
 
-using Step = std::variant<RmsNormStep, LinearStep, RopeStep, AttentionStep, GatedActivationStep>;
+using Step =
+    std::variant<RmsNormStep, LayerNormStep, LinearStep, RopeStep, AttentionStep, ActivationStep>;
 
 struct GroupDescription {
   GroupKind kind = GroupKind::kAttention;
@@ -92,12 +122,17 @@ struct LayerStateDescription {
 };
 
 struct ModelDescription {
-  // In the order of use. An untied embedding is the first group; the last is the head.
+  // In the order of use. Tables that are gathered (an untied embedding, learned positions) are the
+  // first group; the last is the head.
   std::vector<GroupDescription> groups;
   std::vector<LayerStateDescription> layer_states;
   std::array<int64_t, kBufferCount> buffer_widths = {};
   std::string embedding_tensor;
-  std::string head_tensor;  // the same as embedding_tensor when tied
+  std::string head_tensor;      // the same as embedding_tensor when tied
+  std::string position_tensor;  // learned positions, a row for each; empty: there are none
+  float embedding_scale = 1;    // of the rows of embedding_tensor
+  float logit_softcap = 0;      // 0: none
+  std::vector<RopeConfig> ropes;
 };
 
 // Errors: kUnsupported names the architecture and lists those that are known.

@@ -40,13 +40,17 @@ Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uin
 }
 
 // The one row of a vector whose elements lie in another order.
-void ReorderElements(const SourceTensor& tensor, std::span<std::byte> row) {
+Status ReadReorderedElements(const ByteSource& file, const SourceTensor& tensor,
+                             std::span<std::byte> row) {
   const uint64_t element_bytes = row.size() / tensor.cols;
-  const std::vector<std::byte> source(row.begin(), row.end());
-  for (uint64_t i = 0; i < tensor.cols; ++i) {
-    std::memcpy(row.data() + i * element_bytes, source.data() + tensor.row_order[i] * element_bytes,
-                element_bytes);
+  const auto [first, last] = std::minmax_element(tensor.row_order.begin(), tensor.row_order.end());
+  std::vector<std::byte> source((uint64_t{*last} - *first + 1) * element_bytes);
+  const Status s = file.ReadAt(tensor.offset_bytes + *first * element_bytes, source);
+  for (uint64_t i = 0; i < tensor.cols && s.ok(); ++i) {
+    std::memcpy(row.data() + i * element_bytes,
+                source.data() + (tensor.row_order[i] - *first) * element_bytes, element_bytes);
   }
+  return s;
 }
 
 }  // namespace
@@ -115,16 +119,15 @@ Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint
                         row_begin + row_count, tensor.rows, out.size(), tensor.name)};
   }
   const ByteSource& file = *impl_->source.files[tensor.file_index];
-  const bool is_vector = tensor.rows == 1;
   Status s;
-  if (tensor.row_order.empty() || is_vector) {
+  if (tensor.row_order.empty() || row_count == 0) {
     s = file.ReadAt(tensor.offset_bytes + row_begin * row_bytes, out);
+  } else if (tensor.row_order.size() == tensor.cols && tensor.rows == 1) {
+    s = ReadReorderedElements(file, tensor, out);
   } else {
     s = ReadReorderedRows(file, tensor, row_begin, row_count, out);
   }
-  if (!s.ok()) return s.WithContext("tensor " + tensor.file_name);
-  if (is_vector && !tensor.row_order.empty() && row_count == 1) ReorderElements(tensor, out);
-  return {};
+  return s.ok() ? s : s.WithContext("tensor " + tensor.file_name);
 }
 
 }  // namespace sluice

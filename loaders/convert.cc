@@ -113,10 +113,13 @@ class Conversion {
                            const TileLayout& layout, uint32_t row_in_tile, std::byte* tile,
                            Worker* worker) {
     const RowCodes codes = {worker->values.data(), worker->scales.data(), worker->offsets.data()};
-    if (layout.type == TypeThatKeeps(source.type)) {
+    if (source.added == 0 && layout.type == TypeThatKeeps(source.type)) {
       KeepRow(source.type, row, layout, codes);
     } else {
       DecodeSourceRow(source.type, row, source.cols, worker->row.data());
+      if (source.added != 0) {
+        for (float& value : worker->row) value += source.added;
+      }
       if (Status s = QuantizeRow(worker->row.data(), layout, codes); !s.ok()) return s;
     }
     PackRow(layout, row_in_tile, codes, tile);
@@ -178,7 +181,7 @@ Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
   contents.chat_template = checkpoint->chat_template();
   contents.provenance_json = Provenance(*checkpoint);
   contents.groups = PlanWeights(*description, options.quantization, [&](const std::string& name) {
-    return TypeThatKeeps(checkpoint->Find(name)->type);
+    return TypeThatKeeps(*checkpoint->Find(name));
   });
   Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(output_path, contents);
   if (!writer.ok()) return writer.status();

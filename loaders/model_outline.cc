@@ -16,6 +16,11 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kPageBytes = 4096;
 constexpr int64_t kLargestSize = int64_t{1} << 31;
+// Far above any model, and low enough that sums of its bytes cannot overflow.
+constexpr double kMostParameters = 1e15;
+// A few bytes of configuration must not ask for gigabytes of catalogue.
+constexpr int64_t kMostLayers = 4096;
+constexpr int64_t kMostExperts = 65536;  // of all layers
 
 void AddType(const WeightType& type, uint64_t parameters, uint64_t size_bytes,
              ModelOutline* outline) {
@@ -86,9 +91,22 @@ Result<int64_t> Size(const Json& json, std::initializer_list<const char*> names,
 
 // Widths of a transformer that sluice does not run, as most configurations spell them.
 struct Shape {
-  int64_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab, context, experts;
+  int64_t layers, hidden, heads, kv_heads, head_dim, ffn, vocab, context;
+  int64_t experts, expert_ffn;  // of a layer; 1 expert: none
   bool gated, tied;
 };
+
+double Parameters(const Shape& shape) {
+  const auto hidden = static_cast<double>(shape.hidden);
+  const double attention = 2.0 * static_cast<double>(shape.heads + shape.kv_heads) *
+                           static_cast<double>(shape.head_dim) * hidden;
+  const double ffn = 3.0 * hidden *
+                     (shape.experts > 1 ? static_cast<double>(shape.experts) *
+                                              static_cast<double>(shape.expert_ffn)
+                                        : static_cast<double>(shape.ffn));
+  return static_cast<double>(shape.layers) * (attention + ffn) +
+         2.0 * static_cast<double>(shape.vocab) * hidden;
+}
 
 Result<Shape> ReadShape(const Json& json) {
   Shape shape = {};
@@ -115,9 +133,12 @@ Result<Shape> ReadShape(const Json& json) {
        4 * shape.hidden);
   read(&shape.context, {"max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"}, 2048);
   read(&shape.experts, {"num_local_experts", "num_experts", "n_routed_experts"}, 1);
+  read(&shape.expert_ffn, {"moe_intermediate_size"}, shape.ffn);
   if (!first.ok()) return first;
-  if (shape.layers > 4096 || shape.experts > 4096)
+  if (shape.layers > kMostLayers || shape.experts > kMostExperts / shape.layers)
     return Status(ErrorCode::kCorrupt, "too many layers or experts");
+  if (Parameters(shape) > kMostParameters)
+    return Status(ErrorCode::kCorrupt, "more weights than any model has");
   std::string activation;
   for (const char* name : {"hidden_act", "activation_function", "hidden_activation"}) {
     if (json.contains(name) && json[name].is_string()) activation = json[name].get<std::string>();
@@ -147,19 +168,24 @@ ModelDescription Weights(const Shape& shape) {
     description.groups.push_back({GroupKind::kAttention,
                                   layer,
                                   {{"norm", 1, hidden, TensorKind::kVector},
+                                   {"ffn_norm", 1, hidden, TensorKind::kVector},
                                    {"q", queries, hidden, TensorKind::kMatrix},
                                    {"k", keys, hidden, TensorKind::kMatrix},
                                    {"v", keys, hidden, TensorKind::kMatrix},
                                    {"o", hidden, queries, TensorKind::kMatrix}},
                                   {}});
+    if (shape.experts > 1) {
+      description.groups.back().tensors.push_back(
+          {"router", size(shape.experts), hidden, TensorKind::kMatrix});
+    }
     for (int64_t expert = 0; expert < shape.experts; ++expert) {
       GroupDescription ffn;
       ffn.kind = shape.experts > 1 ? GroupKind::kExpert : GroupKind::kFfn;
       ffn.layer = layer;
-      if (shape.gated)
-        ffn.tensors.push_back({"gate", size(shape.ffn), hidden, TensorKind::kMatrix});
-      ffn.tensors.push_back({"up", size(shape.ffn), hidden, TensorKind::kMatrix});
-      ffn.tensors.push_back({"down", hidden, size(shape.ffn), TensorKind::kMatrix});
+      const uint64_t width = size(shape.experts > 1 ? shape.expert_ffn : shape.ffn);
+      if (shape.gated) ffn.tensors.push_back({"gate", width, hidden, TensorKind::kMatrix});
+      ffn.tensors.push_back({"up", width, hidden, TensorKind::kMatrix});
+      ffn.tensors.push_back({"down", hidden, width, TensorKind::kMatrix});
       description.groups.push_back(std::move(ffn));
     }
     description.layer_states.push_back(
@@ -232,9 +258,9 @@ Result<ModelOutline> OutlineCheckpoint(const Checkpoint& checkpoint, const Quant
   AddConfig(checkpoint.config(), &outline);
   outline.source = checkpoint.description();
   outline.metadata_bytes = checkpoint.tokenizer_json().size() + checkpoint.chat_template().size();
-  const std::vector<PlannedGroup> groups = PlanWeights(
-      *description, plan,
-      [&](const std::string& name) { return TypeThatKeeps(checkpoint.Find(name)->type); });
+  const std::vector<PlannedGroup> groups =
+      PlanWeights(*description, plan,
+                  [&](const std::string& name) { return TypeThatKeeps(*checkpoint.Find(name)); });
   if (Status status = AddPlannedGroups(groups, &outline); !status.ok()) return status;
   outline.layer_states = description->layer_states;
   outline.description = std::move(*description);

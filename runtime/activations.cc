@@ -37,7 +37,7 @@ class Carver {
 uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
-  uint64_t bytes = widest * 4 + kAlignment;
+  uint64_t bytes = kVectorScratches * (widest * 4 + kAlignment);
   for (int64_t width : model.buffer_widths) {
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
@@ -56,7 +56,7 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
     activations.buffers_[i] = carver.Take<float>(max_tokens * model.buffer_widths[i]);
   }
   const auto widest = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32));
-  activations.vector_scratch_ = carver.Take<float>(widest);
+  for (float*& scratch : activations.vector_scratch_) scratch = carver.Take<float>(widest);
   activations.quantized_values_ = carver.Take<int8_t>(max_tokens * widest);
   activations.quantized_scales_ = carver.Take<float>(max_tokens * (widest / kSmallestGroup));
   activations.quantized_sums_ = carver.Take<int32_t>(max_tokens * (widest / kSmallestGroup));

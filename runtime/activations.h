@@ -40,15 +40,16 @@ class Activations {
   };
   std::optional<QuantizedContent> quantized_content;
 
-  // A vector of the model (norm weight, bias) in float32, when it is stored in 16 bits.
-  float* vector_scratch() const { return vector_scratch_; }
+  // Vectors of the model (norm weight, bias) in float32, when they are stored in 16 bits.
+  static constexpr size_t kVectorScratches = 2;
+  float* vector_scratch(size_t index) const { return vector_scratch_[index]; }
 
  private:
   HostArena arena_ = *HostArena::Allocate(0);
   int64_t max_tokens_ = 0;
   std::array<int64_t, kBufferCount> widths_ = {};
   std::array<float*, kBufferCount> buffers_ = {};
-  float* vector_scratch_ = nullptr;
+  std::array<float*, kVectorScratches> vector_scratch_ = {};
   int8_t* quantized_values_ = nullptr;
   float* quantized_scales_ = nullptr;
   int32_t* quantized_sums_ = nullptr;

@@ -91,6 +91,11 @@ Status EngineImpl::Load(const EngineOptions& options) {
   info_.context_tokens = options.context_tokens > 0
                              ? options.context_tokens
                              : std::min(config.context_length, kDefaultContext);
+  if (!description_.position_tensor.empty() && info_.context_tokens > config.context_length) {
+    return Status(ErrorCode::kInvalidArgument,
+                  fmt::format("a context of {} tokens: the model has learned positions for {}",
+                              info_.context_tokens, config.context_length));
+  }
   info_.vocab_size = config.vocab_size;
   info_.weight_bytes = file_->source().size_bytes() - file_->metadata_size_bytes();
 
@@ -111,7 +116,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
   kv_cache_ = std::move(*kv_cache);
   Result<std::unique_ptr<Forward>> forward =
       Forward::Create(config, description_, store_.get(), *ops, kv_cache_.get(), team_.get(),
-                      options.max_batch_tokens);
+                      options.max_batch_tokens, info_.context_tokens);
   if (!forward.ok()) return forward.status();
   forward_ = std::move(*forward);
   forward_->set_trace(trace_.get());

@@ -38,25 +38,29 @@ class ErrorSlot {
 }  // namespace
 
 Forward::Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-                 const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations)
+                 const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations,
+                 int64_t context_tokens)
     : config_(config),
       description_(description),
       store_(store),
       ops_(ops),
       kv_cache_(kv_cache),
       team_(team),
-      activations_(std::move(activations)),
-      rope_frequencies_(RopeFrequencies(config.rope)) {}
+      activations_(std::move(activations)) {
+  for (const RopeConfig& rope : description_.ropes) {
+    rope_frequencies_.push_back(RopeFrequencies(rope, context_tokens));
+  }
+}
 
 Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
                                                  KvCache* kv_cache, ThreadTeam* team,
-                                                 int64_t max_batch_tokens) {
+                                                 int64_t max_batch_tokens, int64_t context_tokens) {
   Result<Activations> activations = Activations::Create(description, max_batch_tokens);
   if (!activations.ok()) return activations.status();
-  std::unique_ptr<Forward> forward(
-      new Forward(config, description, store, ops, kv_cache, team, std::move(*activations)));
+  std::unique_ptr<Forward> forward(new Forward(config, description, store, ops, kv_cache, team,
+                                               std::move(*activations), context_tokens));
   if (Status status = forward->Bind(); !status.ok()) return status;
   return forward;
 }
@@ -98,6 +102,7 @@ Status Forward::Bind() {
   }
   embedding_ = file.Find(description_.embedding_tensor);
   head_ = file.Find(description_.head_tensor);
+  if (!description_.position_tensor.empty()) positions_ = file.Find(description_.position_tensor);
   return Status();
 }
 
@@ -155,33 +160,62 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
   if (Status status = RunSteps(pass); !status.ok()) return status;
   const Status status =
       Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
+  if (description_.logit_softcap != 0 && status.ok()) {
+    const int64_t values = count * config_.vocab_size;
+    team_->For(values, Grain(values, team_->threads()), [&](int64_t b, int64_t e) {
+      ops_->softcap({.x = logits, .cap = description_.logit_softcap, .begin = b, .end = e},
+                    nullptr);
+    });
+  }
   TraceGroup(head, begin, count);
   return status;
 }
 
 Status Forward::GatherEmbeddings(const Batch& batch) {
-  const TileLayout& layout = store_->file().tensors()[embedding_].layout;
-  std::vector<const std::byte*> tiles;
-  std::vector<uint32_t> rows;
-  tiles.reserve(batch.ids.size());
-  rows.reserve(batch.ids.size());
-  for (int32_t id : batch.ids) {
-    Result<const std::byte*> tile = store_->TakeTile(embedding_, static_cast<uint64_t>(id));
-    if (!tile.ok()) return tile.status();
-    tiles.push_back(*tile);
-    rows.push_back(static_cast<uint32_t>(id) % layout.tile_rows);
+  if (Status s = GatherRows(embedding_, batch.ids, Buffer::kHidden); !s.ok()) return s;
+  if (positions_ != kNoIndex) {
+    if (Status s = GatherRows(positions_, batch.positions, Buffer::kNormed); !s.ok()) return s;
   }
+  if (positions_ == kNoIndex && description_.embedding_scale == 1) return Status();
   const int64_t width = activations_.width(Buffer::kHidden);
   team_->For(batch.tokens(), Grain(batch.tokens(), team_->threads()), [&](int64_t b, int64_t e) {
+    ops_->scale_add({.y = activations_.data(Buffer::kHidden),
+                     .y_stride = width,
+                     .scale = description_.embedding_scale,
+                     .x = positions_ == kNoIndex ? nullptr : activations_.data(Buffer::kNormed),
+                     .x_stride = width,
+                     .width = width,
+                     .token_begin = b,
+                     .token_end = e},
+                    nullptr);
+  });
+  return Status();
+}
+
+Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buffer out) {
+  const TileLayout& layout = store_->file().tensors()[table].layout;
+  std::vector<const std::byte*> tiles;
+  std::vector<uint32_t> rows_in_tile;
+  tiles.reserve(rows.size());
+  rows_in_tile.reserve(rows.size());
+  for (int32_t row : rows) {
+    Result<const std::byte*> tile = store_->TakeTile(table, static_cast<uint64_t>(row));
+    if (!tile.ok()) return tile.status();
+    tiles.push_back(*tile);
+    rows_in_tile.push_back(static_cast<uint32_t>(row) % layout.tile_rows);
+  }
+  const int64_t width = activations_.width(out);
+  const auto count = static_cast<int64_t>(rows.size());
+  team_->For(count, Grain(count, team_->threads()), [&](int64_t b, int64_t e) {
     ops_->gather_rows({.layout = &layout,
                        .row_tiles = tiles.data() + b,
-                       .rows_in_tile = rows.data() + b,
+                       .rows_in_tile = rows_in_tile.data() + b,
                        .count = e - b,
-                       .out = activations_.data(Buffer::kHidden) + b * width,
+                       .out = activations_.data(out) + b * width,
                        .out_stride = width},
                       nullptr);
   });
-  Written(Buffer::kHidden);
+  Written(out);
   return Status();
 }
 
@@ -193,23 +227,57 @@ Status Forward::RunSteps(const Pass& pass) {
   return Status();
 }
 
+const float* Forward::InputOf(const Pass& pass, Buffer buffer) const {
+  const float* rows = activations_.data(buffer);
+  return buffer == Buffer::kHidden ? rows + pass.first_hidden * activations_.width(buffer) : rows;
+}
+
 Status Forward::RunStep(const Pass& pass, const RmsNormStep& step) {
   Result<const float*> weight = Vector(pass, step.weight);
   if (!weight.ok()) return weight.status();
-  const int64_t width = activations_.width(step.in);
-  const float* x = activations_.data(step.in);
-  if (step.in == Buffer::kHidden) x += pass.first_hidden * width;
-  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
-    ops_->rms_norm({.x = x,
+  // Parts of a row follow each other without a gap, and so do the rows of both buffers: each part
+  // is a row to the operation.
+  const int64_t width = activations_.width(step.in) / step.heads;
+  const int64_t rows = pass.tokens * step.heads;
+  team_->For(rows, Grain(rows, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->rms_norm({.x = InputOf(pass, step.in),
                     .x_stride = width,
                     .weight = *weight,
                     .width = width,
                     .eps = step.eps,
+                    .add_to_y = step.add_to_out,
                     .y = activations_.data(step.out),
-                    .y_stride = activations_.width(step.out),
+                    .y_stride = activations_.width(step.out) / step.heads,
                     .token_begin = begin,
                     .token_end = end},
                    nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const LayerNormStep& step) {
+  Result<const float*> weight = Vector(pass, step.weight, 0);
+  if (!weight.ok()) return weight.status();
+  const float* bias = nullptr;
+  if (step.bias != kNoTensor) {
+    Result<const float*> vector = Vector(pass, step.bias, 1);
+    if (!vector.ok()) return vector.status();
+    bias = *vector;
+  }
+  const int64_t width = activations_.width(step.in);
+  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+    ops_->layer_norm({.x = InputOf(pass, step.in),
+                      .x_stride = width,
+                      .weight = *weight,
+                      .bias = bias,
+                      .width = width,
+                      .eps = step.eps,
+                      .y = activations_.data(step.out),
+                      .y_stride = activations_.width(step.out),
+                      .token_begin = begin,
+                      .token_end = end},
+                     nullptr);
   });
   Written(step.out);
   return Status();
@@ -230,15 +298,16 @@ Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
 }
 
 Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
+  const RopeConfig& rope = description_.ropes[step.rope];
   team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
     ops_->rope({.x = activations_.data(step.data),
                 .x_stride = activations_.width(step.data),
                 .positions = pass.batch->positions.data(),
-                .frequencies = rope_frequencies_.data(),
-                .magnitude = static_cast<float>(config_.rope.attention_factor),
+                .frequencies = rope_frequencies_[step.rope].data(),
+                .magnitude = static_cast<float>(rope.attention_factor),
                 .heads = step.heads,
                 .head_dim = step.head_dim,
-                .dim = config_.rope.dim,
+                .dim = rope.dim,
                 .token_begin = begin,
                 .token_end = end},
                nullptr);
@@ -267,9 +336,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .layer = layer,
                      .block_tables = pass.batch->block_tables.data(),
                      .lengths = pass.batch->lengths.data(),
-                     .window = 0,
+                     .window = step.window,
                      .scale = step.scale,
-                     .softcap = 0,
+                     .softcap = step.softcap,
                      .out = activations_.data(step.out),
                      .out_stride = activations_.width(step.out),
                      .item_begin = begin,
@@ -280,11 +349,12 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
   return Status();
 }
 
-Status Forward::RunStep(const Pass& pass, const GatedActivationStep& step) {
+Status Forward::RunStep(const Pass& pass, const ActivationStep& step) {
   const int64_t width = activations_.width(step.gate);
   team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
-    ops_->silu_mul({.gate = activations_.data(step.gate),
-                    .up = activations_.data(step.up),
+    ops_->activate({.activation = step.activation,
+                    .gate = activations_.data(step.gate),
+                    .up = step.up ? activations_.data(*step.up) : nullptr,
                     .stride = width,
                     .width = width,
                     .out = activations_.data(step.out),
@@ -357,7 +427,7 @@ void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t 
   activations_.quantized_content = content;
 }
 
-Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index) {
+Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index, size_t scratch) {
   const TensorId tensor = pass.group.tensors[index];
   const TileLayout& layout = store_->file().tensors()[tensor].layout;
   const Result<const std::byte*> bytes = pass.lease.Take(pass.lease.Parts(tensor)[0]);
@@ -369,10 +439,10 @@ Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index) {
                      .row_tiles = &tile,
                      .rows_in_tile = &row,
                      .count = 1,
-                     .out = activations_.vector_scratch(),
+                     .out = activations_.vector_scratch(scratch),
                      .out_stride = static_cast<int64_t>(layout.cols)},
                     nullptr);
-  return static_cast<const float*>(activations_.vector_scratch());
+  return static_cast<const float*>(activations_.vector_scratch(scratch));
 }
 
 void Forward::Written(Buffer buffer) {

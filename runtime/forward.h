@@ -24,13 +24,15 @@ namespace sluice {
 // release. Uses the objects it is given, owns none but its scratch. One thread at a time.
 class Forward {
  public:
-  // Checks that the file holds every tensor of the description in the right shape.
+  // Checks that the file holds every tensor of the description in the right shape. No sequence
+  // becomes longer than context_tokens.
   // Errors: kCorrupt naming the tensor, kOutOfMemory.
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
                                                  KvCache* kv_cache, ThreadTeam* team,
-                                                 int64_t max_batch_tokens);
+                                                 int64_t max_batch_tokens,
+                                                 int64_t context_tokens);
 
   int64_t max_batch_tokens() const { return activations_.max_tokens(); }
   // Where the time of each group goes; null: nowhere. Outlives the forward pass.
@@ -64,23 +66,29 @@ class Forward {
   };
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-          const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations);
+          const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations,
+          int64_t context_tokens);
 
   Status Bind();
   void SetHeadInUse(bool in_use);
   void TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);
+  // Rows of a gathered table into a buffer as wide as kHidden.
+  Status GatherRows(TensorId table, const std::vector<int32_t>& rows, Buffer out);
+  // The first token's row of a step's input.
+  const float* InputOf(const Pass& pass, Buffer buffer) const;
   Status RunSteps(const Pass& pass);
   Status RunStep(const Pass& pass, const RmsNormStep& step);
+  Status RunStep(const Pass& pass, const LayerNormStep& step);
   Status RunStep(const Pass& pass, const LinearStep& step);
   Status RunStep(const Pass& pass, const RopeStep& step);
   Status RunStep(const Pass& pass, const AttentionStep& step);
-  Status RunStep(const Pass& pass, const GatedActivationStep& step);
+  Status RunStep(const Pass& pass, const ActivationStep& step);
   Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
                 float* out, int64_t out_stride);
   void Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
-  // A vector of the model in float32: where it lies, or in the scratch until the next call.
-  Result<const float*> Vector(const Pass& pass, TensorIndex index);
+  // A vector of the model in float32: where it lies, or in that scratch until the next call for it.
+  Result<const float*> Vector(const Pass& pass, TensorIndex index, size_t scratch = 0);
   void Written(Buffer buffer);
 
   const ModelConfig config_;
@@ -90,10 +98,11 @@ class Forward {
   KvCache* kv_cache_;
   ThreadTeam* team_;
   Activations activations_;
-  std::vector<float> rope_frequencies_;
+  std::vector<std::vector<float>> rope_frequencies_;  // by index of description_.ropes
   std::vector<Group> groups_;  // those with steps, in order; the head is the last
   TensorId embedding_ = 0;
   TensorId head_ = 0;
+  TensorId positions_ = kNoIndex;
   bool head_in_use_ = true;
   Trace* trace_ = nullptr;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "formats/checked.h"
 #include "kernels/ops.h"
 #include "runtime/activations.h"
 
@@ -19,6 +20,16 @@ constexpr uint64_t kMarginShare = 16;
 // Steps of a layer besides its matrices (norms, rotations, the exchange between threads).
 constexpr double kSecondsPerLayer = 25e-6;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
+// More than any memory: sums of a few sizes below it cannot overflow.
+constexpr uint64_t kMostBytes = uint64_t{1} << 60;
+
+// False if it is more than any memory.
+bool KvCacheBytes(const PlanRequest& request, uint64_t bytes_per_token, uint64_t* bytes) {
+  uint64_t tokens = 0;
+  return CheckedRoundUp(static_cast<uint64_t>(request.context_tokens), kKvBlockTokens, &tokens) &&
+         CheckedMul(tokens, static_cast<uint64_t>(request.sequences), &tokens) &&
+         CheckedMul(tokens, bytes_per_token, bytes) && *bytes < kMostBytes;
+}
 
 std::vector<PlacementGroup> Groups(const ModelOutline& outline) {
   std::vector<PlacementGroup> groups;
@@ -109,10 +120,12 @@ uint64_t DefaultBudget(uint64_t available_bytes) {
 
 Result<Plan> PlanMemory(const ModelOutline& outline, const PlanRequest& request) {
   Plan plan;
-  const int64_t blocks = (request.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
   plan.kv_bytes_per_token = KvBytesPerToken(outline.layer_states, request.kv_bytes_per_value);
-  plan.kv_bytes =
-      plan.kv_bytes_per_token * static_cast<uint64_t>(blocks * kKvBlockTokens * request.sequences);
+  if (!KvCacheBytes(request, plan.kv_bytes_per_token, &plan.kv_bytes)) {
+    return Status(ErrorCode::kDoesNotFit,
+                  fmt::format("a KV cache of {} sequences of {} tokens is larger than any memory",
+                              request.sequences, request.context_tokens));
+  }
   // A shape that sluice does not run: as if its buffers were those of a Llama.
   plan.activation_bytes =
       outline.description

@@ -66,15 +66,6 @@ void Score(const std::byte* keys, int64_t first, int64_t end, float scale, Heads
   }
 }
 
-// cap tanh(score / cap); tanh(x) = 1 - 2 / (exp(2x) + 1), which is off by a few epsilons, not by a
-// relative few, and scores matter absolutely.
-inline __m256 SoftCap(__m256 score, float cap) {
-  const __m256 e = Exp(_mm256_mul_ps(score, _mm256_set1_ps(2 / cap)));
-  const __m256 one = _mm256_set1_ps(1.0f);
-  const __m256 part = _mm256_div_ps(_mm256_set1_ps(2.0f), _mm256_add_ps(e, one));
-  return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, part));
-}
-
 // Turns the scores of a partition's keys [first, end) into weights, and says by how much older sums
 // shrink.
 void Weigh(int64_t first, int64_t end, float softcap, bool oldest, Heads* h) {

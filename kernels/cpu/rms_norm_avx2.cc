@@ -33,16 +33,12 @@ void RmsNormAvx2(const RmsNormArgs& args, CUstream_st*) {
     const double mean = SumOfSquares(x, args.width) / static_cast<double>(args.width);
     const __m256 factor =
         _mm256_set1_ps(static_cast<float>(1 / std::sqrt(mean + double{args.eps})));
-    int64_t i = 0;
-    for (; i + 8 <= args.width; i += 8) {
-      const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + i), factor);
-      _mm256_storeu_ps(y + i, _mm256_mul_ps(scaled, _mm256_loadu_ps(args.weight + i)));
-    }
-    if (i < args.width) {
-      const __m256i mask = LaneMask(args.width - i);
+    for (int64_t i = 0; i < args.width; i += 8) {
+      const __m256i mask = LaneMask(args.width - i < 8 ? args.width - i : 8);
       const __m256 scaled = _mm256_mul_ps(_mm256_maskload_ps(x + i, mask), factor);
-      _mm256_maskstore_ps(y + i, mask,
-                          _mm256_mul_ps(scaled, _mm256_maskload_ps(args.weight + i, mask)));
+      __m256 value = _mm256_mul_ps(scaled, _mm256_maskload_ps(args.weight + i, mask));
+      if (args.add_to_y) value = _mm256_add_ps(_mm256_maskload_ps(y + i, mask), value);
+      _mm256_maskstore_ps(y + i, mask, value);
     }
   }
 }

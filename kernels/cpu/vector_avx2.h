@@ -56,6 +56,15 @@ namespace {  // NOLINT: see above
   return _mm256_mul_ps(_mm256_mul_ps(p, power(half)), power(rest));
 }
 
+// cap tanh(score / cap); tanh(x) = 1 - 2 / (exp(2x) + 1), which is off by a few epsilons, not by a
+// relative few, and scores matter absolutely.
+[[maybe_unused]] inline __m256 SoftCap(__m256 score, float cap) {
+  const __m256 e = Exp(_mm256_mul_ps(score, _mm256_set1_ps(2 / cap)));
+  const __m256 one = _mm256_set1_ps(1.0f);
+  const __m256 part = _mm256_div_ps(_mm256_set1_ps(2.0f), _mm256_add_ps(e, one));
+  return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, part));
+}
+
 }  // namespace
 }  // namespace sluice
 

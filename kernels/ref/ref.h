@@ -11,10 +11,13 @@ void QuantizeRef(const QuantizeArgs& args, CUstream_st* stream);
 void MatmulRef(const MatmulArgs& args, CUstream_st* stream);
 void GatherRowsRef(const GatherRowsArgs& args, CUstream_st* stream);
 void RmsNormRef(const RmsNormArgs& args, CUstream_st* stream);
+void LayerNormRef(const LayerNormArgs& args, CUstream_st* stream);
+void ScaleAddRef(const ScaleAddArgs& args, CUstream_st* stream);
 void RopeRef(const RopeArgs& args, CUstream_st* stream);
 void StoreKvRef(const StoreKvArgs& args, CUstream_st* stream);
 void AttentionRef(const AttentionArgs& args, CUstream_st* stream);
-void SiluMulRef(const SiluMulArgs& args, CUstream_st* stream);
+void ActivateRef(const ActivateArgs& args, CUstream_st* stream);
+void SoftcapRef(const SoftcapArgs& args, CUstream_st* stream);
 
 }  // namespace sluice
 

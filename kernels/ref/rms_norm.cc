@@ -13,7 +13,10 @@ void RmsNormRef(const RmsNormArgs& args, CUstream_st*) {
     for (int64_t i = 0; i < args.width; ++i) squares += double{x[i]} * double{x[i]};
     const double mean = squares / static_cast<double>(args.width);
     const auto factor = static_cast<float>(1 / std::sqrt(mean + double{args.eps}));
-    for (int64_t i = 0; i < args.width; ++i) y[i] = x[i] * factor * args.weight[i];
+    for (int64_t i = 0; i < args.width; ++i) {
+      const float value = x[i] * factor * args.weight[i];
+      y[i] = args.add_to_y ? y[i] + value : value;
+    }
   }
 }
 

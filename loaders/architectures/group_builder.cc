@@ -20,6 +20,25 @@ void GroupBuilder::RmsNorm(Buffer in, Buffer out, const std::string& name, uint6
   Add(RmsNormStep{in, out, weight, static_cast<float>(eps)});
 }
 
+void GroupBuilder::AddRmsNorm(Buffer in, Buffer out, const std::string& name, uint64_t width,
+                              double eps) {
+  const TensorIndex weight = Require(name + ".weight", 1, width, TensorKind::kVector);
+  Add(RmsNormStep{in, out, weight, static_cast<float>(eps), 1, /*add_to_out=*/true});
+}
+
+void GroupBuilder::HeadRmsNorm(Buffer data, const std::string& name, uint64_t width, int64_t heads,
+                               double eps) {
+  const TensorIndex weight = Require(name + ".weight", 1, width, TensorKind::kVector);
+  Add(RmsNormStep{data, data, weight, static_cast<float>(eps), heads});
+}
+
+void GroupBuilder::LayerNorm(Buffer in, Buffer out, const std::string& name, uint64_t width,
+                             double eps) {
+  const TensorIndex weight = Require(name + ".weight", 1, width, TensorKind::kVector);
+  const TensorIndex bias = Require(name + ".bias", 1, width, TensorKind::kVector);
+  Add(LayerNormStep{in, out, weight, bias, static_cast<float>(eps)});
+}
+
 LinearStep GroupBuilder::MakeLinear(Buffer in, Buffer out, const std::string& name, uint64_t rows,
                                     uint64_t cols, bool with_bias) {
   LinearStep step{in, out, Require(name + ".weight", rows, cols, TensorKind::kMatrix)};
@@ -37,24 +56,6 @@ void GroupBuilder::AddLinear(Buffer in, Buffer out, const std::string& name, uin
   LinearStep step = MakeLinear(in, out, name, rows, cols, with_bias);
   step.add_to_out = true;
   Add(step);
-}
-
-GroupDescription EmbeddingGroup(const ModelConfig& config) {
-  GroupDescription group;
-  group.kind = GroupKind::kEmbedding;
-  group.tensors.push_back({"embed.weight", static_cast<uint64_t>(config.vocab_size),
-                           static_cast<uint64_t>(config.hidden_size), TensorKind::kEmbedding});
-  return group;
-}
-
-GroupDescription HeadGroup(const ModelConfig& config, const std::string& head_tensor) {
-  const auto hidden = static_cast<uint64_t>(config.hidden_size);
-  GroupBuilder builder(GroupKind::kHead, -1);
-  builder.RmsNorm(Buffer::kHidden, Buffer::kNormed, "norm", hidden, config.norm_eps);
-  GroupDescription group = builder.Take();
-  group.tensors.push_back(
-      {head_tensor, static_cast<uint64_t>(config.vocab_size), hidden, TensorKind::kMatrix});
-  return group;
 }
 
 }  // namespace sluice

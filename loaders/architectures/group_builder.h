@@ -16,6 +16,12 @@ class GroupBuilder {
 
   // The tensor `name`.weight [1, width].
   void RmsNorm(Buffer in, Buffer out, const std::string& name, uint64_t width, double eps);
+  // The same, adding to `out`.
+  void AddRmsNorm(Buffer in, Buffer out, const std::string& name, uint64_t width, double eps);
+  // The same for each of `heads` parts of the row, in place; width is that of one.
+  void HeadRmsNorm(Buffer data, const std::string& name, uint64_t width, int64_t heads, double eps);
+  // The tensors `name`.weight and `name`.bias [1, width].
+  void LayerNorm(Buffer in, Buffer out, const std::string& name, uint64_t width, double eps);
   // The tensors `name`.weight [rows, cols] and, with_bias, `name`.bias [1, rows].
   void Linear(Buffer in, Buffer out, const std::string& name, uint64_t rows, uint64_t cols,
               bool with_bias);
@@ -34,12 +40,6 @@ class GroupBuilder {
   GroupDescription group_;
   std::string prefix_;
 };
-
-// The group of an untied embedding: no steps, its rows are gathered.
-GroupDescription EmbeddingGroup(const ModelConfig& config);
-// The last norm and the output matrix `head_tensor`; its product is the logits, which runtime
-// computes for the rows that are wanted, so the group's only step is the norm.
-GroupDescription HeadGroup(const ModelConfig& config, const std::string& head_tensor);
 
 }  // namespace sluice
 

@@ -179,10 +179,10 @@ TEST(ModelConfig, JsonWithAnUnknownMemberIsUnsupported) {
   EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
   EXPECT_THAT(status.message(), HasSubstr("'sliding_window'"));
   json.erase("sliding_window");
-  json["rope"]["type"] = "longrope";
+  json["rope"]["type"] = "proportional";
   status = ModelConfig::FromJson(json.dump()).status();
   EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(status.message(), HasSubstr("'longrope'"));
+  EXPECT_THAT(status.message(), HasSubstr("'proportional'"));
 }
 
 TEST(ModelConfig, TextThatIsNoConfigurationIsRefused) {
@@ -195,10 +195,10 @@ TEST(RopeFrequencies, OfAPowerOf16AreExact) {
   RopeConfig rope;
   rope.theta = 65536;
   rope.dim = 8;
-  EXPECT_THAT(RopeFrequencies(rope), ElementsAre(1.0f, 0.0625f, 0.00390625f, 0.000244140625f));
+  EXPECT_THAT(RopeFrequencies(rope, 4096), ElementsAre(1.0f, 0.0625f, 0.00390625f, 0.000244140625f));
   rope.type = RopeType::kLinear;
   rope.factor = 2;
-  EXPECT_THAT(RopeFrequencies(rope), ElementsAre(0.5f, 0.03125f, 0.001953125f, 0.0001220703125f));
+  EXPECT_THAT(RopeFrequencies(rope, 4096), ElementsAre(0.5f, 0.03125f, 0.001953125f, 0.0001220703125f));
 }
 
 TEST(RopeFrequencies, AreDividedByTheDivisors) {
@@ -206,7 +206,7 @@ TEST(RopeFrequencies, AreDividedByTheDivisors) {
   rope.theta = 65536;
   rope.dim = 8;
   rope.frequency_divisors = {1.0f, 2.0f, 0.5f, 3.0f};
-  EXPECT_THAT(RopeFrequencies(rope),
+  EXPECT_THAT(RopeFrequencies(rope, 4096),
               ElementsAre(1.0f, 0.03125f, 0.0078125f, 0.000244140625f / 3.0f));
 }
 
@@ -214,7 +214,7 @@ TEST(RopeFrequencies, OfNoRotationAreZero) {
   RopeConfig rope;
   rope.type = RopeType::kNone;
   rope.dim = 4;
-  EXPECT_THAT(RopeFrequencies(rope), ElementsAre(0.0f, 0.0f));
+  EXPECT_THAT(RopeFrequencies(rope, 4096), ElementsAre(0.0f, 0.0f));
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ TEST(HfConfig, RotationFrequenciesAreThoseOfTransformers) {
     ASSERT_TRUE(config.ok()) << golden["name"] << config.status().message();
     EXPECT_DOUBLE_EQ(config->rope.attention_factor, golden["attention_factor"].get<double>())
         << golden["name"];
-    const std::vector<float> frequencies = RopeFrequencies(config->rope);
+    const std::vector<float> frequencies = RopeFrequencies(config->rope, 4096);
     const auto want = golden["frequency_bits"].get<std::vector<int32_t>>();
     ASSERT_EQ(frequencies.size(), want.size()) << golden["name"];
     for (size_t i = 0; i < want.size(); ++i) {
@@ -146,12 +146,22 @@ const BadConfig kBadConfigs[] = {
      ErrorCode::kUnsupported, "'gptq'"},
     {"QuantizedSomehow", R"({"quantization_config":[1]})", ErrorCode::kUnsupported,
      "quantization_config"},
-    {"OtherActivation", R"({"hidden_act":"gelu_pytorch_tanh"})", ErrorCode::kUnsupported,
-     "'gelu_pytorch_tanh'"},
-    {"DynamicRope", R"({"rope_scaling":{"type":"dynamic","factor":2.0}})", ErrorCode::kUnsupported,
-     "'dynamic'"},
-    {"LongRope", R"({"rope_parameters":{"rope_type":"longrope","factor":2.0}})",
-     ErrorCode::kUnsupported, "'longrope'"},
+    {"OtherActivation", R"({"hidden_act":"mish"})", ErrorCode::kUnsupported, "'mish'"},
+    {"UnknownRope", R"({"rope_scaling":{"type":"proportional","factor":2.0}})",
+     ErrorCode::kUnsupported, "'proportional'"},
+    {"DynamicWithoutFactor", R"({"rope_scaling":{"type":"dynamic"}})", ErrorCode::kCorrupt,
+     "rope_scaling.factor is missing"},
+    {"DynamicFactorBelow1", R"({"rope_scaling":{"type":"dynamic","factor":0.5}})",
+     ErrorCode::kCorrupt, "rope.factor"},
+    {"LongRopeWithoutDivisors", R"({"rope_parameters":{"rope_type":"longrope","factor":2.0}})",
+     ErrorCode::kCorrupt, "rope_parameters.short_factor is missing"},
+    {"LongRopeDivisorsOfOtherLength",
+     R"({"rope_parameters":{"rope_type":"longrope","short_factor":[1],"long_factor":[1]}})",
+     ErrorCode::kCorrupt, "rope.short_divisors has 1 values"},
+    {"LongRopeDivisorOfZero",
+     R"({"rope_parameters":{"rope_type":"longrope","short_factor":[1,1,1,1,1,1,1,0],
+        "long_factor":[1,1,1,1,1,1,1,1]}})",
+     ErrorCode::kCorrupt, "rope.short_divisors"},
     {"RopeByLayerType", R"({"rope_parameters":{"full_attention":{"rope_type":"default"}}})",
      ErrorCode::kUnsupported, "full_attention"},
     {"PartialRotary", R"({"partial_rotary_factor":0.5})", ErrorCode::kUnsupported,

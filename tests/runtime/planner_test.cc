@@ -94,6 +94,30 @@ TEST(Planner, ExpertsAreGroupsOfTheirOwn) {
   EXPECT_THAT(outline.why_not, HasSubstr("mixtral-like"));
 }
 
+// 48 (2 x 4096 x 2048 + 2 x 512 x 2048 + 128 x (3 x 768 x 2048 + 2048) + 2 x 2048)
+// + 2 x 151936 x 2048 + 2048: the width of an expert is a field of its own.
+TEST(Planner, ExpertsNarrowerThanADenseLayer) {
+  const ModelOutline outline = Outline(
+      R"({"model_type":"narrow-experts","hidden_size":2048,"intermediate_size":6144,
+  "moe_intermediate_size":768,"num_hidden_layers":48,"num_attention_heads":32,"num_key_value_heads":4,
+  "head_dim":128,"num_experts":128,"vocab_size":151936,"max_position_embeddings":40960,
+  "hidden_act":"silu","tie_word_embeddings":false})");
+  EXPECT_EQ(outline.parameters(), 30'532'110'336u);
+}
+
+TEST(Planner, AConfigurationOfAFewBytesCannotAskForAGiantCatalogue) {
+  const QuantizationPlan plan;
+  for (const char* text :
+       {R"({"model_type":"x","n_layer":4096,"n_embd":64,"n_head":2,"vocab_size":10,
+            "num_experts":4096})",
+        R"({"model_type":"x","n_layer":1,"n_embd":64,"n_head":2,"vocab_size":10,
+            "num_experts":2147483648})",
+        R"({"model_type":"x","n_layer":4096,"n_embd":1,"n_head":2147483648,
+            "head_dim":536870912,"vocab_size":10})"}) {
+    EXPECT_EQ(OutlineConfig(text, plan).status().code(), ErrorCode::kCorrupt) << text;
+  }
+}
+
 TEST(Planner, ConfigurationsWithoutSizesAreRefusedByField) {
   const QuantizationPlan plan;
   for (const auto& [text, field] : std::vector<std::pair<const char*, const char*>>{
@@ -127,6 +151,20 @@ TEST(Planner, TooLittleMemoryIsRefusedWithWhatWouldDo) {
   EXPECT_TRUE(PlanMemory(outline, request).ok());
   request.ram_bytes = smallest - 1;
   EXPECT_FALSE(PlanMemory(outline, request).ok());
+}
+
+// 2^30 sequences of 2^30 tokens of 327,680 bytes: 0 modulo 2^64.
+TEST(Planner, AKvCacheWhoseBytesOverflowDoesNotFit) {
+  const ModelOutline outline = Outline(kLlama2_70B);
+  for (const int64_t count : {int64_t{1} << 30, int64_t{1} << 31, INT64_MAX}) {
+    PlanRequest request;
+    request.context_tokens = count;
+    request.sequences = count;
+    request.ram_bytes = 100 * kGiB;
+    const Status status = PlanMemory(outline, request).status();
+    EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit) << count;
+    EXPECT_THAT(status.message(), HasSubstr(std::to_string(count)));
+  }
 }
 
 PlanRates Rates(double drive) {

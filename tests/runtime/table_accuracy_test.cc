@@ -110,7 +110,7 @@ class Model {
       EXPECT_TRUE(cache->Reserve(&blocks, count, 0).ok());
       ThreadTeam team(1);
       std::unique_ptr<Forward> forward = *Forward::Create(
-          file_->config(), description_, store_.get(), &table, cache.get(), &team, count);
+          file_->config(), description_, store_.get(), &table, cache.get(), &team, count, count);
       Batch batch;
       batch.ids = tokens;
       for (int64_t i = 0; i < count; ++i) {
