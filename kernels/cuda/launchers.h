@@ -17,10 +17,13 @@ void Quantize(const QuantizeArgs& args, CUstream_st* stream);
 void Matmul(const MatmulArgs& args, CUstream_st* stream);
 void GatherRows(const GatherRowsArgs& args, CUstream_st* stream);
 void RmsNorm(const RmsNormArgs& args, CUstream_st* stream);
+void LayerNorm(const LayerNormArgs& args, CUstream_st* stream);
+void ScaleAdd(const ScaleAddArgs& args, CUstream_st* stream);
 void Rope(const RopeArgs& args, CUstream_st* stream);
 void StoreKv(const StoreKvArgs& args, CUstream_st* stream);
 void Attention(const AttentionArgs& args, CUstream_st* stream);
-void SiluMul(const SiluMulArgs& args, CUstream_st* stream);
+void Activate(const ActivateArgs& args, CUstream_st* stream);
+void Softcap(const SoftcapArgs& args, CUstream_st* stream);
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE
 

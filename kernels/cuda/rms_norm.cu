@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(kThreads) RmsNormKernel(RmsNormArgs args) {
   squares = BlockSum(squares, SharedMemory<float>());
   const float factor = 1.0f / sqrtf(squares / static_cast<float>(args.width) + args.eps);
   for (int64_t i = ThreadIndex(); i < args.width; i += kThreads) {
-    y[i] = x[i] * factor * args.weight[i];
+    const float value = x[i] * factor * args.weight[i];
+    y[i] = args.add_to_y ? y[i] + value : value;
   }
 }
 

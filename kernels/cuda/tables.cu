@@ -9,10 +9,13 @@ const OpTable kCudaTable = {
     .matmul = Matmul,
     .gather_rows = GatherRows,
     .rms_norm = RmsNorm,
+    .layer_norm = LayerNorm,
+    .scale_add = ScaleAdd,
     .rope = Rope,
     .store_kv = StoreKv,
     .attention = Attention,
-    .silu_mul = SiluMul,
+    .activate = Activate,
+    .softcap = Softcap,
 };
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -1,6 +1,7 @@
 // The small CUDA operations, emulated, against float64 or against `ref`.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -81,14 +82,15 @@ TEST(CudaRmsNorm, WithinRoundingOfFloat64AndOnlyTokensOfTheRange) {
     std::vector<float> x = test::RandomFloats(static_cast<size_t>(4 * stride), random, 5);
     x[static_cast<size_t>(2 * stride)] = 1e15f;
     const std::vector<float> weight = test::RandomFloats(static_cast<size_t>(width), random);
-    for (Order order : {Order::kAscending, Order::kShuffled}) {
-      SetOrder(order);
+    for (const bool add : {false, true}) {
+      SetOrder(add ? Order::kShuffled : Order::kAscending);
       std::vector<float> y(x.size(), -7.0f);
       kCudaTable.rms_norm({.x = x.data(),
                            .x_stride = stride,
                            .weight = weight.data(),
                            .width = width,
                            .eps = 1e-5f,
+                           .add_to_y = add,
                            .y = y.data(),
                            .y_stride = stride,
                            .token_begin = 1,
@@ -106,14 +108,93 @@ TEST(CudaRmsNorm, WithinRoundingOfFloat64AndOnlyTokensOfTheRange) {
             ASSERT_EQ(y[at], -7.0f);
             continue;
           }
-          const double expected = x[at] * factor * weight[static_cast<size_t>(i)];
+          const double product = x[at] * factor * weight[static_cast<size_t>(i)];
+          const double expected = add ? product - 7 : product;
           // A thread's sum has width / 256 terms, then 13 more; half of that is left by the root.
           const double bound = (static_cast<double>(width) / 512 + 12) * kEpsilon;
-          ASSERT_TRUE(std::fabs(y[at] - expected) <= bound * std::fabs(expected)) << width;
+          ASSERT_TRUE(std::fabs(y[at] - expected) <= bound * (std::fabs(product) + (add ? 7 : 0)))
+              << width;
         }
       }
     }
     SetOrder(Order::kAscending);
+  }
+}
+
+TEST(CudaLayerNorm, WithinRoundingOfFloat64InPlaceWithAndWithoutBias) {
+  std::mt19937 random(12);
+  for (int64_t width : {1, 2, 31, 256, 257, 2000}) {
+    const int64_t stride = width + 1;
+    std::vector<float> x = test::RandomFloats(static_cast<size_t>(3 * stride), random);
+    for (float& value : x) value += 50;  // a mean far from 0
+    const std::vector<float> weight = test::RandomFloats(static_cast<size_t>(width), random);
+    const std::vector<float> bias = test::RandomFloats(static_cast<size_t>(width), random);
+    for (const bool has_bias : {false, true}) {
+      std::vector<float> y = x;
+      kCudaTable.layer_norm({y.data(), stride, weight.data(), has_bias ? bias.data() : nullptr,
+                             width, 1e-5f, y.data(), stride, 1, 2},
+                            nullptr);
+      double mean = 0;
+      for (int64_t i = 0; i < width; ++i) mean += x[static_cast<size_t>(stride + i)];
+      mean /= static_cast<double>(width);
+      double squares = 0;
+      for (int64_t i = 0; i < width; ++i) {
+        squares += std::pow(x[static_cast<size_t>(stride + i)] - mean, 2);
+      }
+      const double factor = 1 / std::sqrt(squares / static_cast<double>(width) + double{1e-5f});
+      // The mean is off by its roundings, and so is what differs from it; the factor's error is
+      // relative, as above.
+      const double terms = static_cast<double>(width) / 256 + 16;
+      const double mean_error = 55 * terms * kEpsilon;
+      for (int64_t i = 0; i < 3 * stride; ++i) {
+        const auto at = static_cast<size_t>(i);
+        if (i / stride != 1 || i % stride >= width) {
+          ASSERT_EQ(y[at], x[at]);
+          continue;
+        }
+        const auto column = static_cast<size_t>(i % stride);
+        const double normal = (x[at] - mean) * factor;
+        const double expected = normal * weight[column] + (has_bias ? bias[column] : 0);
+        const double bound = std::fabs(weight[column]) *
+                                 (mean_error * factor +
+                                  std::fabs(normal) * (terms * kEpsilon + mean_error * factor)) +
+                             2 * kEpsilon * std::fabs(expected);
+        ASSERT_TRUE(std::fabs(y[at] - expected) <= bound)
+            << width << ": " << y[at] << ", not " << expected;
+      }
+    }
+  }
+}
+
+TEST(CudaScaleAdd, WithAndWithoutASecondTerm) {
+  std::mt19937 random(13);
+  for (int64_t width : {1, 255, 256, 700}) {
+    const std::vector<float> x = test::RandomFloats(static_cast<size_t>(3 * width), random);
+    const std::vector<float> before = test::RandomFloats(x.size(), random);
+    for (const bool has_x : {false, true}) {
+      std::vector<float> y = before;
+      std::vector<float> expected = before;
+      const ScaleAddArgs args = {y.data(), width, 1.5f, has_x ? x.data() : nullptr,
+                                 width,    width, 1,    3};
+      kCudaTable.scale_add(args, nullptr);
+      ScaleAddArgs ref = args;
+      ref.y = expected.data();
+      kRefTable.scale_add(ref, nullptr);
+      EXPECT_EQ(y, expected);
+    }
+  }
+}
+
+TEST(CudaSoftcap, CapsTheRangeAlone) {
+  std::vector<float> x;
+  for (float value = -100; value < 100; value += 0.37f) x.push_back(value);
+  const std::vector<float> before = x;
+  const auto end = static_cast<int64_t>(x.size()) - 2;
+  kCudaTable.softcap({x.data(), 30.0f, 3, end}, nullptr);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const bool inside = i >= 3 && static_cast<int64_t>(i) < end;
+    const double expected = inside ? 30 * std::tanh(before[i] / 30.0) : before[i];
+    EXPECT_TRUE(std::fabs(x[i] - expected) <= 4 * kEpsilon * std::fabs(expected)) << before[i];
   }
 }
 
@@ -156,29 +237,55 @@ TEST(CudaRope, TurnsPairsAsRefDoesAndLeavesTheRest) {
   }
 }
 
-TEST(CudaSiluMul, AgreesWithFloat64InPlaceWithStrides) {
+double ExactActivation(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGelu:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::kGeluTanh:
+      return x / (1 + std::exp(-2 * std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+  }
+  return 0;
+}
+
+TEST(CudaActivate, AgreesWithFloat64InPlaceWithStrides) {
   std::vector<float> gate;
   for (float x = -100; x < 100; x += 0.73f) gate.push_back(x);
-  for (float x : {0.0f, -0.0f, 1e-38f, 2e38f, -2e38f, kInfinity, kNaN}) gate.push_back(x);
+  for (float x : {0.0f, -0.0f, 1e-38f, kInfinity, kNaN, 1.0f}) gate.push_back(x);
   const auto width = static_cast<int64_t>(gate.size());
   const std::vector<float> up(gate.size() * 3, 1.5f);
-  std::vector<float> out;
-  for (int t = 0; t < 3; ++t) out.insert(out.end(), gate.begin(), gate.end());
-  kCudaTable.silu_mul({out.data(), up.data(), width, width - 1, out.data(), width, 1, 2}, nullptr);
-  for (int64_t i = 0; i < 3 * width; ++i) {
-    const float x = gate[static_cast<size_t>(i % width)];
-    const float actual = out[static_cast<size_t>(i)];
-    if (i / width != 1 || i % width == width - 1) {
-      EXPECT_TRUE(test::SameBits(actual, x));
-      continue;
+  for (Activation activation :
+       {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh, Activation::kRelu}) {
+    for (const bool has_up : {false, true}) {
+      std::vector<float> out;
+      for (int t = 0; t < 3; ++t) out.insert(out.end(), gate.begin(), gate.end());
+      kCudaTable.activate({activation, out.data(), has_up ? up.data() : nullptr, width, width - 1,
+                           out.data(), width, 1, 2},
+                          nullptr);
+      for (int64_t i = 0; i < 3 * width; ++i) {
+        const float x = gate[static_cast<size_t>(i % width)];
+        const float actual = out[static_cast<size_t>(i)];
+        if (i / width != 1 || i % width == width - 1) {
+          EXPECT_TRUE(test::SameBits(actual, x));
+        } else if (!std::isfinite(x)) {
+          EXPECT_TRUE(test::SameBits(actual, x));
+        } else {
+          const double expected = ExactActivation(activation, x) * (has_up ? 1.5 : 1);
+          // Errors of the exponential's argument grow with it (a cubic polynomial for GELU); the
+          // error function is good to an epsilon of 1, so GELU is to one of x. What is below
+          // float32's exponentials may be 0.
+          const double argument = std::min(100.0, std::fabs(x * x * x) * 0.1 + std::fabs(x));
+          const double relative = (5 + 4 * argument) * kEpsilon;
+          const double absolute = activation == Activation::kGelu ? 2 * kEpsilon * std::fabs(x) : 0;
+          EXPECT_TRUE(std::fabs(actual - expected) <=
+                      relative * std::fabs(expected) + absolute + 1e-36)
+              << static_cast<int>(activation) << " at " << x;
+        }
+      }
     }
-    if (x == kInfinity) {
-      EXPECT_EQ(actual, kInfinity);
-      continue;
-    }
-    const double expected = x / (1 + std::exp(-double{x})) * 1.5;
-    const double tiny = x < -87 ? 1e-36 : 1e-44;
-    EXPECT_TRUE(std::fabs(actual - expected) <= 5 * kEpsilon * std::fabs(expected) + tiny) << x;
   }
 }
 

@@ -33,7 +33,7 @@ def compiled(paths):
     """(kernel, architecture, registers, bytes of stack frame, bytes of spills) of each."""
     text = "".join(open(path).read() for path in paths)
     text = subprocess.run(["c++filt"], input=text.replace("'", " "), check=True, capture_output=True, text=True).stdout
-    pattern = (r"Compiling entry function (.*?) for (sm_\d+).*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    pattern = (r"Compiling entry function\s+(.*?)\s+for\s+(sm_\d+).*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
                r"(\d+) bytes spill loads.*?Used (\d+) registers")
     for match in re.finditer(pattern, text, re.DOTALL):
         name, architecture, stack, stores, loads, registers = match.groups()

@@ -75,13 +75,19 @@ void Others() {
                        .weight = x.data(),
                        .width = kCols,
                        .eps = 1e-5f,
+                       .add_to_y = false,
                        .y = x.data(),
                        .y_stride = kCols,
                        .token_begin = 0,
                        .token_end = 1},
                       nullptr);
   kCudaTable.rope({x.data(), kCols, &position, x.data(), 1.0f, 1, kCols, kCols, 0, 1}, nullptr);
-  kCudaTable.silu_mul({x.data(), x.data(), kCols, kCols, x.data(), kCols, 0, 1}, nullptr);
+  kCudaTable.layer_norm({x.data(), kCols, x.data(), nullptr, kCols, 1e-5f, x.data(), kCols, 0, 1},
+                        nullptr);
+  kCudaTable.scale_add({x.data(), kCols, 2.0f, nullptr, 0, kCols, 0, 1}, nullptr);
+  kCudaTable.softcap({x.data(), 2.0f, 0, kCols}, nullptr);
+  kCudaTable.activate({Activation::kSilu, x.data(), x.data(), kCols, kCols, x.data(), kCols, 0, 1},
+                      nullptr);
   kCudaTable.store_kv({x.data(),
                        x.data(),
                        kCols,
