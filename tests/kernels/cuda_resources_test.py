@@ -18,12 +18,19 @@ LIMITS = {"sm_80": (65536, 64, 32, 164), "sm_86": (65536, 48, 16, 100), "sm_89":
 KERNEL = re.compile(r"(\w+Kernel(?:<[^>]*>)?)")
 
 
+def canonical(name):
+    """The kernel's name with its template arguments, however a compiler writes them."""
+    for number, kind in enumerate(["kF32", "kF16", "kBF16"]):
+        name = name.replace(f"sluice::WeightKind::{kind}", str(number))
+    return KERNEL.search(name.replace("(sluice::WeightKind)", "")).group(1).replace(" ", "")
+
+
 def launches(driver):
     """Kernel -> (threads, most shared memory)."""
     result = {}
     for line in subprocess.run([driver], check=True, capture_output=True, text=True).stdout.splitlines():
         threads, shared_bytes, name = line.split(" ", 2)
-        kernel = KERNEL.findall(name.split("kKernel = ")[1])[-1].replace(" ", "")
+        kernel = canonical(re.search(r"kKernel = ([^;\]]*)", name).group(1))
         most = max(int(shared_bytes), result.get(kernel, (0, 0))[1])
         result[kernel] = (int(threads), most)
     return result
@@ -37,8 +44,7 @@ def compiled(paths):
                r"(\d+) bytes spill loads.*?Used (\d+) registers")
     for match in re.finditer(pattern, text, re.DOTALL):
         name, architecture, stack, stores, loads, registers = match.groups()
-        kernel = KERNEL.findall(name)[0].replace(" ", "").replace("(sluice::WeightKind)", "")
-        yield kernel, architecture, int(registers), int(stack), int(stores) + int(loads)
+        yield canonical(name), architecture, int(registers), int(stack), int(stores) + int(loads)
 
 
 def occupancy(architecture, registers, threads, shared_bytes):
@@ -52,7 +58,7 @@ def occupancy(architecture, registers, threads, shared_bytes):
 
 
 def main():
-    started = {kernel.replace("(sluice::WeightKind)", ""): how for kernel, how in launches(sys.argv[1]).items()}
+    started = launches(sys.argv[1])
     rows = sorted(set(compiled(sys.argv[2:])))
     problems = [] if rows else ["no kernel is found in the files"]
     print("kernel | GPU | threads | registers | stack bytes | spill bytes | shared bytes | occupancy")
