@@ -28,13 +28,13 @@ struct Worker {
   std::vector<std::byte> source;  // rows as they lie in the checkpoint
   std::vector<float> row;
   std::vector<uint32_t> values;
-  std::vector<uint16_t> scales, offsets;
+  std::vector<uint16_t> scales, offsets, super_scales, super_offsets;
 };
 
 uint64_t WorkerBytes(const TileLayout& layout, const SourceTensor& source) {
   const uint64_t row_bytes = SourceRowBytes(source.type, source.cols);
   return kSluiceMaxPieceBytes + std::max(kReadBytes, row_bytes) + layout.padded_cols * 8 +
-         layout.groups_per_row() * 4 + kSluiceChunkBytes;
+         layout.groups_per_row() * 8 + kSluiceChunkBytes;
 }
 
 class Conversion {
@@ -89,6 +89,8 @@ class Conversion {
     worker->values.resize(layout.cols);
     worker->scales.resize(layout.groups_per_row());
     worker->offsets.resize(layout.groups_per_row());
+    worker->super_scales.resize(layout.num_super_blocks());
+    worker->super_offsets.resize(layout.num_super_blocks());
     const uint64_t step = std::max<uint64_t>(1, kReadBytes / row_bytes);
     for (uint64_t done = 0; done < piece.row_count; done += step) {
       const uint64_t rows = std::min(step, piece.row_count - done);
@@ -112,7 +114,8 @@ class Conversion {
   static Status ConvertRow(const SourceTensor& source, const std::byte* row,
                            const TileLayout& layout, uint32_t row_in_tile, std::byte* tile,
                            Worker* worker) {
-    const RowCodes codes = {worker->values.data(), worker->scales.data(), worker->offsets.data()};
+    const RowCodes codes = {worker->values.data(), worker->scales.data(), worker->offsets.data(),
+                            worker->super_scales.data(), worker->super_offsets.data()};
     if (source.added == 0 && layout.type == TypeThatKeeps(source.type)) {
       KeepRow(source.type, row, layout, codes);
     } else {
