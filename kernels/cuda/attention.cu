@@ -4,8 +4,8 @@
 // each block takes one partition of the keys (Dao et al., Flash-Decoding, 2023), and a second
 // kernel puts the partitions together in their order.
 //
-// Queries are split into two f16 numbers, so that scores are as good as in float32; weights are
-// rounded to f16 before they meet the values.
+// Queries and weights are split into two f16 numbers each, so that only the cache is in less than
+// float32.
 #include <algorithm>
 #include <cmath>
 
@@ -224,8 +224,17 @@ __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& si
   }
 }
 
-__device__ __forceinline__ uint32_t PackHalves(float low, float high) {
-  return static_cast<uint32_t>(FloatToHalf(low)) | static_cast<uint32_t>(FloatToHalf(high)) << 16;
+// Two numbers as two f16 each, whose sums are the numbers to 22 bits.
+struct SplitPair {
+  uint32_t high, low;
+};
+__device__ __forceinline__ SplitPair Split(float first, float second) {
+  const uint16_t h0 = FloatToHalf(first);
+  const uint16_t h1 = FloatToHalf(second);
+  const uint16_t l0 = FloatToHalf(first - HalfToFloat(h0));
+  const uint16_t l1 = FloatToHalf(second - HalfToFloat(h1));
+  return {static_cast<uint32_t>(h0) | static_cast<uint32_t>(h1) << 16,
+          static_cast<uint32_t>(l0) | static_cast<uint32_t>(l1) << 16};
 }
 
 template <typename T, int kDim, int kKeys>
@@ -237,16 +246,20 @@ __device__ __forceinline__ void AddValues(const AttentionArgs& args, const T* ti
   for (int step = 0; step < kKeys / 16; ++step) {
     const float(&w0)[4] = weights[2 * step];
     const float(&w1)[4] = weights[2 * step + 1];
-    const uint32_t a[4] = {PackHalves(w0[0], w0[1]), PackHalves(w0[2], w0[3]),
-                           PackHalves(w1[0], w1[1]), PackHalves(w1[2], w1[3])};
+    const SplitPair p[4] = {Split(w0[0], w0[1]), Split(w0[2], w0[3]), Split(w1[0], w1[1]),
+                            Split(w1[2], w1[3])};
+    const uint32_t high[4] = {p[0].high, p[1].high, p[2].high, p[3].high};
+    const uint32_t low[4] = {p[0].low, p[1].low, p[2].low, p[3].low};
 #pragma unroll
     for (int n = 0; n < kDim / 16; ++n) {
       if (n * 16 >= dim) break;
       uint32_t b[4];  // channels 0..7 of keys 0..7, 8..15, then channels 8..15
       LoadMatricesTransposed(
           b, &tile->values[stage][step * 16 + Lane() % 16][n * 16 + Lane() / 16 * 8]);
-      MmaF16(out[2 * n], a, b[0], b[1]);
-      MmaF16(out[2 * n + 1], a, b[2], b[3]);
+      MmaF16(out[2 * n], low, b[0], b[1]);
+      MmaF16(out[2 * n + 1], low, b[2], b[3]);
+      MmaF16(out[2 * n], high, b[0], b[1]);
+      MmaF16(out[2 * n + 1], high, b[2], b[3]);
     }
   }
 }
@@ -366,6 +379,29 @@ void LaunchTiles(Work work, CUstream_st* stream) {
   }
 }
 
+// Each token's keys in partitions, as many tokens at once as the scratch memory holds.
+void AttendInPartitions(Work work, CUstream_st* stream) {
+  const AttentionArgs& args = work.args;
+  const int64_t dim = args.layer.head_dim;
+  work.keys_of_split = kGpuAttentionPartition;
+  work.splits = std::max<int64_t>(
+      1, (args.longest_length + kGpuAttentionPartition - 1) / kGpuAttentionPartition);
+  const int64_t end = work.end_token;
+  const int64_t one = GpuAttentionScratchOfToken(args.num_heads, dim, args.longest_length);
+  const int64_t at_once =
+      one == 0 ? end - work.first_token : std::max<int64_t>(1, args.scratch_size / one);
+  for (; work.first_token < end; work.first_token += at_once) {
+    work.end_token = std::min(end, work.first_token + at_once);
+    if (dim <= 64) {
+      LaunchTiles<64, 1, 32>(work, stream);
+    } else if (dim <= 128) {
+      LaunchTiles<128, 1, 32>(work, stream);
+    } else {
+      LaunchTiles<256, 1, 16>(work, stream);
+    }
+  }
+}
+
 }  // namespace
 
 void Attention(const AttentionArgs& args, CUstream_st* stream) {
@@ -376,20 +412,11 @@ void Attention(const AttentionArgs& args, CUstream_st* stream) {
   work.group = args.num_heads / kv_heads;
   work.first_token = args.item_begin / kv_heads;
   work.end_token = (args.item_end + kv_heads - 1) / kv_heads;
-  const bool split = args.longest_run <= kGpuMostSplitRun;
-  const int64_t dim = args.layer.head_dim;
-  if (split) {
-    work.keys_of_split = kGpuAttentionPartition;
-    work.splits = std::max<int64_t>(
-        1, (args.longest_length + kGpuAttentionPartition - 1) / kGpuAttentionPartition);
-    if (dim <= 64) return LaunchTiles<64, 1, 32>(work, stream);
-    if (dim <= 128) return LaunchTiles<128, 1, 32>(work, stream);
-    return LaunchTiles<256, 1, 16>(work, stream);
-  }
+  if (args.longest_run <= kGpuMostSplitRun) return AttendInPartitions(work, stream);
   work.keys_of_split = std::max<int64_t>(1, args.longest_length);
   work.splits = 1;
-  if (dim <= 64) return LaunchTiles<64, 4, 32>(work, stream);
-  if (dim <= 128) return LaunchTiles<128, 4, 32>(work, stream);
+  if (args.layer.head_dim <= 64) return LaunchTiles<64, 4, 32>(work, stream);
+  if (args.layer.head_dim <= 128) return LaunchTiles<128, 4, 32>(work, stream);
   LaunchTiles<256, 2, 16>(work, stream);
 }
 

@@ -18,6 +18,7 @@ int64_t ParameterBytes(const GpuLayout& gpu, int64_t groups) {
   return groups * kTileRows * (2 + OffsetBytes(gpu.offset));
 }
 
+// 0 for kinds that the CUDA operations do not know.
 int64_t UnitChannels(WeightKind kind) {
   switch (kind) {
     case WeightKind::kInt4:
@@ -29,8 +30,9 @@ int64_t UnitChannels(WeightKind kind) {
       return 16;
     case WeightKind::kF32:
       return 8;
+    default:
+      return 0;
   }
-  return 0;
 }
 
 // Puts one row's codes into a tile.
@@ -89,6 +91,8 @@ class RowWriter {
       }
       case WeightKind::kF32:
         std::memcpy(Word(unit, channel, 1), &value, 4);
+        return;
+      default:
         return;
     }
   }
@@ -150,7 +154,11 @@ void RepackForGpu(const TileLayout& layout, const std::byte* tiles, int64_t num_
   for (int64_t tile = 0; tile < num_tiles; ++tile) {
     const std::byte* from = tiles + static_cast<uint64_t>(tile) * layout.tile_bytes;
     for (uint32_t row = 0; row < kTileRows; ++row) {
-      UnpackRow(layout, from, row, {values.data(), scales.data(), offsets.data()});
+      RowCodes codes;
+      codes.values = values.data();
+      codes.scales = scales.data();
+      codes.offsets = offsets.data();
+      UnpackRow(layout, from, row, codes);
       const RowWriter writer(gpu, row, out + tile * gpu.tile_bytes);
       writer.Values(values.data());
       if (layout.type.quantized()) writer.Parameters(scales.data(), offsets.data());

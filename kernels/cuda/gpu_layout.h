@@ -47,7 +47,7 @@ struct GpuLayout {
 };
 
 // Errors: kUnsupported for types and shapes that the CUDA operations do not know: int8 in groups of
-// 16, tiles of one row.
+// 16, q5_0, q5_1, the K types, tiles of one row.
 Result<GpuLayout> MakeGpuLayout(const TileLayout& layout);
 
 // `num_tiles` tiles of the file's layout, one after another, as tiles of the GPU's. `out` holds

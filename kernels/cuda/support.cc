@@ -1,5 +1,6 @@
 #include "kernels/cuda/support.h"
 
+#include <algorithm>
 #include <string>
 
 namespace sluice {
@@ -16,12 +17,18 @@ Status CheckGpuCache(const KvLayer& layer) {
   return Status();
 }
 
-int64_t GpuAttentionScratch(int64_t tokens, int64_t num_heads, int64_t head_dim,
-                            int64_t longest_length, int64_t longest_run) {
-  if (longest_run > kGpuMostSplitRun) return 0;
+int64_t GpuAttentionScratchOfToken(int64_t num_heads, int64_t head_dim, int64_t longest_length) {
   const int64_t splits = (longest_length + kGpuAttentionPartition - 1) / kGpuAttentionPartition;
   // Of each partition the weighted values, the largest score and the sum of weights.
-  return splits <= 1 ? 0 : tokens * num_heads * splits * (head_dim + 2);
+  return splits <= 1 ? 0 : num_heads * splits * (head_dim + 2);
+}
+
+int64_t GpuAttentionScratch(int64_t tokens, int64_t num_heads, int64_t head_dim,
+                            int64_t longest_length) {
+  constexpr int64_t kMost = int64_t{16} << 20;
+  const int64_t one = GpuAttentionScratchOfToken(num_heads, head_dim, longest_length);
+  if (one == 0) return 0;
+  return one * std::min(tokens, std::max<int64_t>(1, kMost / one));
 }
 
 }  // namespace sluice

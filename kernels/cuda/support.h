@@ -19,9 +19,14 @@ inline constexpr int64_t kGpuMostHeadDim = 256;
 // Errors: kUnsupported, for caches in other types than f16 and for heads of more than 256 values.
 Status CheckGpuCache(const KvLayer& layer);
 
-// Elements of AttentionArgs::scratch for a call with `tokens` tokens; 0 where none is read.
+// Elements of AttentionArgs::scratch that serve calls with up to `tokens` tokens and contexts of up
+// to `longest_length`. At least one token's are needed; with fewer than a call's tokens, it goes
+// through them in turns. Bounded by 64 MiB where that holds one token.
 int64_t GpuAttentionScratch(int64_t tokens, int64_t num_heads, int64_t head_dim,
-                            int64_t longest_length, int64_t longest_run);
+                            int64_t longest_length);
+
+// One token's.
+int64_t GpuAttentionScratchOfToken(int64_t num_heads, int64_t head_dim, int64_t longest_length);
 
 }  // namespace sluice
 

@@ -16,6 +16,7 @@ const OpTable kCudaTable = {
     .attention = Attention,
     .activate = Activate,
     .softcap = Softcap,
+    .on_device = true,
 };
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

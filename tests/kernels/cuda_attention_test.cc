@@ -21,7 +21,7 @@ using cuda_emulation::Order;
 using cuda_emulation::SetOrder;
 
 constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
-constexpr double kHalfEpsilon = 0x1p-11;  // of a rounding to f16
+constexpr double kSplitEpsilon = 0x1p-22;  // of a number as the sum of two f16
 constexpr float kUntouched = -77.0f;
 
 struct Heads {
@@ -99,8 +99,8 @@ struct Exact {
 
 // Where the error comes from: the query is scaled (two roundings) and split into two f16 numbers,
 // which hold it to 2^-22 of it or 2^-25; sums on the tensor cores, taken as 2 epsilon for each 8
-// terms; the argument of exp2, epsilon of its magnitude, which matters up to 150; weights rounded
-// to f16, and lost below 2^-25; one correction for each 16 keys.
+// terms; the argument of exp2, epsilon of its magnitude, which matters up to 150; weights split
+// too, and lost below 2^-25; one correction for each 16 keys.
 Exact ExactAttention(const Cache& cache, const Token& token, const float* query, int64_t kv_head,
                      const View& view) {
   const int64_t dim = cache.heads().dim;
@@ -138,8 +138,8 @@ Exact ExactAttention(const Cache& cache, const Token& token, const float* query,
     }
   }
   const auto count = static_cast<double>(token.length - oldest);
-  const double steps = count / 8 + count / 4 + 16;
-  exact.bound = largest_value * (2 * std::expm1(2 * score_error + 150 * kEpsilon) + kHalfEpsilon +
+  const double steps = count / 8 * 2 + count / 4 + 16;
+  exact.bound = largest_value * (2 * std::expm1(2 * score_error + 150 * kEpsilon) + kSplitEpsilon +
                                  count * 0x1p-25 + steps * 4 * kEpsilon);
   return exact;
 }
@@ -147,7 +147,8 @@ Exact ExactAttention(const Cache& cache, const Token& token, const float* query,
 // What one call gives; `run` is the longest run that the launcher is told of.
 std::vector<float> Attend(const Cache& cache, const std::vector<Token>& tokens,
                           const std::vector<float>& query, const View& view, int64_t run,
-                          int64_t item_begin = 0, int64_t item_end = 1 << 30) {
+                          int64_t item_begin = 0, int64_t item_end = 1 << 30,
+                          int64_t tokens_at_once = 1 << 30) {
   const Heads& heads = cache.heads();
   const auto count = static_cast<int64_t>(tokens.size());
   const int64_t out_stride = heads.heads * heads.dim + 3;
@@ -174,9 +175,10 @@ std::vector<float> Attend(const Cache& cache, const std::vector<Token>& tokens,
   args.item_end = std::min(item_end, count * heads.kv_heads);
   args.longest_length = *std::max_element(lengths.begin(), lengths.end());
   args.longest_run = run;
-  std::vector<float> scratch(static_cast<size_t>(
-      GpuAttentionScratch(count, heads.heads, heads.dim, args.longest_length, run)));
+  std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(
+      std::min(count, tokens_at_once), heads.heads, heads.dim, args.longest_length)));
   args.scratch = scratch.data();
+  args.scratch_size = static_cast<int64_t>(scratch.size());
   kCudaTable.attention(args, nullptr);
   return out;
 }
@@ -296,6 +298,16 @@ TEST(CudaAttention, ATokensResultDoesNotDependOnTheBatch) {
       ASSERT_EQ(alone[i], together[t * (width + 3) + i]) << t;
     }
   }
+  for (int64_t at_once : {1, 3}) {  // with less scratch memory
+    EXPECT_EQ(Attend(cache, tokens, query, {Scale(heads)}, 9, 0, 1 << 30, at_once), together);
+  }
+}
+
+TEST(CudaAttention, ScratchMemoryIsBoundedForLongContextsAndLargeBatches) {
+  EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 256), 0);
+  EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 257), 10 * 32 * 2 * 130);
+  EXPECT_LE(GpuAttentionScratch(4096, 32, 128, 131072) * 4, int64_t{64} << 20);
+  EXPECT_EQ(GpuAttentionScratch(4096, 128, 256, 1 << 20), 128 * 4096 * 258);  // of one token
 }
 
 TEST(CudaAttention, TheOrderOfThreadsAndBlocksDoesNotMatter) {

@@ -28,7 +28,7 @@ constexpr float kUntouched = -12345.0f;
 std::vector<WeightType> GpuTypes(bool quantized) {
   std::vector<WeightType> types;
   for (const WeightType& type : test::AllWeightTypes()) {
-    const auto layout = MakeTileLayout(type, 16, 64, 16);
+    const auto layout = MakeTileLayout(type, 16, 256, 16);
     if (type.quantized() == quantized && MakeGpuLayout(*layout).ok()) types.push_back(type);
   }
   return types;
@@ -131,10 +131,15 @@ TEST(GpuLayout, Int4BytesLieWhereTheHeaderSays) {
   EXPECT_EQ(gpu.tiles[512 + 64 + 16 + 9], std::byte{7});
 }
 
-TEST(GpuLayout, RefusesGroupsOf16AndTilesOfOneRow) {
-  const WeightType small{WeightKind::kInt8, WeightOffset::kNone, 16};
-  EXPECT_EQ(MakeGpuLayout(*MakeTileLayout(small, 16, 64, 16)).status().code(),
-            ErrorCode::kUnsupported);
+TEST(GpuLayout, RefusesTypesThatTheKernelsDoNotKnowAndTilesOfOneRow) {
+  for (const WeightType& type : {WeightType{WeightKind::kInt8, WeightOffset::kNone, 16},
+                                 WeightType{WeightKind::kInt5, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ4K, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
+    const Result<TileLayout> layout = MakeTileLayout(type, 16, 256, 16);
+    ASSERT_TRUE(layout.ok()) << layout.status().message();
+    EXPECT_EQ(MakeGpuLayout(*layout).status().code(), ErrorCode::kUnsupported);
+  }
   const WeightType half{WeightKind::kF16, WeightOffset::kNone, 0};
   EXPECT_EQ(MakeGpuLayout(*MakeTileLayout(half, 16, 64, 1)).status().code(),
             ErrorCode::kUnsupported);

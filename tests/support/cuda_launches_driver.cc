@@ -16,7 +16,7 @@ namespace {
 
 using cuda_emulation::kCudaTable;
 
-constexpr int64_t kCols = 128;
+constexpr int64_t kCols = 256;
 
 void Matmuls() {
   std::mt19937 random(1);
@@ -33,7 +33,7 @@ void Matmuls() {
       const QuantizedActivations xq = quantized.view();
       kCudaTable.quantize({x.data(), kCols, kCols, xq, 0, tokens}, nullptr);
       kCudaTable.matmul({&matrix.layout, tiles.data(), 1, 16, x.data(), kCols, &xq, tokens, nullptr,
-                         false, y.data(), 16, 0, 1},
+                         false, y.data(), 16, 0, 2},
                         nullptr);
     }
     std::vector<float> row(kCols);
@@ -57,10 +57,11 @@ void Attentions() {
       std::vector<float> out(static_cast<size_t>(dim));
       const uint32_t* blocks = table.data();
       const int64_t length = kLength;
-      std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(1, 1, dim, kLength, run)));
-      kCudaTable.attention({query.data(), dim, 1, layer, &blocks, &length, 0, 1.0f, 0, out.data(),
-                            dim, 0, 1, kLength, run, scratch.data()},
-                           nullptr);
+      std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(1, 1, dim, kLength)));
+      kCudaTable.attention(
+          {query.data(), dim, 1, layer, &blocks, &length, 0, 1.0f, 0, out.data(), dim, 0, 1,
+           kLength, run, scratch.data(), static_cast<int64_t>(scratch.size())},
+          nullptr);
     }
   }
 }

@@ -48,7 +48,7 @@ Result<CUstream_st*> FakeDevice::MakeStream() {
 
 void FakeDevice::EndStream(CUstream_st* stream) {
   // A lost device drops its work.
-  if (faults_.lost_at_call < 0 || calls_ < faults_.lost_at_call) CatchUp(stream);
+  if (!lost()) CatchUp(stream);
   --live_objects_;
   delete reinterpret_cast<Stream*>(stream);
 }
@@ -62,7 +62,7 @@ Result<CUevent_st*> FakeDevice::MakeEvent() {
 void FakeDevice::EndEvent(CUevent_st* event) {
   auto* const ended = reinterpret_cast<Event*>(event);
   // Work that marks the event may still be queued.
-  if (ended->done < ended->recorded) CatchUp(ended, ended->recorded);
+  if (!lost() && ended->done < ended->recorded) CatchUp(ended, ended->recorded);
   --live_objects_;
   delete ended;
 }

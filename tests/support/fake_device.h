@@ -63,6 +63,7 @@ class FakeDevice final : public Device {
     int64_t done = 0;
   };
 
+  bool lost() const { return faults_.lost_at_call >= 0 && calls_ > faults_.lost_at_call; }
   Status Call(const char* what);
   void CatchUp(Event* event, int64_t until);
 
