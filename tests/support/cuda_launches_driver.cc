@@ -8,6 +8,7 @@
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/support.h"
+#include "kernels/cuda/top_k.h"
 #include "tests/support/numeric_contract.h"
 #include "tests/support/weight_matrix.h"
 
@@ -86,6 +87,8 @@ void Others() {
   kCudaTable.layer_norm({x.data(), kCols, x.data(), nullptr, kCols, 1e-5f, x.data(), kCols, 0, 1},
                         nullptr);
   kCudaTable.scale_add({x.data(), kCols, 2.0f, nullptr, 0, kCols, 0, 1}, nullptr);
+  int32_t best = 0;
+  cuda_emulation::TopK({x.data(), kCols, 1, kCols, 1, x.data(), &best}, nullptr);
   kCudaTable.softcap({x.data(), 2.0f, 0, kCols}, nullptr);
   kCudaTable.activate({Activation::kSilu, x.data(), x.data(), kCols, kCols, x.data(), kCols, 0, 1},
                       nullptr);
