@@ -9,6 +9,7 @@ namespace sluice {
 
 void AttentionAvx512(const AttentionArgs& args, CUstream_st* stream);
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
+void MatmulFloatAvx512(const MatmulArgs& args);  // f32, f16, bf16
 
 }  // namespace sluice
 
