@@ -55,7 +55,8 @@ class EngineImpl : public Engine {
   Status CheckRequest(const Request& request) const;
   Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
                           const LogitsCallback& on_logits);
-  Status SampleNext(Sequence* sequence, std::span<const float> logits);
+  Status SampleNext(std::span<Sequence* const> sequences);
+  Status TakeToken(Sequence* sequence, Result<SampledToken> token);
   // Hands out the text of the last token, and decides whether the sequence ends with it.
   void Deliver(Sequence* sequence, const SampledToken& token);
   void ApplyCancellations();

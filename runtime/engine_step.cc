@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "kernels/ops.h"
 #include "runtime/engine_impl.h"
@@ -100,11 +101,9 @@ Result<bool> EngineImpl::Step() {
   for (int64_t first = 0; first < wanted && status.ok(); first += kLogitRows) {
     const int64_t count = std::min(kLogitRows, wanted - first);
     status = forward_->Logits(first, count, logits_.data());
-    for (int64_t i = 0; i < count && status.ok(); ++i) {
-      status = SampleNext(sampled[static_cast<size_t>(first + i)],
-                          std::span(logits_).subspan(static_cast<size_t>(i * info_.vocab_size),
-                                                     static_cast<size_t>(info_.vocab_size)));
-    }
+    if (status.ok())
+      status = SampleNext(
+          std::span(sampled).subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
   }
   if (!status.ok()) {
     scheduler_->TakeAll();
@@ -114,8 +113,24 @@ Result<bool> EngineImpl::Step() {
   return true;
 }
 
-Status EngineImpl::SampleNext(Sequence* sequence, std::span<const float> logits) {
-  Result<SampledToken> token = sequence->sampler->Sample(logits);
+// Chooses a token for each of these sequences, from the rows of the logits, on all threads, and
+// hands them out one after another.
+Status EngineImpl::SampleNext(std::span<Sequence* const> sequences) {
+  const auto vocab_size = static_cast<size_t>(info_.vocab_size);
+  std::vector<std::optional<Result<SampledToken>>> tokens(sequences.size());
+  team_->For(static_cast<int64_t>(sequences.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const std::span<const float> logits = std::span(logits_).subspan(i * vocab_size, vocab_size);
+      tokens[i] = sequences[i]->sampler->Sample(logits);
+    }
+  });
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    if (Status status = TakeToken(sequences[i], std::move(*tokens[i])); !status.ok()) return status;
+  }
+  return Status();
+}
+
+Status EngineImpl::TakeToken(Sequence* sequence, Result<SampledToken> token) {
   if (!token.ok()) return token.status().WithContext(fmt::format("request {}", sequence->id));
   sequence->sampler->Accept(token->id);
   const auto now = std::chrono::steady_clock::now();

@@ -14,32 +14,53 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // How many candidates top-p looks at first when top-k does not bound them.
 constexpr size_t kFirstNucleus = 256;
 
+// Loops over a vocabulary work on blocks of this many, lane by lane, which compilers turn into
+// vectors; the order of the operations is fixed, so every platform gets the same bits.
+constexpr size_t kLanes = 16;
+
 // Sum of exp(logit - largest) over all logits.
 double SumOfWeights(std::span<const float> logits, float largest) {
-  constexpr size_t kBlock = 256;
-  double weights[kBlock];
-  double sum = 0;
-  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-    const size_t count = std::min(kBlock, logits.size() - begin);
-    for (size_t i = 0; i < count; ++i) {
-      weights[i] = ExpOfNonPositive(double{logits[begin + i]} - double{largest});
+  double sums[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    const float* block = &logits[i];
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      sums[lane] += ExpOfNonPositive(double{block[lane]} - double{largest});
     }
-    for (size_t i = 0; i < count; ++i) sum += weights[i];
   }
+  double sum = 0;
+  for (; i < logits.size(); ++i) sum += ExpOfNonPositive(double{logits[i]} - double{largest});
+  for (const double lane : sums) sum += lane;
   return sum;
 }
 
 float Largest(std::span<const float> logits) {
-  float largest = -kInfinity;
-  for (const float logit : logits) largest = std::max(largest, logit);
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, -kInfinity);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    const float* block = &logits[i];
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      lanes[lane] = block[lane] > lanes[lane] ? block[lane] : lanes[lane];
+    }
+  }
+  float largest = *std::max_element(lanes, lanes + kLanes);
+  for (; i < logits.size(); ++i) largest = std::max(largest, logits[i]);
   return largest;
 }
 
 // Not NaN, not +infinity, and not all -infinity.
 Status CheckLogits(std::span<const float> logits) {
-  bool bad = false;
-  for (const float logit : logits) bad |= !(logit < kInfinity);
-  if (bad) return Status(ErrorCode::kCorrupt, "the logits have a NaN or an infinity among them");
+  uint32_t bad[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    const float* block = &logits[i];
+    for (size_t lane = 0; lane < kLanes; ++lane) bad[lane] |= block[lane] < kInfinity ? 0 : 1;
+  }
+  for (; i < logits.size(); ++i) bad[0] |= logits[i] < kInfinity ? 0 : 1;
+  if (std::count(bad, bad + kLanes, 0u) != kLanes) {
+    return Status(ErrorCode::kCorrupt, "the logits have a NaN or an infinity among them");
+  }
   if (Largest(logits) == -kInfinity) return Status(ErrorCode::kCorrupt, "all logits are -infinity");
   return Status();
 }

@@ -131,6 +131,7 @@ EngineOptions ModelOptions::ToEngineOptions() const {
   EngineOptions options;
   options.context_tokens = context_tokens;
   options.threads = threads;
+  options.max_sequences = max_sequences;
   options.kv_cache_type = kv == "f32" ? KvCacheType::kF32 : KvCacheType::kF16;
   options.isa = isa;
   options.io = io == "uring"   ? WeightIo::kUring

@@ -50,6 +50,7 @@ struct ModelOptions {
   uint64_t ram_bytes = 0;
   int64_t context_tokens = 0;
   int threads = 0;
+  int64_t max_sequences = 1;
   std::string kv = "f16";
   std::string isa;
   std::string io = "auto";

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
+#include <numeric>
 
 #include "runtime/machine.h"
 #include "tools/bench_table.h"
@@ -22,6 +24,7 @@ struct BenchOptions {
   int64_t prompt_tokens = 512;
   int64_t new_tokens = 32;
   int64_t repeats = 5;
+  int64_t sequences = 1;
   double seconds = 1;
   std::string format = "md";
 };
@@ -122,53 +125,121 @@ std::optional<double> DecodeLimit(const EngineInfo& info, const std::string& pat
   return *bytes_per_s / static_cast<double>(bytes);
 }
 
-Status BenchModel(const BenchOptions& options) {
-  ModelOptions model = options.model;
-  if (model.context_tokens == 0) model.context_tokens = options.prompt_tokens + options.new_tokens;
-  std::string path;
-  Result<std::unique_ptr<Engine>> engine = OpenModel(model, &path);
-  if (!engine.ok()) return engine.status();
-  const EngineInfo& info = (*engine)->info();
-  const CancelOnInterrupt cancel(engine->get());
-  std::vector<double> prefill, decode;
-  for (int64_t repeat = 0; repeat < options.repeats; ++repeat) {
-    Request request;
-    for (int64_t i = 0; i < options.prompt_tokens; ++i) {
-      request.prompt.push_back(
-          static_cast<int32_t>((i * 7919 + repeat * 104729) % info.vocab_size));
-    }
-    request.sampling.temperature = 0;
-    request.max_new_tokens = options.new_tokens;
-    request.ignore_eos = true;
-    Result<Completion> completion = (*engine)->Generate(request, nullptr);
-    if (Interrupted()) return InterruptedStatus();
-    if (!completion.ok()) return completion.status();
-    prefill.push_back(completion->timings.prefill_tokens_per_s());
-    decode.push_back(completion->timings.decode_tokens_per_s());
+Request TrialRequest(const BenchOptions& options, int64_t vocab_size, int64_t number) {
+  Request request;
+  for (int64_t i = 0; i < options.prompt_tokens; ++i) {
+    request.prompt.push_back(static_cast<int32_t>((i * 7919 + number * 104729) % vocab_size));
   }
-  if (Status s = WriteTraceIfWanted(model, **engine); !s.ok()) return s;
-  double bytes_per_s = 0;
-  const std::optional<double> limit = DecodeLimit(info, path, &bytes_per_s);
-  std::vector<BenchRow> rows;
-  rows.push_back({fmt::format("prefill of {} tokens", options.prompt_tokens),
-                  Median(prefill),
-                  {},
-                  {},
-                  {},
-                  ""});
-  BenchRow row;
-  row.name = fmt::format("decode of {} tokens", options.new_tokens);
-  row.tokens_per_s = Median(decode);
+  request.sampling.temperature = 0;
+  request.max_new_tokens = options.new_tokens;
+  request.ignore_eos = true;
+  return request;
+}
+
+struct TrialRate {
+  double prefill_tokens_per_s = 0;
+  double decode_tokens_per_s = 0;  // of all sequences together
+};
+
+Result<TrialRate> OneSequence(const BenchOptions& options, Engine* engine, int64_t number) {
+  Result<Completion> completion =
+      engine->Generate(TrialRequest(options, engine->info().vocab_size, number), nullptr);
+  if (Interrupted()) return InterruptedStatus();
+  if (!completion.ok()) return completion.status();
+  return TrialRate{completion->timings.prefill_tokens_per_s(),
+                   completion->timings.decode_tokens_per_s()};
+}
+
+// All sequences begin together; decoding is timed from the pass after the one that gave the last of
+// them its first token, to the one that ends the first of them.
+Result<TrialRate> SeveralSequences(const BenchOptions& options, Engine* engine, int64_t number) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<int64_t> made(static_cast<size_t>(options.sequences), 0);
+  std::vector<uint64_t> requests;
+  for (int64_t s = 0; s < options.sequences; ++s) {
+    const int64_t id = number * options.sequences + s;
+    const Result<uint64_t> request =
+        engine->Submit(TrialRequest(options, engine->info().vocab_size, id), [&made, s](auto&) {
+          ++made[static_cast<size_t>(s)];
+          return true;
+        });
+    if (!request.ok()) return request.status();
+    requests.push_back(*request);
+  }
+  const auto begin = Clock::now();
+  std::optional<Clock::time_point> all_decode;
+  std::optional<Clock::time_point> first_ends;
+  int64_t before = 0;
+  int64_t after = 0;
+  for (bool more = true; more;) {
+    Result<bool> step = engine->Step();
+    if (Interrupted()) return InterruptedStatus();
+    if (!step.ok()) return step.status();
+    more = *step;
+    const int64_t total = std::accumulate(made.begin(), made.end(), int64_t{0});
+    if (!all_decode && *std::min_element(made.begin(), made.end()) > 0) {
+      all_decode = Clock::now();
+      before = total;
+    }
+    if (!first_ends && *std::max_element(made.begin(), made.end()) == options.new_tokens) {
+      first_ends = Clock::now();
+      after = total;
+    }
+  }
+  for (uint64_t request : requests) engine->TakeCompletion(request);
+  if (!all_decode || !first_ends || after <= before) {
+    return Status(ErrorCode::kInvalidArgument,
+                  "some sequences ended before all had begun: take more tokens");
+  }
+  const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
+  const auto prompts = static_cast<double>(options.prompt_tokens * options.sequences);
+  return TrialRate{prompts / seconds(*all_decode - begin),
+                   static_cast<double>(after - before) / seconds(*first_ends - *all_decode)};
+}
+
+BenchRow DecodeRow(const BenchOptions& options, const EngineInfo& info, const std::string& path,
+                   double tokens_per_s) {
+  const auto sequences = static_cast<double>(options.sequences);
   const uint64_t pass_bytes = info.streamed_bytes > 0   ? info.streamed_bytes
                               : info.resident_bytes > 0 ? info.resident_bytes
                                                         : info.weight_bytes;
-  row.bytes_per_s = *row.tokens_per_s * static_cast<double>(pass_bytes);
-  row.limit = limit;
-  if (limit) row.share_of_limit = *row.tokens_per_s / *limit;
+  double bytes_per_s = 0;
+  BenchRow row;
+  row.name = fmt::format("decode of {} tokens", options.new_tokens);
+  if (options.sequences > 1) row.name += fmt::format(", {} sequences", options.sequences);
+  row.tokens_per_s = tokens_per_s;
+  row.bytes_per_s = tokens_per_s / sequences * static_cast<double>(pass_bytes);
+  row.limit = DecodeLimit(info, path, &bytes_per_s);
+  if (row.limit) *row.limit *= sequences;
+  if (row.limit) row.share_of_limit = tokens_per_s / *row.limit;
   row.note = fmt::format("limit: {} at {:.2f} GB/s", info.streamed_bytes > 0 ? "disk" : "memory",
                          bytes_per_s / 1e9);
-  rows.push_back(std::move(row));
-  return WriteStdout(FormatBenchRows(rows, options.format));
+  return row;
+}
+
+Status BenchModel(const BenchOptions& options) {
+  ModelOptions model = options.model;
+  if (model.context_tokens == 0) model.context_tokens = options.prompt_tokens + options.new_tokens;
+  model.max_sequences = options.sequences;
+  std::string path;
+  Result<std::unique_ptr<Engine>> engine = OpenModel(model, &path);
+  if (!engine.ok()) return engine.status();
+  const CancelOnInterrupt cancel(engine->get());
+  std::vector<double> prefill, decode;
+  for (int64_t repeat = 0; repeat < options.repeats; ++repeat) {
+    Result<TrialRate> rate = options.sequences == 1
+                                 ? OneSequence(options, engine->get(), repeat)
+                                 : SeveralSequences(options, engine->get(), repeat);
+    if (!rate.ok()) return rate.status();
+    prefill.push_back(rate->prefill_tokens_per_s);
+    decode.push_back(rate->decode_tokens_per_s);
+  }
+  if (Status s = WriteTraceIfWanted(model, **engine); !s.ok()) return s;
+  BenchRow row;
+  row.name = fmt::format("prefill of {} tokens", options.prompt_tokens * options.sequences);
+  row.tokens_per_s = Median(prefill);
+  return WriteStdout(FormatBenchRows(
+      {row, DecodeRow(options, (*engine)->info(), path, Median(decode))}, options.format));
 }
 
 }  // namespace
@@ -195,6 +266,8 @@ void AddBenchVerb(Cli* cli) {
   AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")
       ->capture_default_str();
   AddCountOption(verb, "--repeats", &options->repeats, "The median of so many")
+      ->capture_default_str();
+  AddCountOption(verb, "--sequences", &options->sequences, "Prompts that are answered side by side")
       ->capture_default_str();
   AddChoiceOption(verb, "-o,--output", &options->format, {"md", "csv", "json"},
                   "Form of the table");

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <utility>
 
-#include "kernels/cpu/avx2.h"
 #include "kernels/cpu/avx512.h"
+#include "kernels/cpu/tile_output_avx512.h"
 
 namespace sluice {
 namespace {
@@ -242,16 +242,6 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
   }
 }
 
-void StoreToken(const MatmulArgs& args, int64_t tile, int64_t token, __m512 sum) {
-  const int64_t row = tile * kTileRows;
-  const int64_t rows = std::min<int64_t>(kTileRows, args.rows - row);
-  const auto mask = static_cast<__mmask16>((1u << rows) - 1);
-  float* y = args.y + token * args.y_stride + row;
-  if (args.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, args.bias + row));
-  if (args.add_to_y) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, y));
-  _mm512_mask_storeu_ps(y, mask, sum);
-}
-
 using TileFunction = void (*)(const MatmulArgs&, const TileRange&,
                               float (*)[kMaxTokens][kTileRows]);
 
@@ -314,7 +304,7 @@ void MatmulInt(const MatmulArgs& args) {
 
 void MatmulAvx512(const MatmulArgs& args, CUstream_st*) {
   const WeightType& type = args.layout->type;
-  if (!type.quantized()) return MatmulFloatAvx2(args);
+  if (!type.quantized()) return MatmulFloatAvx512(args);
   if (type.kind >= WeightKind::kInt5) return MatmulKQuantAvx512(args);
   MatmulInt(args);
 }
