@@ -16,7 +16,25 @@
 namespace sluice {
 namespace {
 
-constexpr uint64_t kRowsPerPass = 256;
+// Rows [first, last] of a file, as many of an order as lie near each other.
+struct RowRun {
+  uint64_t count = 0;
+  uint32_t first = 0, last = 0;
+};
+
+// The rows from the beginning of `order` that one read gets without reading, and holding, more than
+// twice of what is wanted. At least one.
+RowRun NextRun(std::span<const uint32_t> order) {
+  RowRun run = {1, order[0], order[0]};
+  for (; run.count < order.size(); ++run.count) {
+    const uint32_t first = std::min(run.first, order[run.count]);
+    const uint32_t last = std::max(run.last, order[run.count]);
+    if (uint64_t{last} - first + 1 > 2 * (run.count + 1)) break;
+    run.first = first;
+    run.last = last;
+  }
+  return run;
+}
 
 // Rows [row_begin, row_begin + row_count) of a tensor whose rows lie in another order.
 Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uint64_t row_begin,
@@ -24,30 +42,32 @@ Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uin
   const uint64_t row_bytes = SourceRowBytes(tensor.type, tensor.cols);
   std::vector<std::byte> rows;
   for (uint64_t done = 0; done < row_count;) {
-    const uint64_t count = std::min(kRowsPerPass, row_count - done);
-    const std::span order = std::span(tensor.row_order).subspan(row_begin + done, count);
-    const auto [first, last] = std::minmax_element(order.begin(), order.end());
-    // Neighbours lie near each other (a head apart), so one read gets them all.
-    const uint64_t span_rows = uint64_t{*last} - *first + 1;
-    rows.resize(span_rows * row_bytes);
-    if (Status s = file.ReadAt(tensor.offset_bytes + *first * row_bytes, rows); !s.ok()) return s;
-    for (uint64_t i = 0; i < count; ++i) {
+    const std::span order = std::span(tensor.row_order).subspan(row_begin + done, row_count - done);
+    const RowRun run = NextRun(order);
+    rows.resize((uint64_t{run.last} - run.first + 1) * row_bytes);
+    const Status s = file.ReadAt(tensor.offset_bytes + run.first * row_bytes, rows);
+    if (!s.ok()) return s;
+    for (uint64_t i = 0; i < run.count; ++i) {
       std::memcpy(out.data() + (done + i) * row_bytes,
-                  rows.data() + (order[i] - *first) * row_bytes, row_bytes);
+                  rows.data() + (order[i] - run.first) * row_bytes, row_bytes);
     }
-    done += count;
+    done += run.count;
   }
   return {};
 }
 
 // The one row of a vector whose elements lie in another order.
-void ReorderElements(const SourceTensor& tensor, std::span<std::byte> row) {
+Status ReadReorderedElements(const ByteSource& file, const SourceTensor& tensor,
+                             std::span<std::byte> row) {
   const uint64_t element_bytes = row.size() / tensor.cols;
-  const std::vector<std::byte> source(row.begin(), row.end());
-  for (uint64_t i = 0; i < tensor.cols; ++i) {
-    std::memcpy(row.data() + i * element_bytes, source.data() + tensor.row_order[i] * element_bytes,
-                element_bytes);
+  const auto [first, last] = std::minmax_element(tensor.row_order.begin(), tensor.row_order.end());
+  std::vector<std::byte> source((uint64_t{*last} - *first + 1) * element_bytes);
+  const Status s = file.ReadAt(tensor.offset_bytes + *first * element_bytes, source);
+  for (uint64_t i = 0; i < tensor.cols && s.ok(); ++i) {
+    std::memcpy(row.data() + i * element_bytes,
+                source.data() + (tensor.row_order[i] - *first) * element_bytes, element_bytes);
   }
+  return s;
 }
 
 }  // namespace
@@ -129,16 +149,15 @@ Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint
                         row_begin + row_count, tensor.rows, out.size(), tensor.name)};
   }
   const ByteSource& file = *impl_->source.files[tensor.file_index];
-  const bool is_vector = tensor.rows == 1;
   Status s;
-  if (tensor.row_order.empty() || is_vector) {
+  if (tensor.row_order.empty() || row_count == 0) {
     s = file.ReadAt(tensor.offset_bytes + row_begin * row_bytes, out);
+  } else if (tensor.row_order.size() == tensor.cols && tensor.rows == 1) {
+    s = ReadReorderedElements(file, tensor, out);
   } else {
     s = ReadReorderedRows(file, tensor, row_begin, row_count, out);
   }
-  if (!s.ok()) return s.WithContext("tensor " + tensor.file_name);
-  if (is_vector && !tensor.row_order.empty() && row_count == 1) ReorderElements(tensor, out);
-  return {};
+  return s.ok() ? s : s.WithContext("tensor " + tensor.file_name);
 }
 
 }  // namespace sluice

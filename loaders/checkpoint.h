@@ -34,8 +34,11 @@ struct SourceTensor {
   uint64_t offset_bytes = 0;  // of row 0 in that file; rows are contiguous
   // Where row r of the canonical tensor lies in the source: row_order[r]; empty means r. For a
   // vector (rows is 1, plain type) it orders the elements. ReadRows applies it.
-  // (llama.cpp's converter permutes the rows of Q and K; here they are put back.)
+  // (llama.cpp's converter permutes the rows of Q and K; some checkpoints keep the rows of Q, K and
+  // V in one tensor, head by head.)
   std::vector<uint32_t> row_order;
+  // Added to every value after decoding: norms that are stored as their distance from 1.
+  float added = 0;
 };
 
 class Checkpoint {

@@ -73,12 +73,13 @@ Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
   CheckpointSource source;
   source.config = *std::move(config);
   source.files.push_back(std::move(file));
-  constexpr TensorDialect kDialect = {CanonicalNameFromGguf, GgufNameOf, IsIgnoredGgufTensor};
+  const TensorDialect dialect = GgufDialect(source.config);
   Result<std::vector<SourceTensor>> tensors =
-      MatchTensors(source.config, kDialect, ForeignTensorsOf(*gguf), source.files);
+      MatchTensors(source.config, dialect, ForeignTensorsOf(*gguf), source.files);
   if (!tensors.ok()) return tensors.status();
   source.tensors = *std::move(tensors);
   for (SourceTensor& tensor : source.tensors) {
+    if (!dialect.pairs_neighbours) break;
     if (Status s = RestoreRotationOrder(source.config, &tensor); !s.ok()) {
       return s.WithContext(path);
     }

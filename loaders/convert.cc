@@ -48,7 +48,7 @@ Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
   contents.chat_template = checkpoint->chat_template();
   contents.provenance_json = Provenance(*checkpoint);
   contents.groups = PlanWeights(*description, options.quantization, [&](const std::string& name) {
-    return TypeThatKeeps(checkpoint->Find(name)->type);
+    return TypeThatKeeps(*checkpoint->Find(name));
   });
   Result<uint64_t> identity = checkpoint->Identity();
   if (!identity.ok()) return identity.status();

@@ -20,7 +20,7 @@ struct Needs {
   uint64_t piece_bytes = 0;
   uint64_t tile_source_bytes = 0;  // rows of one tile as they lie in the source
   uint64_t worker_bytes = 0;
-  uint64_t reorder_row_bytes = 0;
+  bool reorders = false;
   uint64_t metadata_bytes = 0;
 };
 
@@ -35,9 +35,7 @@ Needs NeedsOf(const Checkpoint& checkpoint, const SluiceWriter& writer) {
         needs.tile_source_bytes, std::min<uint64_t>(layout.tile_rows, source.rows) * row_bytes);
     needs.worker_bytes =
         std::max(needs.worker_bytes, layout.padded_cols * 8 + layout.groups_per_row() * 4);
-    if (!source.row_order.empty()) {
-      needs.reorder_row_bytes = std::max(needs.reorder_row_bytes, row_bytes);
-    }
+    needs.reorders = needs.reorders || !source.row_order.empty();
   }
   // In the checkpoint, in the plan, in the writer, and while the writer finishes.
   needs.metadata_bytes =
@@ -46,14 +44,9 @@ Needs NeedsOf(const Checkpoint& checkpoint, const SluiceWriter& writer) {
   return needs;
 }
 
-uint64_t TotalBytes(const ConvertBuffers& buffers, const Needs& needs,
-                    const Checkpoint& checkpoint) {
-  // Checkpoint::ReadRows puts rows in order in a copy, a head at a time.
-  const uint64_t head_rows =
-      static_cast<uint64_t>(std::max<int64_t>(checkpoint.config().head_dim, 0));
-  const uint64_t reorder_bytes =
-      needs.reorder_row_bytes == 0 ? 0
-                                   : buffers.slice_bytes + 2 * head_rows * needs.reorder_row_bytes;
+uint64_t TotalBytes(const ConvertBuffers& buffers, const Needs& needs) {
+  // Checkpoint::ReadRows puts rows in order in a copy of up to twice their size.
+  const uint64_t reorder_bytes = needs.reorders ? 2 * buffers.slice_bytes : 0;
   return kProgramBytes + needs.metadata_bytes + reorder_bytes + kSluiceChunkBytes +
          static_cast<uint64_t>(buffers.workers) * needs.worker_bytes +
          static_cast<uint64_t>(buffers.slices) * buffers.slice_bytes +
@@ -96,7 +89,7 @@ Result<ConvertBuffers> PlanConvertBuffers(const Checkpoint& checkpoint, const Sl
   buffers.pieces = static_cast<int>(filled) + 1 + kPiecesBehind;
   const uint64_t smallest_slice_bytes = std::max(kSmallestSliceBytes, needs.tile_source_bytes);
   for (;;) {
-    buffers.total_bytes = TotalBytes(buffers, needs, checkpoint);
+    buffers.total_bytes = TotalBytes(buffers, needs);
     if (buffers.total_bytes <= options.max_ram_bytes) return buffers;
     if (!TakeLess(&buffers, smallest_slice_bytes)) {
       return Status(ErrorCode::kDoesNotFit,

@@ -76,33 +76,32 @@ void PackInt8(const uint8_t* codes, uint32_t channels, uint64_t stride, std::byt
 
 }  // namespace
 
-RowConverter::RowConverter(SourceType source, const TileLayout& layout)
-    : source_(source),
+RowConverter::RowConverter(const SourceTensor& source, const TileLayout& layout)
+    : source_(source.type),
+      added_(source.added),
       layout_(layout),
-      keep_(layout.type == TypeThatKeeps(source)),
-      fast_(!keep_ && HasFastWay(source, layout)),
-      kernels_(AvailableGroupKernels().back()) {
-  if (fast_) return;
-  row_.resize(layout.cols);
-  values_.resize(layout.cols);
-  scales_.resize(layout.groups_per_row());
-  offsets_.resize(layout.groups_per_row());
-}
+      keep_(layout.type == TypeThatKeeps(source) && source.added == 0),
+      fast_(!keep_ && source.added == 0 && HasFastWay(source.type, layout)),
+      kernels_(AvailableGroupKernels().back()) {}
 
 Status RowConverter::Convert(const std::byte* row, uint32_t row_in_tile, std::byte* tile) {
-  if (fast_) {
-    if (QuantizeFloats(row, row_in_tile, tile)) return Status();
-    fast_ = false;  // the plain way finds out what is wrong
-    row_.resize(layout_.cols);
-    values_.resize(layout_.cols);
-    scales_.resize(layout_.groups_per_row());
-    offsets_.resize(layout_.groups_per_row());
-  }
+  if (fast_ && QuantizeFloats(row, row_in_tile, tile)) return Status();
+  return ConvertPlainly(row, row_in_tile, tile);  // also finds out what is wrong
+}
+
+Status RowConverter::ConvertPlainly(const std::byte* row, uint32_t row_in_tile, std::byte* tile) {
+  row_.resize(layout_.cols);
+  values_.resize(layout_.cols);
+  scales_.resize(layout_.groups_per_row());
+  offsets_.resize(layout_.groups_per_row());
   const RowCodes codes = {values_.data(), scales_.data(), offsets_.data()};
   if (keep_) {
     KeepRow(source_, row, layout_, codes);
   } else {
     DecodeSourceRow(source_, row, layout_.cols, row_.data());
+    if (added_ != 0) {
+      for (float& value : row_) value += added_;
+    }
     if (Status s = QuantizeRow(row_.data(), layout_, codes); !s.ok()) return s;
   }
   PackRow(layout_, row_in_tile, codes, tile);

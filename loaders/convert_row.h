@@ -16,7 +16,7 @@ namespace sluice {
 // For one tensor and one thread; holds a row of scratch.
 class RowConverter {
  public:
-  RowConverter(SourceType source, const TileLayout& layout);
+  RowConverter(const SourceTensor& source, const TileLayout& layout);
 
   // Writes row `row_in_tile` of a tile that was zero there: kept if the types agree, else rounded
   // as QuantizeRow says. Errors: those of QuantizeRow.
@@ -27,7 +27,10 @@ class RowConverter {
   bool QuantizeInto(const std::byte* row, uint64_t begin, uint64_t count, uint16_t* scale,
                     uint16_t* offset, uint8_t* codes) const;
 
+  Status ConvertPlainly(const std::byte* row, uint32_t row_in_tile, std::byte* tile);
+
   SourceType source_;
+  float added_;
   const TileLayout& layout_;
   bool keep_;
   bool fast_;

@@ -56,6 +56,11 @@ WeightType TypeThatKeeps(SourceType type) {
   return {};
 }
 
+WeightType TypeThatKeeps(const SourceTensor& tensor) {
+  return tensor.added == 0 ? TypeThatKeeps(tensor.type)
+                           : WeightType{WeightKind::kF32, WeightOffset::kNone, 0};
+}
+
 void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, const RowCodes& out) {
   if (type == SourceType::kF32) {
     std::memcpy(out.values, row, layout.cols * 4);

@@ -12,6 +12,8 @@ namespace sluice {
 
 // The weight type that holds rows of a source type without loss.
 WeightType TypeThatKeeps(SourceType type);
+// The same for a tensor; float32 if something is added to its values.
+WeightType TypeThatKeeps(const SourceTensor& tensor);
 
 // Copies the codes of one source row. REQUIRES: layout.type == TypeThatKeeps(type).
 void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, const RowCodes& out);

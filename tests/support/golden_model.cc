@@ -52,6 +52,15 @@ std::vector<std::string> GgufGoldens() {
   return {"gguf/f32", "gguf/f16", "gguf/bf16", "gguf/q8_0", "gguf/q4_0", "gguf/q4_1"};
 }
 
+std::vector<std::string> ArchitectureGoldens() {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(GoldenFolder() + "architectures")) {
+    if (entry.is_directory()) names.push_back("architectures/" + entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 GoldenModel LoadGolden(const std::string& name) {
   GoldenModel model;
   model.name = name;
