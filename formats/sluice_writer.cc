@@ -166,6 +166,9 @@ std::vector<std::byte> SluiceWriter::Impl::Metadata() const {
   header.header_size = kSluiceHeaderBytes;
   header.file_size = file_size;
   header.metadata_size = metadata_size;
+  for (const TileLayout& layout : layouts) {
+    if (layout.type.kind >= WeightKind::kInt5) header.required_features |= kSluiceFeatureGgufTypes;
+  }
   header.alignment = kSluiceAlignment;
   header.chunk_size = kSluiceChunkBytes;
   uint64_t offset = kSluiceHeaderBytes;

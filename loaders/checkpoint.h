@@ -14,11 +14,29 @@
 
 namespace sluice {
 
-// How the bytes of a source row encode its values. Plain types first, then GGUF's blocks of 32
-// (ggml-common.h): each row is cols/32 blocks, and cols is a multiple of 32.
-enum class SourceType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
+// How the bytes of a source row encode its values. Plain types first, then GGUF's blocks of 32 and
+// those of 256 (ggml-common.h): each row is whole blocks.
+enum class SourceType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+};
+inline constexpr SourceType kAllSourceTypes[] = {
+    SourceType::kF32,  SourceType::kF16,  SourceType::kBF16, SourceType::kQ8_0,
+    SourceType::kQ4_0, SourceType::kQ4_1, SourceType::kQ5_0, SourceType::kQ5_1,
+    SourceType::kQ4K,  SourceType::kQ5K,  SourceType::kQ6K};
 
 const char* SourceTypeName(SourceType type);
+// Values of a block: 1, 32 or 256.
+uint64_t SourceBlockValues(SourceType type);
 // Bytes of a row of `cols` values. REQUIRES: cols is a multiple of the block.
 uint64_t SourceRowBytes(SourceType type, uint64_t cols);
 // Decodes one row to float32, exactly as the `gguf` package (or a cast) does.

@@ -34,7 +34,7 @@ Needs NeedsOf(const Checkpoint& checkpoint, const SluiceWriter& writer) {
     needs.tile_source_bytes = std::max(
         needs.tile_source_bytes, std::min<uint64_t>(layout.tile_rows, source.rows) * row_bytes);
     needs.worker_bytes =
-        std::max(needs.worker_bytes, layout.padded_cols * 8 + layout.groups_per_row() * 4);
+        std::max(needs.worker_bytes, layout.padded_cols * 8 + layout.groups_per_row() * 8);
     needs.reorders = needs.reorders || !source.row_order.empty();
   }
   // In the checkpoint, in the plan, in the writer, and while the writer finishes.

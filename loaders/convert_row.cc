@@ -94,7 +94,10 @@ Status RowConverter::ConvertPlainly(const std::byte* row, uint32_t row_in_tile, 
   values_.resize(layout_.cols);
   scales_.resize(layout_.groups_per_row());
   offsets_.resize(layout_.groups_per_row());
-  const RowCodes codes = {values_.data(), scales_.data(), offsets_.data()};
+  super_scales_.resize(layout_.num_super_blocks());
+  super_offsets_.resize(layout_.num_super_blocks());
+  const RowCodes codes = {values_.data(), scales_.data(), offsets_.data(), super_scales_.data(),
+                          super_offsets_.data()};
   if (keep_) {
     KeepRow(source_, row, layout_, codes);
   } else {

@@ -37,7 +37,7 @@ class RowConverter {
   const GroupKernels& kernels_;
   std::vector<float> row_;
   std::vector<uint32_t> values_;
-  std::vector<uint16_t> scales_, offsets_;
+  std::vector<uint16_t> scales_, offsets_, super_scales_, super_offsets_;
 };
 
 }  // namespace sluice

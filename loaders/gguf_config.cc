@@ -129,7 +129,8 @@ void ReadRope(KeyReader* keys, bool whole_heads, ModelConfig* config) {
 }
 
 // A vector with a float32 for each pair that is rotated; empty: it is not there.
-Result<std::vector<float>> ReadDivisors(const GgufFile& file, const ByteSource& source,
+Result<std::vector<float>> ReadDivisors(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files,
                                         const char* name, const RopeConfig& rope) {
   const GgufTensor* tensor = file.FindTensor(name);
   if (tensor == nullptr) return std::vector<float>();
@@ -143,15 +144,16 @@ Result<std::vector<float>> ReadDivisors(const GgufFile& file, const ByteSource& 
                               tensor->shape[0], want));
   }
   std::vector<float> divisors(want);
-  Status s = source.ReadAt(tensor->offset_bytes, std::as_writable_bytes(std::span(divisors)));
+  Status s = files[tensor->file_index]->ReadAt(tensor->offset_bytes,
+                                               std::as_writable_bytes(std::span(divisors)));
   if (!s.ok()) return s;
   return divisors;
 }
 
 // Factors of rotations are tensors. REQUIRES: config->Validate() was ok, so rope.dim is bounded.
-Status ReadAllDivisors(const GgufFile& file, const ByteSource& source, KeyReader* keys,
-                       RopeConfig* rope) {
-  Result<std::vector<float>> all = ReadDivisors(file, source, "rope_freqs.weight", *rope);
+Status ReadAllDivisors(const GgufFile& file, const std::vector<std::unique_ptr<ByteSource>>& files,
+                       KeyReader* keys, RopeConfig* rope) {
+  Result<std::vector<float>> all = ReadDivisors(file, files, "rope_freqs.weight", *rope);
   if (!all.ok()) return all.status();
   if (!all->empty() && rope->type != RopeType::kDefault) {
     return {ErrorCode::kUnsupported,
@@ -161,15 +163,16 @@ Status ReadAllDivisors(const GgufFile& file, const ByteSource& source, KeyReader
   for (const auto& [name, divisors] :
        {std::pair{"rope_factors_short.weight", &rope->short_divisors},
         std::pair{"rope_factors_long.weight", &rope->long_divisors}}) {
-    Result<std::vector<float>> values = ReadDivisors(file, source, name, *rope);
+    Result<std::vector<float>> values = ReadDivisors(file, files, name, *rope);
     if (!values.ok()) return values.status();
     *divisors = *std::move(values);
   }
   // Without the key for the type too: the tensors decide in llama.cpp.
   if (rope->short_divisors.empty() && rope->long_divisors.empty()) {
     if (keys->String("rope.scaling.type", "") != "longrope") return {};
-    return {ErrorCode::kCorrupt, keys->Name("rope.scaling.type") +
-                                     " is 'longrope', tensor 'rope_factors_long.weight' is missing"};
+    return {ErrorCode::kCorrupt,
+            keys->Name("rope.scaling.type") +
+                " is 'longrope', tensor 'rope_factors_long.weight' is missing"};
   }
   if (!rope->frequency_divisors.empty() || rope->type != RopeType::kDefault) {
     return {ErrorCode::kUnsupported, "two kinds of RoPE scaling"};
@@ -297,16 +300,9 @@ Result<const GgufArchitecture*> FindArchitecture(const GgufFile& file) {
                 "architecture " + Quoted(*name) + " is not supported in GGUF; supported: " + known);
 }
 
-Status RefuseUnknownParts(const GgufFile& file, KeyReader* keys) {
+Status RefuseMixtures(KeyReader* keys) {
   const int64_t experts = keys->Size("expert_count", 0);
-  const Result<uint64_t> splits =
-      file.Has("split.count") ? file.GetUint("split.count") : Result<uint64_t>(uint64_t{0});
   if (!keys->status().ok()) return keys->status();
-  if (!splits.ok()) return splits.status();
-  if (*splits > 1) {
-    return {ErrorCode::kUnsupported,
-            fmt::format("a GGUF split into {} files (merge them with gguf-split)", *splits)};
-  }
   if (experts > 0) {
     return {ErrorCode::kUnsupported,
             fmt::format("mixture of experts ({} is {})", keys->Name("expert_count"), experts)};
@@ -363,11 +359,12 @@ void ReadSizes(const GgufFile& file, bool rms_norm, KeyReader* keys, ModelConfig
 
 }  // namespace
 
-Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSource& source) {
+Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files) {
   Result<const GgufArchitecture*> architecture = FindArchitecture(file);
   if (!architecture.ok()) return architecture.status();
   KeyReader keys(file, (*architecture)->name);
-  if (Status s = RefuseUnknownParts(file, &keys); !s.ok()) return s;
+  if (Status s = RefuseMixtures(&keys); !s.ok()) return s;
   ModelConfig config;
   config.architecture = (*architecture)->architecture;
   config.activation = (*architecture)->activation;
@@ -383,7 +380,7 @@ Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSource& 
   }
   if (Status s = config.Validate(); !s.ok()) return s.WithContext("metadata");
   // After Validate: rope.dim bounds the allocation.
-  if (Status s = ReadAllDivisors(file, source, &keys, &config.rope); !s.ok()) return s;
+  if (Status s = ReadAllDivisors(file, files, &keys, &config.rope); !s.ok()) return s;
   if (Status s = config.Validate(); !s.ok()) return s.WithContext("metadata");
   return config;
 }

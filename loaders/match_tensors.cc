@@ -13,9 +13,6 @@
 namespace sluice {
 namespace {
 
-constexpr SourceType kSourceTypes[] = {SourceType::kF32,  SourceType::kF16,  SourceType::kBF16,
-                                       SourceType::kQ8_0, SourceType::kQ4_0, SourceType::kQ4_1};
-
 std::string ShapeText(const std::vector<uint64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
@@ -34,13 +31,13 @@ std::vector<std::vector<uint64_t>> ShapesOf(const TensorRequirement& wanted, uin
 }
 
 Status SetType(const ForeignTensor& tensor, SourceTensor* out) {
-  for (const SourceType type : kSourceTypes) {
+  for (const SourceType type : kAllSourceTypes) {
     if (tensor.type_name != SourceTypeName(type)) continue;
     out->type = type;
     return {};
   }
   std::string known;
-  for (const SourceType type : kSourceTypes) {
+  for (const SourceType type : kAllSourceTypes) {
     known += known.empty() ? "" : ", ";
     known += SourceTypeName(type);
   }

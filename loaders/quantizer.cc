@@ -10,6 +10,7 @@
 
 #include "formats/half.h"
 #include "loaders/group_quantizer.h"
+#include "loaders/source_blocks.h"
 
 namespace sluice {
 namespace {
@@ -38,29 +39,6 @@ Status RoundFloats(const float* row, const TileLayout& layout, const RowCodes& o
 
 }  // namespace
 
-WeightType TypeThatKeeps(SourceType type) {
-  switch (type) {
-    case SourceType::kF32:
-      return {WeightKind::kF32, WeightOffset::kNone, 0};
-    case SourceType::kF16:
-      return {WeightKind::kF16, WeightOffset::kNone, 0};
-    case SourceType::kBF16:
-      return {WeightKind::kBF16, WeightOffset::kNone, 0};
-    case SourceType::kQ8_0:
-      return {WeightKind::kInt8, WeightOffset::kNone, 32};
-    case SourceType::kQ4_0:
-      return {WeightKind::kInt4, WeightOffset::kNone, 32};
-    case SourceType::kQ4_1:
-      return {WeightKind::kInt4, WeightOffset::kMinimum, 32};
-  }
-  return {};
-}
-
-WeightType TypeThatKeeps(const SourceTensor& tensor) {
-  return tensor.added == 0 ? TypeThatKeeps(tensor.type)
-                           : WeightType{WeightKind::kF32, WeightOffset::kNone, 0};
-}
-
 void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, const RowCodes& out) {
   if (type == SourceType::kF32) {
     std::memcpy(out.values, row, layout.cols * 4);
@@ -70,25 +48,20 @@ void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, co
     for (uint64_t k = 0; k < layout.cols; ++k) out.values[k] = LoadU16(row + 2 * k);
     return;
   }
-  // Blocks of 32: f16 d, for Q4_1 f16 m, then the integers.
-  const uint64_t block_bytes = SourceRowBytes(type, 32);
-  for (uint64_t block = 0; block < layout.cols / 32; ++block) {
-    const std::byte* p = row + block * block_bytes;
-    uint32_t* values = out.values + block * 32;
-    out.scales[block] = LoadU16(p);
-    p += 2;
-    if (type == SourceType::kQ4_1) {
-      out.offsets[block] = LoadU16(p);
-      p += 2;
+  const uint64_t block_values = SourceBlockValues(type);
+  const uint64_t block_bytes = SourceRowBytes(type, block_values);
+  const uint64_t groups = block_values / layout.type.group_size;
+  SourceBlock block = {};
+  for (uint64_t b = 0; b < layout.cols / block_values; ++b) {
+    UnpackSourceBlock(type, row + b * block_bytes, &block);
+    std::copy_n(block.values, block_values, out.values + b * block_values);
+    std::copy_n(block.scales, groups, out.scales + b * groups);
+    if (layout.type.offset != WeightOffset::kNone) {
+      std::copy_n(block.offsets, groups, out.offsets + b * groups);
     }
-    for (uint32_t i = 0; i < 32; ++i) {
-      if (type == SourceType::kQ8_0) {
-        values[i] = static_cast<uint32_t>(p[i]) ^ 0x80u;  // q + 128
-      } else {
-        const auto byte = static_cast<uint32_t>(p[i % 16]);
-        values[i] = i < 16 ? byte & 15 : byte >> 4;
-      }
-    }
+    if (!layout.type.has_super_blocks()) continue;
+    out.super_scales[b] = block.super_scale;
+    if (layout.type.offset != WeightOffset::kNone) out.super_offsets[b] = block.super_offset;
   }
 }
 
@@ -99,6 +72,10 @@ Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& o
     }
   }
   if (!layout.type.quantized()) return RoundFloats(row, layout, out);
+  if (layout.type.kind >= WeightKind::kInt5) {
+    return Status(ErrorCode::kUnsupported, fmt::format("rows are kept in {}, not rounded to it",
+                                                       WeightTypeName(layout.type)));
+  }
   const uint64_t group_size =
       layout.type.group_size == 0 ? layout.padded_cols : layout.type.group_size;
   const GroupKernels& kernels = AvailableGroupKernels().back();

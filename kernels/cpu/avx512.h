@@ -8,6 +8,7 @@
 namespace sluice {
 
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
+void MatmulKQuantAvx512(const MatmulArgs& args);  // int5, Q4_K, Q5_K, Q6_K
 
 }  // namespace sluice
 

@@ -39,7 +39,7 @@ std::vector<float> ValuesOf(const Checkpoint& checkpoint, const SourceTensor& te
 }
 
 TEST(CheckpointGguf, ValuesAreThoseOfTheGgufPackageWithQueriesAndKeysBackInOrder) {
-  for (const char* type : {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"}) {
+  for (const char* type : {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "kquants"}) {
     Result<Checkpoint> checkpoint = Checkpoint::Open(kGolden + "gguf/" + type + ".gguf");
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
     Result<std::string> text =

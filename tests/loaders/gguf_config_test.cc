@@ -136,7 +136,11 @@ const BadModel kBadModels[] = {
      ErrorCode::kUnsupported, "'rwkv7'"},
     {"NoArchitecture", [](GgufBytes& f) { f.Remove("general.architecture"); }, ErrorCode::kNotFound,
      "'general.architecture'"},
-    {"Split", [](GgufBytes& f) { f.AddU32("split.count", 3); }, ErrorCode::kUnsupported, "3 files"},
+    {"Split",
+     [](GgufBytes& f) {
+       f.AddU32("split.count", 3).AddU32("split.no", 0).AddU32("split.tensors.count", 12);
+     },
+     ErrorCode::kUnsupported, "-00001-of-00003.gguf"},
     {"MixtureOfExperts", [](GgufBytes& f) { f.AddU32("llama.expert_count", 8); },
      ErrorCode::kUnsupported, "mixture of experts"},
     {"KeyMissing", [](GgufBytes& f) { f.Remove("llama.embedding_length"); }, ErrorCode::kNotFound,

@@ -49,7 +49,8 @@ std::vector<std::string> HuggingFaceGoldens() {
 }
 
 std::vector<std::string> GgufGoldens() {
-  return {"gguf/f32", "gguf/f16", "gguf/bf16", "gguf/q8_0", "gguf/q4_0", "gguf/q4_1"};
+  return {"gguf/f32",  "gguf/f16",  "gguf/bf16",   "gguf/q8_0",
+          "gguf/q4_0", "gguf/q4_1", "gguf/kquants"};
 }
 
 std::vector<std::string> ArchitectureGoldens() {
