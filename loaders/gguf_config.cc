@@ -129,7 +129,8 @@ void ReadRope(KeyReader* keys, bool whole_heads, ModelConfig* config) {
 }
 
 // A vector with a float32 for each pair that is rotated; empty: it is not there.
-Result<std::vector<float>> ReadDivisors(const GgufFile& file, const ByteSources& files,
+Result<std::vector<float>> ReadDivisors(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files,
                                         const char* name, const RopeConfig& rope) {
   const GgufTensor* tensor = file.FindTensor(name);
   if (tensor == nullptr) return std::vector<float>();
@@ -150,8 +151,8 @@ Result<std::vector<float>> ReadDivisors(const GgufFile& file, const ByteSources&
 }
 
 // Factors of rotations are tensors. REQUIRES: config->Validate() was ok, so rope.dim is bounded.
-Status ReadAllDivisors(const GgufFile& file, const ByteSources& files, KeyReader* keys,
-                       RopeConfig* rope) {
+Status ReadAllDivisors(const GgufFile& file, const std::vector<std::unique_ptr<ByteSource>>& files,
+                       KeyReader* keys, RopeConfig* rope) {
   Result<std::vector<float>> all = ReadDivisors(file, files, "rope_freqs.weight", *rope);
   if (!all.ok()) return all.status();
   if (!all->empty() && rope->type != RopeType::kDefault) {
@@ -299,7 +300,7 @@ Result<const GgufArchitecture*> FindArchitecture(const GgufFile& file) {
                 "architecture " + Quoted(*name) + " is not supported in GGUF; supported: " + known);
 }
 
-Status RefuseUnknownParts(KeyReader* keys) {
+Status RefuseMixtures(KeyReader* keys) {
   const int64_t experts = keys->Size("expert_count", 0);
   if (!keys->status().ok()) return keys->status();
   if (experts > 0) {
@@ -358,11 +359,12 @@ void ReadSizes(const GgufFile& file, bool rms_norm, KeyReader* keys, ModelConfig
 
 }  // namespace
 
-Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSources& files) {
+Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files) {
   Result<const GgufArchitecture*> architecture = FindArchitecture(file);
   if (!architecture.ok()) return architecture.status();
   KeyReader keys(file, (*architecture)->name);
-  if (Status s = RefuseUnknownParts(&keys); !s.ok()) return s;
+  if (Status s = RefuseMixtures(&keys); !s.ok()) return s;
   ModelConfig config;
   config.architecture = (*architecture)->architecture;
   config.activation = (*architecture)->activation;

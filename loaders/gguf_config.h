@@ -2,6 +2,9 @@
 #ifndef SLUICE_LOADERS_GGUF_CONFIG_H_
 #define SLUICE_LOADERS_GGUF_CONFIG_H_
 
+#include <memory>
+#include <vector>
+
 #include "formats/gguf.h"
 #include "formats/mapped_file.h"
 #include "formats/model_config.h"
@@ -15,7 +18,8 @@ namespace sluice {
 // head are told from the tensors that are there; the factors of rotations are tensors, read from
 // `files`, those of the set. Errors: kUnsupported (names architecture or feature), kCorrupt,
 // kNotFound (names the key).
-Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSources& files);
+Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files);
 
 }  // namespace sluice
 

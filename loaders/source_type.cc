@@ -181,6 +181,11 @@ WeightType TypeThatKeeps(SourceType type) {
   return {};
 }
 
+WeightType TypeThatKeeps(const SourceTensor& tensor) {
+  return tensor.added == 0 ? TypeThatKeeps(tensor.type)
+                           : WeightType{WeightKind::kF32, WeightOffset::kNone, 0};
+}
+
 void UnpackSourceBlock(SourceType type, const std::byte* block, SourceBlock* out) {
   switch (type) {
     case SourceType::kQ4K:
