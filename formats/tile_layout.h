@@ -42,7 +42,8 @@ struct TileLayout {
   }
   // Bytes before the integers of a block with `groups` scale groups; K types: of a super-block.
   uint32_t block_header_bytes(uint32_t groups) const;
-  // Bytes of the integers of `channels` channels (a multiple of 32) of a tile.
+  // Bytes of the integers of `channels` channels of a tile. REQUIRES: a multiple of 32, of 16 for
+  // Q6_K, of 8 for int4 and Q4_K, of 4 for int8.
   uint64_t integer_bytes(uint64_t channels) const {
     return channels * IntegerBits(type.kind) / 8 * tile_rows;
   }

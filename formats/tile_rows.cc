@@ -1,4 +1,4 @@
-// Rows in and out of tiles: FORMAT.md, section "Tiles", one number at a time.
+// Rows in and out of tiles: FORMAT.md, section "Tiles".
 #include <algorithm>
 #include <cstring>
 
@@ -15,6 +15,16 @@ uint16_t LoadU16(const std::byte* p) {
 }
 
 void StoreU16(std::byte* p, uint16_t value) { std::memcpy(p, &value, sizeof(value)); }
+
+uint32_t LoadU32(const std::byte* p) {
+  uint32_t value;
+  std::memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+void StoreU32(std::byte* p, uint32_t value) { std::memcpy(p, &value, sizeof(value)); }
+
+constexpr uint64_t kMaxUnit = 32;
 
 // Some bits of one byte of a tile.
 struct Bits {
@@ -34,11 +44,12 @@ struct Bits {
 class RowAddress {
  public:
   RowAddress(const TileLayout& layout, uint32_t row)
-      : layout_(layout), tile_rows_(layout.tile_rows), row_(row) {
-    const uint32_t bits = IntegerBits(layout.type.kind);
-    high_bits_ = bits > 4 && bits < 8 ? bits - 4 : 0;
-    unit_channels_ = high_bits_ != 0 ? 32 / high_bits_ : 8;
-    plane_bytes_ = high_bits_ != 0 ? 4 * tile_rows_ : 0;
+      : layout_(layout),
+        tile_rows_(layout.tile_rows),
+        row_(row),
+        bits_(IntegerBits(layout.type.kind)) {
+    high_bits_ = bits_ > 4 && bits_ < 8 ? bits_ - 4 : 0;
+    unit_channels_ = bits_ == 8 ? 4 : high_bits_ != 0 ? 32 / high_bits_ : 8;
   }
 
   // The byte of channel k of a float kind.
@@ -47,20 +58,48 @@ class RowAddress {
     return ((k / 2) * tile_rows_ + row_) * 4 + (k % 2) * 2;
   }
 
-  // The integer of channel k: all of it, or its low four bits.
-  Bits Low(uint64_t k) const {
-    const uint64_t inner = k % BlockChannels();
-    if (layout_.type.kind == WeightKind::kInt8) return {Data(k) + Slot(inner, 4), 0, 255};
-    const uint64_t place = Unit(inner) + plane_bytes_ + Slot(inner % unit_channels_, 8);
-    return {Data(k) + place, (k % 8) < 4 ? 0u : 4u, 15};
+  // Integers come in units of channels (8; 4 of eight bits; 32 or 16 with upper bits), of which
+  // each row has words of 4 bytes, 4 R bytes apart: upper bits, if any, then nibbles or bytes.
+  uint64_t unit_channels() const { return unit_channels_; }
+  void StoreUnit(const uint32_t* q, uint64_t k, std::byte* tile) const {
+    std::byte* at = tile + Unit(k);
+    if (bits_ == 8) return StoreU32(at, q[0] | q[1] << 8 | q[2] << 16 | q[3] << 24);
+    if (high_bits_ != 0) {
+      uint32_t plane = 0;
+      for (uint32_t i = 0; i < unit_channels_; ++i) {
+        plane |= (q[i] >> 4) << (high_bits_ * (i / 4) + 8 * (i % 4));
+      }
+      StoreU32(at, plane);
+      at += 4 * tile_rows_;
+    }
+    for (uint64_t i = 0; i < unit_channels_; i += 8, at += 4 * tile_rows_) {
+      uint32_t word = 0;
+      for (uint32_t j = 0; j < 4; ++j)
+        word |= ((q[i + j] & 15) | (q[i + j + 4] & 15) << 4) << 8 * j;
+      StoreU32(at, word);
+    }
   }
-
-  // The bits above those.
-  bool has_high() const { return high_bits_ != 0; }
-  Bits High(uint64_t k) const {
-    const uint64_t inner = k % BlockChannels();
-    const auto step = static_cast<uint32_t>(inner % unit_channels_ / 4);
-    return {Data(k) + Unit(inner) + Slot(inner % 4, 4), high_bits_ * step, (1u << high_bits_) - 1};
+  void LoadUnit(const std::byte* tile, uint64_t k, uint32_t* q) const {
+    const std::byte* at = tile + Unit(k);
+    if (bits_ == 8) {
+      const uint32_t word = LoadU32(at);
+      for (uint32_t i = 0; i < 4; ++i) q[i] = word >> 8 * i & 255;
+      return;
+    }
+    uint32_t plane = 0;
+    if (high_bits_ != 0) {
+      plane = LoadU32(at);
+      at += 4 * tile_rows_;
+    }
+    const uint32_t mask = (1u << high_bits_) - 1;
+    for (uint32_t i = 0; i < unit_channels_; i += 8, at += 4 * tile_rows_) {
+      const uint32_t word = LoadU32(at);
+      for (uint32_t j = i; j < i + 8; ++j) {
+        const uint32_t low = word >> (8 * (j % 4) + (j % 8 < 4 ? 0 : 4)) & 15;
+        const uint32_t high = plane >> (high_bits_ * (j / 4) + 8 * (j % 4)) & mask;
+        q[j] = low | high << 4;
+      }
+    }
   }
 
   // The f16 scale of a group, and its f16 minimum or zero point. Not for K types.
@@ -112,36 +151,22 @@ class RowAddress {
     return layout_.type.has_super_blocks() ? kSuperBlockChannels : kBlockChannels;
   }
 
-  // The first integer of channel k's block.
-  uint64_t Data(uint64_t k) const {
+  // This row's part of the unit that begins with channel k.
+  uint64_t Unit(uint64_t k) const {
     const uint64_t block = k / BlockChannels();
     const uint32_t groups = layout_.type.has_super_blocks() ? 0 : layout_.block_groups(block);
     return layout_.tile_header_bytes + block * layout_.block_bytes +
-           layout_.block_header_bytes(groups);
-  }
-
-  // A unit is a plane of high bits, if any, and the nibbles of its channels.
-  uint64_t Unit(uint64_t inner) const {
-    return inner / unit_channels_ * (plane_bytes_ + unit_channels_ / 8 * 4 * tile_rows_);
-  }
-
-  // The byte of a channel where each 4 R bytes hold `per_load` channels of all rows.
-  uint64_t Slot(uint64_t channel, uint64_t per_load) const {
-    return channel / per_load * 4 * tile_rows_ + 4 * row_ + channel % 4;
+           layout_.block_header_bytes(groups) + layout_.integer_bytes(k % BlockChannels()) +
+           4 * row_;
   }
 
   const TileLayout& layout_;
   const uint64_t tile_rows_;
   const uint64_t row_;
+  const uint32_t bits_;
   uint32_t high_bits_;
   uint64_t unit_channels_;
-  uint64_t plane_bytes_;
 };
-
-uint32_t GetInteger(const RowAddress& address, const std::byte* tile, uint64_t k) {
-  const uint32_t low = address.Low(k).Get(tile);
-  return address.has_high() ? low | address.High(k).Get(tile) << 4 : low;
-}
 
 void PackSuperBlocks(const TileLayout& layout, const RowAddress& address, const RowCodes& row,
                      std::byte* tile) {
@@ -227,9 +252,10 @@ void PackRow(const TileLayout& layout, uint32_t row_in_tile, const RowCodes& row
     }
     return;
   }
-  for (uint64_t k = 0; k < layout.cols; ++k) {
-    address.Low(k).Set(tile, row.values[k]);
-    if (address.has_high()) address.High(k).Set(tile, row.values[k] >> 4);
+  for (uint64_t k = 0; k < layout.cols; k += address.unit_channels()) {
+    uint32_t q[kMaxUnit] = {};
+    std::copy_n(row.values + k, std::min(address.unit_channels(), layout.cols - k), q);
+    address.StoreUnit(q, k, tile);
   }
   if (layout.type.has_super_blocks()) return PackSuperBlocks(layout, address, row, tile);
   for (uint64_t group = 0; group < layout.groups_per_row(); ++group) {
@@ -253,7 +279,11 @@ void UnpackRow(const TileLayout& layout, const std::byte* tile, uint32_t row_in_
     }
     return;
   }
-  for (uint64_t k = 0; k < layout.cols; ++k) row.values[k] = GetInteger(address, tile, k);
+  for (uint64_t k = 0; k < layout.cols; k += address.unit_channels()) {
+    uint32_t q[kMaxUnit];
+    address.LoadUnit(tile, k, q);
+    std::copy_n(q, std::min(address.unit_channels(), layout.cols - k), row.values + k);
+  }
   if (layout.type.has_super_blocks()) return UnpackSuperBlocks(layout, address, tile, row);
   for (uint64_t group = 0; group < layout.groups_per_row(); ++group) {
     row.scales[group] = LoadU16(tile + address.Scale(group));
@@ -281,14 +311,20 @@ void DequantizeRow(const TileLayout& layout, const std::byte* tile, uint32_t row
     }
     return;
   }
+  const bool minimum = type.offset == WeightOffset::kMinimum;
   const uint64_t group_size = type.group_size == 0 ? layout.padded_cols : type.group_size;
   for (uint64_t group = 0; group < layout.groups_per_row(); ++group) {
     const GroupParameters p = ParametersOf(layout, address, tile, group);
     const uint64_t end = std::min(layout.cols, (group + 1) * group_size);
-    for (uint64_t k = group * group_size; k < end; ++k) {
-      const auto q = static_cast<int32_t>(GetInteger(address, tile, k));
-      out[k] = type.offset == WeightOffset::kMinimum ? p.scale * static_cast<float>(q) + p.minimum
-                                                     : p.scale * static_cast<float>(q - p.zero);
+    for (uint64_t k = group * group_size; k < end; k += address.unit_channels()) {
+      uint32_t q[kMaxUnit];
+      address.LoadUnit(tile, k, q);
+      const uint64_t count = std::min(address.unit_channels(), end - k);
+      for (uint64_t i = 0; i < count; ++i) {
+        const auto integer = static_cast<int32_t>(q[i]);
+        out[k + i] = minimum ? p.scale * static_cast<float>(integer) + p.minimum
+                             : p.scale * static_cast<float>(integer - p.zero);
+      }
     }
   }
 }
