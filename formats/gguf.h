@@ -66,9 +66,10 @@ struct GgufTensor {
   std::vector<uint64_t> shape;  // outermost first (the file has it the other way round); 1 to 4
   uint64_t offset_bytes = 0;    // in the file
   uint64_t size_bytes = 0;
+  uint32_t file_index = 0;  // of the shard that has it, in a GgufSet
 };
 
-// The validated header of a GGUF file. Immutable after Read.
+// The validated header of a GGUF file. Immutable after Read and AddShard.
 class GgufFile {
  public:
   // Reads metadata and directory, a megabyte at a time. Everything that Read accepts is consistent:
@@ -77,6 +78,10 @@ class GgufFile {
   // Errors: kTruncated, kCorrupt, kUnsupported (version, byte order, nested arrays, tensor types),
   // kLimitExceeded (more than 256 MiB of header), kIo. Each names the source, and key or tensor.
   static Result<GgufFile> Read(const ByteSource& source);
+
+  // Takes over the tensors of another shard, number `file_index` of the set. Error: kCorrupt for a
+  // name that is there already.
+  Status AddShard(const GgufFile& shard, uint32_t file_index);
 
   uint32_t version() const { return version_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in the file's order

@@ -114,6 +114,18 @@ Result<const std::vector<std::string>*> GgufFile::GetStrings(std::string_view ke
   return &(*array)->strings;
 }
 
+Status GgufFile::AddShard(const GgufFile& shard, uint32_t file_index) {
+  for (const GgufTensor& tensor : shard.tensors_) {
+    if (!tensor_index_.try_emplace(tensor.name, tensors_.size()).second) {
+      return {ErrorCode::kCorrupt,
+              "tensor " + Quoted(tensor.name) + " is in another shard of the set too"};
+    }
+    tensors_.push_back(tensor);
+    tensors_.back().file_index = file_index;
+  }
+  return {};
+}
+
 Result<std::vector<int64_t>> GgufFile::GetInts(std::string_view key) const {
   constexpr char kWanted[] = "an array of integers below 2^63";
   Result<const GgufArray*> array = Get<GgufArray>(key, kWanted);

@@ -1,6 +1,7 @@
 #include "formats/sluice_file.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <cstring>
@@ -8,8 +9,6 @@
 #include "formats/checked.h"
 #include "formats/quote.h"
 #include "formats/sluice_records.h"
-
-#include <xxhash.h>
 #if defined(__x86_64__)
 #include <xxh_x86dispatch.h>  // the widest registers that there are
 #endif
@@ -214,6 +213,12 @@ Status SluiceFile::ParseTensors() {
     if (!IsValid(type)) {
       return fail(ErrorCode::kUnsupported, fmt::format("type {}/{}/{} is not known", record.kind,
                                                        record.offset_kind, record.group_size));
+    }
+    const bool declared =
+        (LoadRecord<HeaderRecord>(metadata_, 0).required_features & kSluiceFeatureGgufTypes) != 0;
+    if (type.kind >= WeightKind::kInt5 && !declared) {
+      return fail(ErrorCode::kCorrupt, fmt::format("type {} without required feature {:#x}",
+                                                   WeightTypeName(type), kSluiceFeatureGgufTypes));
     }
     Result<TileLayout> layout = MakeTileLayout(type, record.rows, record.cols, record.tile_rows);
     if (!layout.ok()) return fail(layout.status().code(), layout.status().message());

@@ -14,7 +14,9 @@ static_assert(std::endian::native == std::endian::little, "records are used as t
 inline constexpr unsigned char kSluiceMagic[8] = {0x89, 'S', 'L', 'U', 'I', 'C', 'E', '\n'};
 inline constexpr uint32_t kSluiceVersion = 1;
 inline constexpr uint64_t kSluiceHeaderBytes = 512;
-inline constexpr uint64_t kSluiceRequiredFeatures = 0;  // that this version knows
+// Set in a file that has tensors of the kinds 5 to 8.
+inline constexpr uint64_t kSluiceFeatureGgufTypes = 1;
+inline constexpr uint64_t kSluiceRequiredFeatures = kSluiceFeatureGgufTypes;  // known here
 inline constexpr uint16_t kSluiceLayoutVersion = 1;
 inline constexpr uint32_t kMaxSections = 16;
 inline constexpr uint64_t kSluiceMaxNameBytes = 1024;

@@ -10,29 +10,32 @@
 #include <unordered_map>
 #include <utility>
 
+#include "formats/sluice_file.h"
 #include "loaders/checkpoint_source.h"
 
 namespace sluice {
 namespace {
 
-constexpr uint64_t kRowsPerPass = 256;
-
 // Rows [row_begin, row_begin + row_count) of a tensor whose rows lie in another order.
 Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uint64_t row_begin,
                          uint64_t row_count, std::span<std::byte> out) {
   const uint64_t row_bytes = SourceRowBytes(tensor.type, tensor.cols);
+  const std::span order = std::span(tensor.row_order).subspan(row_begin, row_count);
   std::vector<std::byte> rows;
   for (uint64_t done = 0; done < row_count;) {
-    const uint64_t count = std::min(kRowsPerPass, row_count - done);
-    const std::span order = std::span(tensor.row_order).subspan(row_begin + done, count);
-    const auto [first, last] = std::minmax_element(order.begin(), order.end());
-    // Neighbours lie near each other (a head apart), so one read gets them all.
-    const uint64_t span_rows = uint64_t{*last} - *first + 1;
-    rows.resize(span_rows * row_bytes);
-    if (Status s = file.ReadAt(tensor.offset_bytes + *first * row_bytes, rows); !s.ok()) return s;
+    // Neighbours lie near each other, so one read gets many, and some that are not wanted.
+    uint64_t first = order[done], last = order[done], count = 1;
+    for (; done + count < row_count; ++count) {
+      const uint64_t row = order[done + count];
+      if (std::max(last, row) - std::min(first, row) >= kReorderedRows) break;
+      first = std::min(first, row);
+      last = std::max(last, row);
+    }
+    rows.resize((last - first + 1) * row_bytes);
+    if (Status s = file.ReadAt(tensor.offset_bytes + first * row_bytes, rows); !s.ok()) return s;
     for (uint64_t i = 0; i < count; ++i) {
       std::memcpy(out.data() + (done + i) * row_bytes,
-                  rows.data() + (order[i] - *first) * row_bytes, row_bytes);
+                  rows.data() + (order[done + i] - first) * row_bytes, row_bytes);
     }
     done += count;
   }
@@ -40,13 +43,17 @@ Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uin
 }
 
 // The one row of a vector whose elements lie in another order.
-void ReorderElements(const SourceTensor& tensor, std::span<std::byte> row) {
+Status ReadReorderedElements(const ByteSource& file, const SourceTensor& tensor,
+                             std::span<std::byte> row) {
   const uint64_t element_bytes = row.size() / tensor.cols;
-  const std::vector<std::byte> source(row.begin(), row.end());
-  for (uint64_t i = 0; i < tensor.cols; ++i) {
-    std::memcpy(row.data() + i * element_bytes, source.data() + tensor.row_order[i] * element_bytes,
-                element_bytes);
+  const auto [first, last] = std::minmax_element(tensor.row_order.begin(), tensor.row_order.end());
+  std::vector<std::byte> source((uint64_t{*last} - *first + 1) * element_bytes);
+  const Status s = file.ReadAt(tensor.offset_bytes + *first * element_bytes, source);
+  for (uint64_t i = 0; i < tensor.cols && s.ok(); ++i) {
+    std::memcpy(row.data() + i * element_bytes,
+                source.data() + (tensor.row_order[i] - *first) * element_bytes, element_bytes);
   }
+  return s;
 }
 
 }  // namespace
@@ -105,6 +112,19 @@ const SourceTensor* Checkpoint::Find(const std::string& name) const {
   return found == impl_->index.end() ? nullptr : &impl_->source.tensors[found->second];
 }
 
+Result<uint64_t> Checkpoint::Identity() const {
+  std::string identity;
+  for (const std::unique_ptr<ByteSource>& file : impl_->source.files) {
+    struct stat info {};
+    if (stat(file->name().c_str(), &info) != 0) {
+      return Status(ErrorCode::kIo, fmt::format("{}: {}", file->name(), std::strerror(errno)));
+    }
+    identity += fmt::format("{}\n{} {} {}\n", LastPathComponent(file->name()), info.st_size,
+                            info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+  }
+  return HashBytes(std::as_bytes(std::span<const char>(identity)));
+}
+
 Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint64_t row_count,
                             std::span<std::byte> out) const {
   const uint64_t row_bytes = SourceRowBytes(tensor.type, tensor.cols);
@@ -115,16 +135,15 @@ Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint
                         row_begin + row_count, tensor.rows, out.size(), tensor.name)};
   }
   const ByteSource& file = *impl_->source.files[tensor.file_index];
-  const bool is_vector = tensor.rows == 1;
   Status s;
-  if (tensor.row_order.empty() || is_vector) {
+  if (tensor.row_order.empty() || row_count == 0) {
     s = file.ReadAt(tensor.offset_bytes + row_begin * row_bytes, out);
+  } else if (tensor.row_order.size() == tensor.cols && tensor.rows == 1) {
+    s = ReadReorderedElements(file, tensor, out);
   } else {
     s = ReadReorderedRows(file, tensor, row_begin, row_count, out);
   }
-  if (!s.ok()) return s.WithContext("tensor " + tensor.file_name);
-  if (is_vector && !tensor.row_order.empty() && row_count == 1) ReorderElements(tensor, out);
-  return {};
+  return s.ok() ? s : s.WithContext("tensor " + tensor.file_name);
 }
 
 }  // namespace sluice

@@ -14,11 +14,29 @@
 
 namespace sluice {
 
-// How the bytes of a source row encode its values. Plain types first, then GGUF's blocks of 32
-// (ggml-common.h): each row is cols/32 blocks, and cols is a multiple of 32.
-enum class SourceType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1 };
+// How the bytes of a source row encode its values. Plain types first, then GGUF's blocks of 32 and
+// those of 256 (ggml-common.h): each row is whole blocks.
+enum class SourceType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ4K,
+  kQ5K,
+  kQ6K,
+};
+inline constexpr SourceType kAllSourceTypes[] = {
+    SourceType::kF32,  SourceType::kF16,  SourceType::kBF16, SourceType::kQ8_0,
+    SourceType::kQ4_0, SourceType::kQ4_1, SourceType::kQ5_0, SourceType::kQ5_1,
+    SourceType::kQ4K,  SourceType::kQ5K,  SourceType::kQ6K};
 
 const char* SourceTypeName(SourceType type);
+// Values of a block: 1, 32 or 256.
+uint64_t SourceBlockValues(SourceType type);
 // Bytes of a row of `cols` values. REQUIRES: cols is a multiple of the block.
 uint64_t SourceRowBytes(SourceType type, uint64_t cols);
 // Decodes one row to float32, exactly as the `gguf` package (or a cast) does.
@@ -34,9 +52,15 @@ struct SourceTensor {
   uint64_t offset_bytes = 0;  // of row 0 in that file; rows are contiguous
   // Where row r of the canonical tensor lies in the source: row_order[r]; empty means r. For a
   // vector (rows is 1, plain type) it orders the elements. ReadRows applies it.
-  // (llama.cpp's converter permutes the rows of Q and K; here they are put back.)
+  // (llama.cpp's converter permutes the rows of Q and K; some checkpoints keep the rows of Q, K and
+  // V in one tensor, head by head.)
   std::vector<uint32_t> row_order;
+  // Added to every value after decoding: norms that are stored as their distance from 1.
+  float added = 0;
 };
+
+// Rows that ReadRows holds at most beside its output, while it puts rows in order.
+inline constexpr uint64_t kReorderedRows = 256;
 
 class Checkpoint {
  public:
@@ -60,6 +84,9 @@ class Checkpoint {
   // One line that says what this was: container, path's last component, types.
   const std::string& description() const;
   uint64_t size_bytes() const;  // of all tensors
+  // Stands for the bytes of the tensors without reading them: names, sizes and times of change of
+  // the files that hold them. Errors: kIo.
+  Result<uint64_t> Identity() const;
 
   // Reads rows [row_begin, row_begin + row_count) in canonical order into `out`
   // (row_count * SourceRowBytes bytes). Thread-safe. Errors: kIo, kTruncated with path and offset.

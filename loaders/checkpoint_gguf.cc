@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "formats/gguf_set.h"
 #include "loaders/checkpoint_source.h"
 #include "loaders/checkpoint_tokenizer.h"
 #include "loaders/gguf_config.h"
@@ -31,7 +32,7 @@ Status RestoreRotationOrder(const ModelConfig& config, SourceTensor* tensor) {
   const bool is_bias =
       tensor->name.ends_with(".attn.q.bias") || tensor->name.ends_with(".attn.k.bias");
   if (!is_weight && !is_bias) return {};
-  const bool is_block = SourceRowBytes(tensor->type, 32) % 32 != 0;
+  const bool is_block = SourceBlockValues(tensor->type) > 1;
   if (is_bias && is_block) {
     return {ErrorCode::kUnsupported, fmt::format("tensor '{}': a bias of type {}",
                                                  tensor->file_name, SourceTypeName(tensor->type))};
@@ -51,6 +52,7 @@ std::vector<ForeignTensor> ForeignTensorsOf(const GgufFile& gguf) {
     out.type_name = tensor.type->name;
     out.offset_bytes = tensor.offset_bytes;
     out.size_bytes = tensor.size_bytes;
+    out.file_index = tensor.file_index;
   }
   return tensors;
 }
@@ -65,20 +67,22 @@ Result<std::string> ChatTemplateOf(const GgufFile& gguf) {
 
 Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
   const std::string path = file->name();
-  Result<GgufFile> gguf = GgufFile::Read(*file);
-  if (!gguf.ok()) return gguf.status();
-  Result<ModelConfig> config = ModelConfigFromGguf(*gguf, *file);
+  Result<GgufSet> set = OpenGgufSet(std::move(file));
+  if (!set.ok()) return set.status();
+  const GgufFile* gguf = &set->header;
+  Result<ModelConfig> config = ModelConfigFromGguf(*gguf, set->files);
   if (!config.ok()) return config.status().WithContext(path);
 
   CheckpointSource source;
   source.config = *std::move(config);
-  source.files.push_back(std::move(file));
-  constexpr TensorDialect kDialect = {CanonicalNameFromGguf, GgufNameOf, IsIgnoredGgufTensor};
+  source.files = std::move(set->files);
+  const TensorDialect dialect = GgufDialect(source.config);
   Result<std::vector<SourceTensor>> tensors =
-      MatchTensors(source.config, kDialect, ForeignTensorsOf(*gguf), source.files);
+      MatchTensors(source.config, dialect, ForeignTensorsOf(*gguf), source.files);
   if (!tensors.ok()) return tensors.status();
   source.tensors = *std::move(tensors);
   for (SourceTensor& tensor : source.tensors) {
+    if (!dialect.pairs_neighbours) break;
     if (Status s = RestoreRotationOrder(source.config, &tensor); !s.ok()) {
       return s.WithContext(path);
     }
@@ -89,8 +93,10 @@ Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
   Result<std::string> tokenizer = TokenizerJsonOfGguf(*gguf, source.config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status().WithContext(path);
   source.tokenizer_json = *std::move(tokenizer);
-  source.description = fmt::format("GGUF v{}, {} ({})", gguf->version(), LastPathComponent(path),
-                                   SummarizeTypes(source.tensors));
+  source.description =
+      fmt::format("GGUF v{}, {}{} ({})", gguf->version(), LastPathComponent(path),
+                  source.files.size() == 1 ? "" : fmt::format(" of {} shards", source.files.size()),
+                  SummarizeTypes(source.tensors));
   return source;
 }
 

@@ -127,10 +127,8 @@ Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path) {
   source.config.name = LastPathComponent(path);
   std::vector<ForeignTensor> foreign;
   if (Status s = AddWeights(path, &foreign, &source.files); !s.ok()) return s;
-  constexpr TensorDialect kDialect = {CanonicalNameFromHuggingFace, HuggingFaceNameOf,
-                                      IsIgnoredHuggingFaceTensor};
   Result<std::vector<SourceTensor>> tensors =
-      MatchTensors(source.config, kDialect, foreign, source.files);
+      MatchTensors(source.config, HuggingFaceDialect(source.config), foreign, source.files);
   if (!tensors.ok()) return tensors.status();
   source.tensors = *std::move(tensors);
   Result<std::string> chat_template = ChatTemplateOf(path);

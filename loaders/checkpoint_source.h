@@ -14,6 +14,7 @@
 #include "formats/status.h"
 #include "loaders/architecture.h"
 #include "loaders/checkpoint.h"
+#include "loaders/tensor_names.h"
 
 namespace sluice {
 
@@ -39,15 +40,9 @@ struct CheckpointSource {
 Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path);
 Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file);
 
-// The container's part in matching tensors with what the architecture needs.
-struct TensorDialect {
-  std::optional<std::string> (*canonical_name)(std::string_view foreign_name);
-  std::string (*foreign_name)(std::string_view canonical_name);
-  bool (*is_ignored)(std::string_view foreign_name);
-};
-
 // The tensors of `foreign` under their canonical names: each that the architecture of `config`
-// needs exactly once, with the right shape and a type that can be decoded, and nothing else.
+// needs exactly once, with the right shape and a type that can be decoded, and nothing else; parts
+// of a tensor that holds several are tensors of their own.
 // Errors: kCorrupt (missing, twice, wrong shape), kUnsupported (type, tensor that the architecture
 // does not have); each names the file and the tensor as the container calls it.
 // REQUIRES: config.Validate().ok().

@@ -2,47 +2,54 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <span>
+#include <utility>
 
 #include "formats/quote.h"
 
 namespace sluice {
 namespace {
 
-// Reads keys with defaults and remembers the first error.
+// Reads the keys of an architecture ("llama.block_count"), with defaults, and remembers the first
+// error.
 class KeyReader {
  public:
-  explicit KeyReader(const GgufFile& file) : file_(file) {}
+  KeyReader(const GgufFile& file, const std::string& architecture)
+      : file_(file), prefix_(architecture + ".") {}
 
-  int64_t Required(const char* key) { return ToSize(key, file_.GetUint(key)); }
+  std::string Name(const char* key) const { return prefix_ + key; }
+  bool Has(const char* key) const { return file_.Has(Name(key)); }
 
-  int64_t Size(const char* key, int64_t fallback) {
-    return file_.Has(key) ? Required(key) : fallback;
-  }
+  int64_t Required(const char* key) { return ToSize(Name(key), file_.GetUint(Name(key))); }
+
+  int64_t Size(const char* key, int64_t fallback) { return Has(key) ? Required(key) : fallback; }
 
   double RequiredFloat(const char* key) {
-    Result<double> value = file_.GetFloat(key);
+    Result<double> value = file_.GetFloat(Name(key));
     if (!value.ok()) return Fail(value.status()), 0;
     return *value;
   }
 
   double Float(const char* key, double fallback) {
-    return file_.Has(key) ? RequiredFloat(key) : fallback;
+    return Has(key) ? RequiredFloat(key) : fallback;
   }
 
   std::string String(const char* key, const char* fallback) {
-    if (!file_.Has(key)) return fallback;
-    Result<std::string> value = file_.GetString(key);
+    if (!Has(key)) return fallback;
+    Result<std::string> value = file_.GetString(Name(key));
     if (!value.ok()) return Fail(value.status()), fallback;
     return *value;
   }
 
   // A number for the whole model, or an array with one for each layer, which must agree.
-  int64_t PerLayer(const char* key) {
+  int64_t PerLayer(const char* short_key) {
+    const std::string key = Name(short_key);
     const auto found = file_.metadata().find(key);
     if (found == file_.metadata().end() || found->second.type != GgufValueType::kArray) {
-      return Required(key);
+      return Required(short_key);
     }
     Result<std::vector<int64_t>> values = file_.GetInts(key);
     if (!values.ok()) return Fail(values.status()), 0;
@@ -60,7 +67,7 @@ class KeyReader {
   const Status& status() const { return status_; }
 
  private:
-  int64_t ToSize(const char* key, const Result<uint64_t>& value) {
+  int64_t ToSize(const std::string& key, const Result<uint64_t>& value) {
     if (!value.ok()) return Fail(value.status()), 0;
     if (*value > INT64_MAX) {
       return Fail(Status(ErrorCode::kCorrupt, fmt::format("{} is {}", key, *value))), 0;
@@ -69,6 +76,7 @@ class KeyReader {
   }
 
   const GgufFile& file_;
+  std::string prefix_;
   Status status_;
 };
 
@@ -76,82 +84,228 @@ double YarnAttentionFactor(KeyReader* keys, double factor) {
   const auto mscale = [factor](double multiplier) {
     return factor <= 1 ? 1.0 : 0.1 * multiplier * std::log(factor) + 1.0;
   };
-  const double log_multiplier = keys->Float("llama.rope.scaling.yarn_log_multiplier", 0);
+  const double log_multiplier = keys->Float("rope.scaling.yarn_log_multiplier", 0);
   const double by_formula = mscale(1) / (log_multiplier != 0 ? mscale(log_multiplier) : 1.0);
-  return keys->Float("llama.rope.scaling.yarn_attn_factor", by_formula) *
-         keys->Float("llama.rope.scaling.attn_factor", 1.0);
+  return keys->Float("rope.scaling.yarn_attn_factor", by_formula) *
+         keys->Float("rope.scaling.attn_factor", 1.0);
 }
 
-void ReadRope(KeyReader* keys, ModelConfig* config) {
+void ReadRope(KeyReader* keys, bool whole_heads, ModelConfig* config) {
   RopeConfig& rope = config->rope;
-  rope.theta = keys->Float("llama.rope.freq_base", 10000.0);
-  rope.dim = keys->Size("llama.rope.dimension_count", config->head_dim);
-  if (rope.dim != config->head_dim) {
+  rope.theta = keys->Float("rope.freq_base", 10000.0);
+  rope.dim = keys->Size("rope.dimension_count", config->head_dim);
+  if (rope.dim != config->head_dim && whole_heads) {
     keys->Fail(Status(ErrorCode::kUnsupported,
-                      fmt::format("llama.rope.dimension_count is {}, the heads have {}", rope.dim,
-                                  config->head_dim)));
+                      fmt::format("{} is {}, the heads have {}", keys->Name("rope.dimension_count"),
+                                  rope.dim, config->head_dim)));
   }
-  const double factor =
-      keys->Float("llama.rope.scaling.factor", keys->Float("llama.rope.scale_linear", 0));
-  const std::string type = keys->String("llama.rope.scaling.type", "linear");
+  const double factor = keys->Float("rope.scaling.factor", keys->Float("rope.scale_linear", 0));
+  const std::string type = keys->String("rope.scaling.type", "linear");
+  const auto original_context = static_cast<double>(
+      keys->Size("rope.scaling.original_context_length", config->context_length));
+  // The divisors are tensors, and come later.
+  if (type == "longrope") {
+    rope.original_context = original_context;
+    return;
+  }
   if (type == "none" || (type == "linear" && (factor == 0 || factor == 1))) return;
   if (type != "linear" && type != "yarn") {
-    keys->Fail(Status(ErrorCode::kUnsupported,
-                      "RoPE scaling type " + Quoted(type) + " (llama.rope.scaling.type)"));
+    keys->Fail(Status(
+        ErrorCode::kUnsupported,
+        fmt::format("RoPE scaling type {} ({})", Quoted(type), keys->Name("rope.scaling.type"))));
     return;
   }
   rope.factor = factor == 0 ? 1.0 : factor;
   rope.type = type == "linear" ? RopeType::kLinear : RopeType::kYarn;
   if (rope.type == RopeType::kLinear) return;
-  rope.original_context = static_cast<double>(
-      keys->Size("llama.rope.scaling.original_context_length", config->context_length));
-  rope.beta_fast = keys->Float("llama.rope.scaling.yarn_beta_fast", 32.0);
-  rope.beta_slow = keys->Float("llama.rope.scaling.yarn_beta_slow", 1.0);
+  rope.original_context = original_context;
+  rope.beta_fast = keys->Float("rope.scaling.yarn_beta_fast", 32.0);
+  rope.beta_slow = keys->Float("rope.scaling.yarn_beta_slow", 1.0);
   rope.attention_factor = YarnAttentionFactor(keys, rope.factor);
-  if (keys->Float("llama.rope.scaling.yarn_ext_factor", 1.0) != 1.0) {
-    keys->Fail(Status(ErrorCode::kUnsupported, "llama.rope.scaling.yarn_ext_factor other than 1"));
+  if (keys->Float("rope.scaling.yarn_ext_factor", 1.0) != 1.0) {
+    keys->Fail(Status(ErrorCode::kUnsupported,
+                      keys->Name("rope.scaling.yarn_ext_factor") + " other than 1"));
   }
 }
 
-Status ReadFrequencyDivisors(const GgufFile& file, const ByteSource& source, RopeConfig* rope) {
-  const GgufTensor* tensor = file.FindTensor("rope_freqs.weight");
-  if (tensor == nullptr) return {};
+// A vector with a float32 for each pair that is rotated; empty: it is not there.
+Result<std::vector<float>> ReadDivisors(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files,
+                                        const char* name, const RopeConfig& rope) {
+  const GgufTensor* tensor = file.FindTensor(name);
+  if (tensor == nullptr) return std::vector<float>();
   if (tensor->type->id != FindGgmlType(0)->id || tensor->shape.size() != 1) {
-    return {ErrorCode::kCorrupt, "tensor 'rope_freqs.weight' is not a vector of F32"};
+    return Status(ErrorCode::kCorrupt, fmt::format("tensor '{}' is not a vector of F32", name));
   }
-  if (rope->type != RopeType::kDefault) {
-    return {ErrorCode::kUnsupported,
-            "tensor 'rope_freqs.weight' together with llama.rope.scaling.type"};
-  }
-  const auto want = static_cast<uint64_t>(rope->dim) / 2;
+  const auto want = static_cast<uint64_t>(rope.dim) / 2;
   if (tensor->shape[0] != want) {
-    return {ErrorCode::kCorrupt,
-            fmt::format("tensor 'rope_freqs.weight' has {} values, {} pairs are rotated",
-                        tensor->shape[0], want)};
+    return Status(ErrorCode::kCorrupt,
+                  fmt::format("tensor '{}' has {} values, {} pairs are rotated", name,
+                              tensor->shape[0], want));
   }
-  rope->frequency_divisors.resize(want);
-  return source.ReadAt(tensor->offset_bytes,
-                       std::as_writable_bytes(std::span(rope->frequency_divisors)));
+  std::vector<float> divisors(want);
+  Status s = files[tensor->file_index]->ReadAt(tensor->offset_bytes,
+                                               std::as_writable_bytes(std::span(divisors)));
+  if (!s.ok()) return s;
+  return divisors;
 }
 
-Status RefuseOtherModels(const GgufFile& file) {
-  Result<std::string> architecture = file.GetString("general.architecture");
-  if (!architecture.ok()) return architecture.status();
-  if (*architecture != "llama") {
-    return {ErrorCode::kUnsupported, "architecture " + Quoted(*architecture) +
-                                         " is not supported in GGUF; supported: llama"};
-  }
-  KeyReader keys(file);
-  const int64_t splits = keys.Size("split.count", 0);
-  const int64_t experts = keys.Size("llama.expert_count", 0);
-  if (!keys.status().ok()) return keys.status();
-  if (splits > 1) {
+// Factors of rotations are tensors. REQUIRES: config->Validate() was ok, so rope.dim is bounded.
+Status ReadAllDivisors(const GgufFile& file, const std::vector<std::unique_ptr<ByteSource>>& files,
+                       KeyReader* keys, RopeConfig* rope) {
+  Result<std::vector<float>> all = ReadDivisors(file, files, "rope_freqs.weight", *rope);
+  if (!all.ok()) return all.status();
+  if (!all->empty() && rope->type != RopeType::kDefault) {
     return {ErrorCode::kUnsupported,
-            fmt::format("a GGUF split into {} files (merge them with gguf-split)", splits)};
+            "tensor 'rope_freqs.weight' together with " + keys->Name("rope.scaling.type")};
   }
+  rope->frequency_divisors = *std::move(all);
+  for (const auto& [name, divisors] :
+       {std::pair{"rope_factors_short.weight", &rope->short_divisors},
+        std::pair{"rope_factors_long.weight", &rope->long_divisors}}) {
+    Result<std::vector<float>> values = ReadDivisors(file, files, name, *rope);
+    if (!values.ok()) return values.status();
+    *divisors = *std::move(values);
+  }
+  // Without the key for the type too: the tensors decide in llama.cpp.
+  if (rope->short_divisors.empty() && rope->long_divisors.empty()) {
+    if (keys->String("rope.scaling.type", "") != "longrope") return {};
+    return {ErrorCode::kCorrupt,
+            keys->Name("rope.scaling.type") +
+                " is 'longrope', tensor 'rope_factors_long.weight' is missing"};
+  }
+  if (!rope->frequency_divisors.empty() || rope->type != RopeType::kDefault) {
+    return {ErrorCode::kUnsupported, "two kinds of RoPE scaling"};
+  }
+  rope->type = RopeType::kLongRope;
+  rope->attention_factor = keys->Float("rope.scaling.attn_factor", 1.0);
+  rope->original_context =
+      static_cast<double>(keys->Required("rope.scaling.original_context_length"));
+  return keys->status();
+}
+
+// Which layers have the window: a period, or an entry for each layer. In a period the last layer of
+// each `period` sees all.
+void ReadWindows(const GgufFile& file, KeyReader* keys, int64_t default_period,
+                 ModelConfig* config) {
+  const int64_t window = keys->Size("attention.sliding_window", 0);
+  if (window == 0 || !keys->status().ok()) return;
+  if (window < 0 || config->num_layers < 1 || config->num_layers > 4096)
+    return;  // Validate says so
+  const std::string key = keys->Name("attention.sliding_window_pattern");
+  const auto layers = static_cast<size_t>(config->num_layers);
+  const auto found = file.metadata().find(key);
+  if (found != file.metadata().end() && found->second.type == GgufValueType::kArray) {
+    const Result<std::vector<int64_t>> windowed = file.GetInts(key);
+    if (!windowed.ok()) return keys->Fail(windowed.status());
+    if (windowed->size() != layers) {
+      return keys->Fail(Status(ErrorCode::kCorrupt, fmt::format("{} has {} values for {} layers",
+                                                                key, windowed->size(), layers)));
+    }
+    for (const int64_t value : *windowed) config->layer_windows.push_back(value != 0 ? window : 0);
+    return;
+  }
+  const int64_t period = keys->Size("attention.sliding_window_pattern", default_period);
+  for (size_t layer = 0; layer < layers; ++layer) {
+    const bool all = period > 0 && (static_cast<int64_t>(layer) + 1) % period == 0;
+    config->layer_windows.push_back(all && period > 1 ? 0 : window);
+  }
+}
+
+// What GGUF's architectures fix, as llama.cpp has it in its loaders.
+struct GgufArchitecture {
+  const char* name;  // "general.architecture"
+  const char* architecture;
+  Activation activation;
+  bool rms_norm;
+  void (*read)(const GgufFile& file, KeyReader* keys, ModelConfig* config);
+};
+
+// Every layer has the window that the file names. (llama.cpp does without it, and differs from the
+// model beyond it.)
+void ReadPlain(const GgufFile& file, KeyReader* keys, ModelConfig* config) {
+  ReadWindows(file, keys, /*default_period=*/0, config);
+}
+
+void ScaleEmbedding(ModelConfig* config) {
+  config->embedding_scale = std::sqrt(static_cast<double>(config->hidden_size));
+}
+
+void ReadGemma(const GgufFile&, KeyReader*, ModelConfig* config) { ScaleEmbedding(config); }
+
+// The 27B models scale queries by another number than the size of a head; their files do not say
+// so.
+void ReadGemmaAttention(KeyReader* keys, int64_t layers_of_27b, ModelConfig* config) {
+  ScaleEmbedding(config);
+  config->attention_softcap = keys->Float("attn_logit_softcapping", 0);
+  config->logit_softcap = keys->Float("final_logit_softcapping", 0);
+  if (config->num_layers != layers_of_27b || config->num_heads < 1) return;
+  config->attention_scale = 1.0 / std::sqrt(static_cast<double>(config->hidden_size) /
+                                            static_cast<double>(config->num_heads));
+}
+
+void ReadGemma2(const GgufFile& file, KeyReader* keys, ModelConfig* config) {
+  ReadGemmaAttention(keys, /*layers_of_27b=*/46, config);
+  ReadWindows(file, keys, /*default_period=*/2, config);
+}
+
+void ReadGemma3(const GgufFile& file, KeyReader* keys, ModelConfig* config) {
+  ReadGemmaAttention(keys, /*layers_of_27b=*/62, config);
+  ReadWindows(file, keys, /*default_period=*/6, config);
+  if (config->layer_windows.empty()) return;
+  RopeConfig& local = config->local_rope.emplace();
+  local.theta = keys->Float("rope.freq_base_swa", 10000.0);
+  local.dim = config->rope.dim;
+}
+
+void ReadOlmo2(const GgufFile&, KeyReader* keys, ModelConfig*) {
+  if (keys->Size("attention.sliding_window", 0) == 0) return;
+  keys->Fail(Status(ErrorCode::kUnsupported, "sliding window attention of OLMo 3 (" +
+                                                 keys->Name("attention.sliding_window") + ")"));
+}
+
+void ReadFalcon(const GgufFile& file, KeyReader*, ModelConfig* config) {
+  config->parallel_blocks = true;
+  config->separate_ffn_norm = file.FindTensor("blk.0.attn_norm_2.weight") != nullptr;
+}
+
+void ReadStarcoder(const GgufFile&, KeyReader*, ModelConfig* config) {
+  config->rope = RopeConfig();
+  config->rope.type = RopeType::kNone;
+}
+
+constexpr GgufArchitecture kArchitectures[] = {
+    {"llama", "llama", Activation::kSilu, true, ReadPlain},
+    {"qwen2", "qwen2", Activation::kSilu, true, ReadPlain},
+    {"qwen3", "qwen3", Activation::kSilu, true, ReadPlain},
+    {"phi3", "phi3", Activation::kSilu, true, ReadPlain},
+    {"gemma", "gemma", Activation::kGeluTanh, true, ReadGemma},
+    {"gemma2", "gemma2", Activation::kGeluTanh, true, ReadGemma2},
+    {"gemma3", "gemma3", Activation::kGeluTanh, true, ReadGemma3},
+    {"olmo2", "olmo2", Activation::kSilu, true, ReadOlmo2},
+    {"falcon", "falcon", Activation::kGelu, false, ReadFalcon},
+    {"starcoder", "gpt_bigcode", Activation::kGeluTanh, false, ReadStarcoder},
+    {"starcoder2", "starcoder2", Activation::kGeluTanh, false, ReadPlain},
+};
+
+Result<const GgufArchitecture*> FindArchitecture(const GgufFile& file) {
+  Result<std::string> name = file.GetString("general.architecture");
+  if (!name.ok()) return name.status();
+  std::string known;
+  for (const GgufArchitecture& architecture : kArchitectures) {
+    if (*name == architecture.name) return &architecture;
+    known += (known.empty() ? "" : ", ") + std::string(architecture.name);
+  }
+  return Status(ErrorCode::kUnsupported,
+                "architecture " + Quoted(*name) + " is not supported in GGUF; supported: " + known);
+}
+
+Status RefuseMixtures(KeyReader* keys) {
+  const int64_t experts = keys->Size("expert_count", 0);
+  if (!keys->status().ok()) return keys->status();
   if (experts > 0) {
     return {ErrorCode::kUnsupported,
-            fmt::format("mixture of experts (llama.expert_count is {})", experts)};
+            fmt::format("mixture of experts ({} is {})", keys->Name("expert_count"), experts)};
   }
   return {};
 }
@@ -167,53 +321,66 @@ Status ReadVocabulary(const GgufFile& file, KeyReader* keys, ModelConfig* config
     return {ErrorCode::kCorrupt, fmt::format("tensor 'token_embd.weight' has {} rows", rows)};
   }
   config->vocab_size = static_cast<int64_t>(rows);
-  const int64_t declared = keys->Size("llama.vocab_size", config->vocab_size);
+  const int64_t declared = keys->Size("vocab_size", config->vocab_size);
   if (keys->status().ok() && declared != config->vocab_size) {
-    return {ErrorCode::kCorrupt,
-            fmt::format("llama.vocab_size is {}, tensor 'token_embd.weight' has {} rows", declared,
-                        rows)};
+    return {ErrorCode::kCorrupt, fmt::format("{} is {}, tensor 'token_embd.weight' has {} rows",
+                                             keys->Name("vocab_size"), declared, rows)};
   }
   return keys->status();
 }
 
+void ReadSizes(const GgufFile& file, bool rms_norm, KeyReader* keys, ModelConfig* config) {
+  config->hidden_size = keys->Required("embedding_length");
+  config->num_layers = keys->Required("block_count");
+  config->num_heads = keys->PerLayer("attention.head_count");
+  config->num_kv_heads = keys->Has("attention.head_count_kv")
+                             ? keys->PerLayer("attention.head_count_kv")
+                             : config->num_heads;
+  config->intermediate_size = keys->PerLayer("feed_forward_length");
+  config->context_length = keys->Required("context_length");
+  config->norm_eps = keys->RequiredFloat(rms_norm ? "attention.layer_norm_rms_epsilon"
+                                                  : "attention.layer_norm_epsilon");
+  const int64_t derived_dim =
+      config->num_heads > 0 ? config->hidden_size / config->num_heads : config->head_dim;
+  config->head_dim = keys->Size("attention.key_length", derived_dim);
+  if (keys->Size("attention.value_length", config->head_dim) != config->head_dim) {
+    keys->Fail(Status(ErrorCode::kUnsupported,
+                      keys->Name("attention.value_length") + " differs from the key length"));
+  }
+  const auto any = [&file](std::initializer_list<const char*> names) {
+    return std::any_of(names.begin(), names.end(),
+                       [&file](const char* name) { return file.FindTensor(name) != nullptr; });
+  };
+  config->attention_bias = any({"blk.0.attn_q.bias", "blk.0.attn_qkv.bias"});
+  config->attention_output_bias = any({"blk.0.attn_output.bias"});
+  config->mlp_bias = any({"blk.0.ffn_gate.bias", "blk.0.ffn_up.bias"});
+  config->tie_embeddings = !any({"output.weight"});
+}
+
 }  // namespace
 
-Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file, const ByteSource& source) {
-  if (Status s = RefuseOtherModels(file); !s.ok()) return s;
-  KeyReader keys(file);
+Result<ModelConfig> ModelConfigFromGguf(const GgufFile& file,
+                                        const std::vector<std::unique_ptr<ByteSource>>& files) {
+  Result<const GgufArchitecture*> architecture = FindArchitecture(file);
+  if (!architecture.ok()) return architecture.status();
+  KeyReader keys(file, (*architecture)->name);
+  if (Status s = RefuseMixtures(&keys); !s.ok()) return s;
   ModelConfig config;
-  config.architecture = "llama";
-  config.name = keys.String("general.name", "");
+  config.architecture = (*architecture)->architecture;
+  config.activation = (*architecture)->activation;
   if (Status s = ReadVocabulary(file, &keys, &config); !s.ok()) return s;
-  config.hidden_size = keys.Required("llama.embedding_length");
-  config.num_layers = keys.Required("llama.block_count");
-  config.num_heads = keys.PerLayer("llama.attention.head_count");
-  config.num_kv_heads = file.Has("llama.attention.head_count_kv")
-                            ? keys.PerLayer("llama.attention.head_count_kv")
-                            : config.num_heads;
-  config.intermediate_size = keys.PerLayer("llama.feed_forward_length");
-  config.context_length = keys.Required("llama.context_length");
-  config.norm_eps = keys.RequiredFloat("llama.attention.layer_norm_rms_epsilon");
-  const int64_t derived_dim =
-      config.num_heads > 0 ? config.hidden_size / config.num_heads : config.head_dim;
-  config.head_dim = keys.Size("llama.attention.key_length", derived_dim);
-  if (keys.Size("llama.attention.value_length", config.head_dim) != config.head_dim) {
-    keys.Fail(Status(ErrorCode::kUnsupported,
-                     "llama.attention.value_length differs from the key length"));
-  }
-  if (keys.Size("llama.attention.sliding_window", 0) != 0) {
-    keys.Fail(Status(ErrorCode::kUnsupported,
-                     "sliding window attention (llama.attention.sliding_window)"));
-  }
-  ReadRope(&keys, &config);
+  ReadSizes(file, (*architecture)->rms_norm, &keys, &config);
+  ReadRope(&keys, /*whole_heads=*/config.architecture == "llama", &config);
+  (*architecture)->read(file, &keys, &config);
   if (!keys.status().ok()) return keys.status();
-  config.attention_bias = file.FindTensor("blk.0.attn_q.bias") != nullptr;
-  config.attention_output_bias = file.FindTensor("blk.0.attn_output.bias") != nullptr;
-  config.mlp_bias = file.FindTensor("blk.0.ffn_gate.bias") != nullptr;
-  config.tie_embeddings = file.FindTensor("output.weight") == nullptr;
+  if (file.Has("general.name")) {
+    Result<std::string> name = file.GetString("general.name");
+    if (!name.ok()) return name.status();
+    config.name = *std::move(name);
+  }
   if (Status s = config.Validate(); !s.ok()) return s.WithContext("metadata");
   // After Validate: rope.dim bounds the allocation.
-  if (Status s = ReadFrequencyDivisors(file, source, &config.rope); !s.ok()) return s;
+  if (Status s = ReadAllDivisors(file, files, &keys, &config.rope); !s.ok()) return s;
   if (Status s = config.Validate(); !s.ok()) return s.WithContext("metadata");
   return config;
 }

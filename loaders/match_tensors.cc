@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <unordered_map>
 
 #include "formats/checked.h"
@@ -12,28 +13,31 @@
 namespace sluice {
 namespace {
 
-constexpr SourceType kSourceTypes[] = {SourceType::kF32,  SourceType::kF16,  SourceType::kBF16,
-                                       SourceType::kQ8_0, SourceType::kQ4_0, SourceType::kQ4_1};
-
 std::string ShapeText(const std::vector<uint64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
+// The rows of a canonical tensor within the foreign one that holds them. Of a vector, its elements.
+struct Slice {
+  uint64_t first = 0;
+  uint64_t total = 0;           // of the foreign tensor
+  std::vector<uint32_t> order;  // absolute, in place of first, if they are scattered
+};
+
 // A vector may be written as [n] or [1, n], and nothing else.
-bool HasShape(const ForeignTensor& tensor, const TensorRequirement& wanted) {
-  const std::vector<uint64_t>& shape = tensor.shape;
-  if (wanted.kind == TensorKind::kVector && shape.size() == 1) return shape[0] == wanted.cols;
-  return shape.size() == 2 && shape[0] == wanted.rows && shape[1] == wanted.cols;
+std::vector<std::vector<uint64_t>> ShapesOf(const TensorRequirement& wanted, uint64_t total) {
+  if (wanted.kind == TensorKind::kVector) return {{total}, {1, total}};
+  return {{total, wanted.cols}};
 }
 
 Status SetType(const ForeignTensor& tensor, SourceTensor* out) {
-  for (const SourceType type : kSourceTypes) {
+  for (const SourceType type : kAllSourceTypes) {
     if (tensor.type_name != SourceTypeName(type)) continue;
     out->type = type;
     return {};
   }
   std::string known;
-  for (const SourceType type : kSourceTypes) {
+  for (const SourceType type : kAllSourceTypes) {
     known += known.empty() ? "" : ", ";
     known += SourceTypeName(type);
   }
@@ -41,14 +45,13 @@ Status SetType(const ForeignTensor& tensor, SourceTensor* out) {
           fmt::format("type {} cannot be read; readable: {}", tensor.type_name, known)};
 }
 
-Result<SourceTensor> MakeSourceTensor(const ForeignTensor& tensor,
-                                      const TensorRequirement& wanted) {
-  if (!HasShape(tensor, wanted)) {
-    const std::string shape = wanted.kind == TensorKind::kVector
-                                  ? fmt::format("[{}]", wanted.cols)
-                                  : fmt::format("[{}, {}]", wanted.rows, wanted.cols);
-    return Status(ErrorCode::kCorrupt, fmt::format("shape {}, the configuration wants {}",
-                                                   ShapeText(tensor.shape), shape));
+Result<SourceTensor> MakeSourceTensor(const ForeignTensor& tensor, const TensorRequirement& wanted,
+                                      Slice slice) {
+  const std::vector<std::vector<uint64_t>> shapes = ShapesOf(wanted, slice.total);
+  if (std::find(shapes.begin(), shapes.end(), tensor.shape) == shapes.end()) {
+    return Status(ErrorCode::kCorrupt,
+                  fmt::format("shape {}, the configuration wants {}", ShapeText(tensor.shape),
+                              ShapeText(shapes.front())));
   }
   SourceTensor out;
   out.name = wanted.name;
@@ -58,13 +61,75 @@ Result<SourceTensor> MakeSourceTensor(const ForeignTensor& tensor,
   out.file_index = tensor.file_index;
   out.offset_bytes = tensor.offset_bytes;
   if (Status s = SetType(tensor, &out); !s.ok()) return s;
+  const bool vector = wanted.kind == TensorKind::kVector;
+  const uint64_t foreign_cols = vector ? slice.total : wanted.cols;
   uint64_t size_bytes = 0;
-  if (!CheckedMul(SourceRowBytes(out.type, out.cols), out.rows, &size_bytes) ||
+  if (!CheckedMul(SourceRowBytes(out.type, foreign_cols), vector ? 1 : slice.total, &size_bytes) ||
       size_bytes != tensor.size_bytes) {
     return Status(ErrorCode::kCorrupt, fmt::format("{} bytes of data, its shape and type take {}",
                                                    tensor.size_bytes, size_bytes));
   }
+  const bool part = slice.first != 0 || !slice.order.empty();
+  if (vector && part && out.type != SourceType::kF32 && out.type != SourceType::kF16 &&
+      out.type != SourceType::kBF16) {
+    return Status(ErrorCode::kUnsupported,
+                  fmt::format("a part of a vector of type {}", SourceTypeName(out.type)));
+  }
+  // Within the tensor, whose size was just checked.
+  out.offset_bytes += slice.first * (size_bytes / slice.total);
+  out.row_order = std::move(slice.order);
   return out;
+}
+
+// Rows of q, k and v in a tensor that holds them head by head (TensorDialect::interleaves_qkv).
+std::vector<uint32_t> InterleavedRows(const ModelConfig& config, std::string_view part) {
+  const auto dim = static_cast<uint64_t>(config.head_dim);
+  const auto group = static_cast<uint64_t>(config.num_heads / config.num_kv_heads);
+  const uint64_t heads = part == "q" ? group : 1;
+  const uint64_t first = part == "q" ? 0 : part == "k" ? group : group + 1;
+  std::vector<uint32_t> rows;
+  for (uint64_t kv_head = 0; kv_head < static_cast<uint64_t>(config.num_kv_heads); ++kv_head) {
+    for (uint64_t i = 0; i < heads * dim; ++i) {
+      rows.push_back(static_cast<uint32_t>((kv_head * (group + 2) + first) * dim + i));
+    }
+  }
+  return rows;
+}
+
+// A tensor that holds several, and which part of it is wanted.
+struct FusedTensor {
+  std::string name;
+  Slice slice;
+};
+
+std::optional<FusedTensor> FusedTensorOf(const ModelConfig& config, const TensorDialect& dialect,
+                                         const std::string& wanted) {
+  const auto query = static_cast<uint64_t>(config.num_heads * config.head_dim);
+  const auto kv = static_cast<uint64_t>(config.num_kv_heads * config.head_dim);
+  const auto ffn = static_cast<uint64_t>(config.intermediate_size);
+  struct Part {
+    const char *part, *whole;
+    uint64_t first, total;
+  };
+  for (const Part& p : {Part{".attn.q.", ".attn.qkv.", 0, query + 2 * kv},
+                        Part{".attn.k.", ".attn.qkv.", query, query + 2 * kv},
+                        Part{".attn.v.", ".attn.qkv.", query + kv, query + 2 * kv},
+                        Part{".ffn.gate.", ".ffn.gate_up.", 0, 2 * ffn},
+                        Part{".ffn.up.", ".ffn.gate_up.", ffn, 2 * ffn}}) {
+    const std::string_view part = p.part;
+    const size_t at = wanted.find(part);
+    if (at == std::string::npos) continue;
+    FusedTensor fused;
+    fused.name = std::string(wanted).replace(at, part.size(), p.whole);
+    fused.slice.first = p.first;
+    fused.slice.total = p.total;
+    if (dialect.interleaves_qkv && config.num_kv_heads > 1 && part.starts_with(".attn.")) {
+      fused.slice.first = 0;
+      fused.slice.order = InterleavedRows(config, part.substr(6, 1));
+    }
+    return fused;
+  }
+  return std::nullopt;
 }
 
 // Foreign tensors by canonical name.
@@ -76,9 +141,9 @@ Result<TensorsByName> IndexTensors(const ModelConfig& config, const TensorDialec
   TensorsByName by_name;
   for (const ForeignTensor& tensor : foreign) {
     const std::string where = files[tensor.file_index]->name() + ": tensor " + Quoted(tensor.name);
-    const std::optional<std::string> name = dialect.canonical_name(tensor.name);
+    const std::optional<std::string> name = dialect.CanonicalName(tensor.name);
     if (!name.has_value()) {
-      if (dialect.is_ignored(tensor.name)) continue;
+      if (dialect.IsIgnored(tensor.name)) continue;
       return Status(ErrorCode::kUnsupported,
                     fmt::format("{} is none of architecture {}", where, config.architecture));
     }
@@ -101,25 +166,39 @@ Result<std::vector<SourceTensor>> MatchTensors(
   if (!model.ok()) return model.status();
   Result<TensorsByName> by_name = IndexTensors(config, dialect, foreign, files);
   if (!by_name.ok()) return by_name.status();
+  std::set<std::string> unused;
+  for (const auto& [name, tensor] : *by_name) unused.insert(name);
   std::vector<SourceTensor> tensors;
   for (const TensorRequirement& wanted : RequiredTensors(*model)) {
-    const auto found = by_name->find(wanted.name);
+    Slice slice;
+    slice.total = wanted.kind == TensorKind::kVector ? wanted.cols : wanted.rows;
+    if (wanted.name == model->position_tensor) {
+      slice.first = dialect.rows_before_positions;
+      slice.total += slice.first;
+    }
+    auto found = by_name->find(wanted.name);
+    if (found == by_name->end()) {
+      std::optional<FusedTensor> fused = FusedTensorOf(config, dialect, wanted.name);
+      if (fused) found = by_name->find(fused->name);
+      if (fused) slice = std::move(fused->slice);
+    }
     if (found == by_name->end()) {
       return Status(ErrorCode::kCorrupt,
                     fmt::format("{}: tensor {} is missing", files.front()->name(),
-                                Quoted(dialect.foreign_name(wanted.name))));
+                                Quoted(dialect.ForeignName(wanted.name))));
     }
     const ForeignTensor& tensor = *found->second;
-    Result<SourceTensor> matched = MakeSourceTensor(tensor, wanted);
+    Result<SourceTensor> matched = MakeSourceTensor(tensor, wanted, std::move(slice));
     if (!matched.ok()) {
       return matched.status().WithContext(files[tensor.file_index]->name() + ": tensor " +
                                           Quoted(tensor.name));
     }
+    if (dialect.norms_lack_one && wanted.name.ends_with("norm.weight")) matched->added = 1;
     tensors.push_back(*std::move(matched));
-    by_name->erase(found);
+    unused.erase(found->first);
   }
-  if (!by_name->empty()) {
-    const ForeignTensor& tensor = *by_name->begin()->second;
+  if (!unused.empty()) {
+    const ForeignTensor& tensor = *by_name->find(*unused.begin())->second;
     return Status(ErrorCode::kUnsupported,
                   fmt::format("{}: tensor {} is not part of the configured model",
                               files[tensor.file_index]->name(), Quoted(tensor.name)));

@@ -258,9 +258,9 @@ Result<ModelOutline> OutlineCheckpoint(const Checkpoint& checkpoint, const Quant
   AddConfig(checkpoint.config(), &outline);
   outline.source = checkpoint.description();
   outline.metadata_bytes = checkpoint.tokenizer_json().size() + checkpoint.chat_template().size();
-  const std::vector<PlannedGroup> groups = PlanWeights(
-      *description, plan,
-      [&](const std::string& name) { return TypeThatKeeps(checkpoint.Find(name)->type); });
+  const std::vector<PlannedGroup> groups =
+      PlanWeights(*description, plan,
+                  [&](const std::string& name) { return TypeThatKeeps(*checkpoint.Find(name)); });
   if (Status status = AddPlannedGroups(groups, &outline); !status.ok()) return status;
   outline.layer_states = description->layer_states;
   outline.description = std::move(*description);

@@ -6,10 +6,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
-#include <span>
+#include <vector>
 
 #include "formats/half.h"
+#include "loaders/group_quantizer.h"
+#include "loaders/source_blocks.h"
 
 namespace sluice {
 namespace {
@@ -19,116 +20,6 @@ uint16_t LoadU16(const std::byte* p) {
   std::memcpy(&value, p, sizeof(value));
   return value;
 }
-
-// One group on a grid: value = scale * q + shift for q in [0, levels].
-struct Grid {
-  float scale = 0;
-  float shift = 0;
-};
-
-// The squared error of rounding `values` to the grid; the integers go to `codes`.
-float Round(const float* values, int64_t count, const Grid& grid, int32_t levels, uint32_t* codes) {
-  const float inverse = grid.scale != 0 ? 1.0f / grid.scale : 0.0f;
-  const auto top = static_cast<float>(levels);
-  float error = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const float position = (values[i] - grid.shift) * inverse;
-    const float q = std::nearbyint(std::clamp(position, 0.0f, top));
-    const float difference = values[i] - (grid.scale * q + grid.shift);
-    error += difference * difference;
-    codes[i] = static_cast<uint32_t>(q);
-  }
-  return error;
-}
-
-// How much of the group's range the candidates span. Cutting the tails costs little error there and
-// makes the steps finer everywhere else.
-constexpr float kInt4Spans[] = {1.0f, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f};
-constexpr float kInt8Spans[] = {1.0f};
-
-// Candidates for one group, by the kind of offset; each is what the stored f16 and integers mean.
-class GroupQuantizer {
- public:
-  GroupQuantizer(const WeightType& type, const float* values, int64_t count)
-      : type_(type), values_(values), count_(count) {
-    const auto [low, high] = std::minmax_element(values, values + count);
-    low_ = *low;
-    high_ = *high;
-    levels_ = type.kind == WeightKind::kInt4 ? 15 : 255;
-  }
-
-  Status Run(uint32_t* codes, uint16_t* scale, uint16_t* offset) {
-    float best = std::numeric_limits<float>::infinity();
-    uint32_t trial[kMaxGroup];
-    const bool row_group = count_ > kMaxGroup;  // whole rows: one candidate, in place
-    uint32_t* target = row_group ? codes : trial;
-    const std::span<const float> spans = type_.kind == WeightKind::kInt4
-                                             ? std::span<const float>(kInt4Spans)
-                                             : std::span<const float>(kInt8Spans);
-    for (float span : spans) {
-      uint16_t scale_bits = 0;
-      uint16_t offset_bits = 0;
-      const Grid grid = MakeGrid(span, &scale_bits, &offset_bits);
-      if (!std::isfinite(grid.scale) || !std::isfinite(grid.shift)) {
-        return Status(ErrorCode::kUnsupported,
-                      fmt::format("values up to {} need a scale that f16 cannot hold",
-                                  std::max(std::fabs(low_), std::fabs(high_))));
-      }
-      const float error = Round(values_, count_, grid, levels_, target);
-      if (error < best) {
-        best = error;
-        *scale = scale_bits;
-        *offset = offset_bits;
-        if (!row_group) std::copy(trial, trial + count_, codes);
-      }
-    }
-    return Status();
-  }
-
- private:
-  static constexpr int64_t kMaxGroup = 128;
-
-  Grid MakeGrid(float span, uint16_t* scale_bits, uint16_t* offset_bits) const {
-    const auto levels = static_cast<float>(levels_);
-    switch (type_.offset) {
-      case WeightOffset::kNone: {
-        // One more level below zero than above: the extreme goes to the side that has it. A
-        // negative scale turns the sides round.
-        const float extreme = std::fabs(low_) >= std::fabs(high_) ? low_ : high_;
-        const float middle = (levels + 1) / 2;
-        float scale = type_.kind == WeightKind::kInt4 ? -extreme * span / middle
-                                                      : std::fabs(extreme) * span / (middle - 1);
-        *scale_bits = FloatToF16(scale);
-        scale = F16ToFloat(*scale_bits);
-        return {scale, -middle * scale};
-      }
-      case WeightOffset::kZeroPoint: {
-        // Zero is always on the grid.
-        const float low = std::min(low_, 0.0f) * span;
-        const float high = std::max(high_, 0.0f) * span;
-        *scale_bits = FloatToF16((high - low) / levels);
-        const float scale = F16ToFloat(*scale_bits);
-        const float zero =
-            scale > 0 ? std::nearbyint(std::clamp(-low / scale, 0.0f, levels)) : 0.0f;
-        *offset_bits = static_cast<uint16_t>(zero);
-        return {scale, -zero * scale};
-      }
-      case WeightOffset::kMinimum: {
-        const float cut = (high_ - low_) * (1 - span) / 2;
-        *scale_bits = FloatToF16((high_ - low_ - 2 * cut) / levels);
-        *offset_bits = FloatToF16(low_ + cut);
-        return {F16ToFloat(*scale_bits), F16ToFloat(*offset_bits)};
-      }
-    }
-    return {};
-  }
-
-  WeightType type_;
-  const float* values_;
-  int64_t count_;
-  float low_, high_;
-  int32_t levels_;
-};
 
 Status RoundFloats(const float* row, const TileLayout& layout, const RowCodes& out) {
   for (uint64_t k = 0; k < layout.cols; ++k) {
@@ -148,24 +39,6 @@ Status RoundFloats(const float* row, const TileLayout& layout, const RowCodes& o
 
 }  // namespace
 
-WeightType TypeThatKeeps(SourceType type) {
-  switch (type) {
-    case SourceType::kF32:
-      return {WeightKind::kF32, WeightOffset::kNone, 0};
-    case SourceType::kF16:
-      return {WeightKind::kF16, WeightOffset::kNone, 0};
-    case SourceType::kBF16:
-      return {WeightKind::kBF16, WeightOffset::kNone, 0};
-    case SourceType::kQ8_0:
-      return {WeightKind::kInt8, WeightOffset::kNone, 32};
-    case SourceType::kQ4_0:
-      return {WeightKind::kInt4, WeightOffset::kNone, 32};
-    case SourceType::kQ4_1:
-      return {WeightKind::kInt4, WeightOffset::kMinimum, 32};
-  }
-  return {};
-}
-
 void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, const RowCodes& out) {
   if (type == SourceType::kF32) {
     std::memcpy(out.values, row, layout.cols * 4);
@@ -175,25 +48,20 @@ void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, co
     for (uint64_t k = 0; k < layout.cols; ++k) out.values[k] = LoadU16(row + 2 * k);
     return;
   }
-  // Blocks of 32: f16 d, for Q4_1 f16 m, then the integers.
-  const uint64_t block_bytes = SourceRowBytes(type, 32);
-  for (uint64_t block = 0; block < layout.cols / 32; ++block) {
-    const std::byte* p = row + block * block_bytes;
-    uint32_t* values = out.values + block * 32;
-    out.scales[block] = LoadU16(p);
-    p += 2;
-    if (type == SourceType::kQ4_1) {
-      out.offsets[block] = LoadU16(p);
-      p += 2;
+  const uint64_t block_values = SourceBlockValues(type);
+  const uint64_t block_bytes = SourceRowBytes(type, block_values);
+  const uint64_t groups = block_values / layout.type.group_size;
+  SourceBlock block = {};
+  for (uint64_t b = 0; b < layout.cols / block_values; ++b) {
+    UnpackSourceBlock(type, row + b * block_bytes, &block);
+    std::copy_n(block.values, block_values, out.values + b * block_values);
+    std::copy_n(block.scales, groups, out.scales + b * groups);
+    if (layout.type.offset != WeightOffset::kNone) {
+      std::copy_n(block.offsets, groups, out.offsets + b * groups);
     }
-    for (uint32_t i = 0; i < 32; ++i) {
-      if (type == SourceType::kQ8_0) {
-        values[i] = static_cast<uint32_t>(p[i]) ^ 0x80u;  // q + 128
-      } else {
-        const auto byte = static_cast<uint32_t>(p[i % 16]);
-        values[i] = i < 16 ? byte & 15 : byte >> 4;
-      }
-    }
+    if (!layout.type.has_super_blocks()) continue;
+    out.super_scales[b] = block.super_scale;
+    if (layout.type.offset != WeightOffset::kNone) out.super_offsets[b] = block.super_offset;
   }
 }
 
@@ -204,8 +72,14 @@ Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& o
     }
   }
   if (!layout.type.quantized()) return RoundFloats(row, layout, out);
+  if (layout.type.kind >= WeightKind::kInt5) {
+    return Status(ErrorCode::kUnsupported, fmt::format("rows are kept in {}, not rounded to it",
+                                                       WeightTypeName(layout.type)));
+  }
   const uint64_t group_size =
       layout.type.group_size == 0 ? layout.padded_cols : layout.type.group_size;
+  const GroupKernels& kernels = AvailableGroupKernels().back();
+  std::vector<uint8_t> codes;
   for (uint64_t group = 0; group < layout.groups_per_row(); ++group) {
     const uint64_t begin = group * group_size;
     if (begin >= layout.cols) {  // padding only
@@ -214,11 +88,13 @@ Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& o
       continue;
     }
     const uint64_t count = std::min(group_size, layout.cols - begin);
-    GroupQuantizer quantizer(layout.type, row + begin, static_cast<int64_t>(count));
+    codes.resize(count);
     uint16_t unused_offset = 0;
-    Status status = quantizer.Run(out.values + begin, &out.scales[group],
+    Status status = QuantizeGroup(kernels, layout.type, row + begin, static_cast<int64_t>(count),
+                                  codes.data(), &out.scales[group],
                                   out.offsets != nullptr ? &out.offsets[group] : &unused_offset);
     if (!status.ok()) return status;
+    std::copy(codes.begin(), codes.end(), out.values + begin);
   }
   return Status();
 }

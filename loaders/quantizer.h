@@ -12,6 +12,8 @@ namespace sluice {
 
 // The weight type that holds rows of a source type without loss.
 WeightType TypeThatKeeps(SourceType type);
+// The same for a tensor; float32 if something is added to its values.
+WeightType TypeThatKeeps(const SourceTensor& tensor);
 
 // Copies the codes of one source row. REQUIRES: layout.type == TypeThatKeeps(type).
 void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, const RowCodes& out);
@@ -19,7 +21,8 @@ void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, co
 // Rounds one row to the layout's type. Float kinds: nearest, ties to even. Quantized kinds, for
 // each group: the scale (and offset) with the least squared error among the one that spans the
 // group's range and some smaller ones, integers to nearest. Errors, without context: kCorrupt for a
-// value that is not finite, kUnsupported for one that f16 cannot hold.
+// value that is not finite, kUnsupported for one that f16 cannot hold and for the types that only
+// hold what GGUF files bring (int5 and the K types).
 Status QuantizeRow(const float* row /* [cols] */, const TileLayout& layout, const RowCodes& out);
 
 }  // namespace sluice

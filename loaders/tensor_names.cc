@@ -1,41 +1,109 @@
 #include "loaders/tensor_names.h"
 
-#include <span>
-
 namespace sluice {
 namespace {
 
-struct NamePair {
-  std::string_view foreign;
-  std::string_view canonical;
+// Hugging Face.
+constexpr NamePair kModel[] = {{"embed_tokens", "embed"}, {"norm", "norm"}, {"lm_head", "head"}};
+constexpr NamePair kAttention[] = {
+    {"self_attn.q_proj", "attn.q"},      {"self_attn.k_proj", "attn.k"},
+    {"self_attn.v_proj", "attn.v"},      {"self_attn.o_proj", "attn.o"},
+    {"self_attn.q_norm", "attn.q_norm"}, {"self_attn.k_norm", "attn.k_norm"},
+    {"self_attn.qkv_proj", "attn.qkv"},
+};
+constexpr NamePair kMlp[] = {{"mlp.gate_proj", "ffn.gate"},
+                             {"mlp.up_proj", "ffn.up"},
+                             {"mlp.down_proj", "ffn.down"},
+                             {"mlp.gate_up_proj", "ffn.gate_up"}};
+constexpr NamePair kInputNorms[] = {{"input_layernorm", "attn_norm"},
+                                    {"post_attention_layernorm", "ffn_norm"}};
+constexpr NamePair kAllNorms[] = {{"input_layernorm", "attn_norm"},
+                                  {"post_attention_layernorm", "attn_post_norm"},
+                                  {"pre_feedforward_layernorm", "ffn_norm"},
+                                  {"post_feedforward_layernorm", "ffn_post_norm"}};
+constexpr NamePair kStarcoder2Mlp[] = {{"mlp.c_fc", "ffn.up"}, {"mlp.c_proj", "ffn.down"}};
+
+constexpr NamePair kGptModel[] = {
+    {"wte", "embed"}, {"wpe", "positions"}, {"ln_f", "norm"}, {"lm_head", "head"}};
+constexpr NamePair kGptLayer[] = {{"ln_1", "attn_norm"},     {"attn.c_attn", "attn.qkv"},
+                                  {"attn.c_proj", "attn.o"}, {"ln_2", "ffn_norm"},
+                                  {"mlp.c_fc", "ffn.up"},    {"mlp.c_proj", "ffn.down"}};
+
+constexpr NamePair kFalconModel[] = {
+    {"word_embeddings", "embed"}, {"ln_f", "norm"}, {"lm_head", "head"}};
+// The two norms of a layer have other names in models with parallel blocks.
+constexpr NamePair kFalconLayer[] = {
+    {"input_layernorm", "attn_norm"},
+    {"ln_attn", "attn_norm"},
+    {"post_attention_layernorm", "ffn_norm"},
+    {"ln_mlp", "ffn_norm"},
+    {"self_attention.query_key_value", "attn.qkv"},
+    {"self_attention.dense", "attn.o"},
+    {"mlp.dense_h_to_4h", "ffn.up"},
+    {"mlp.dense_4h_to_h", "ffn.down"},
 };
 
-// Without ".weight" or ".bias".
-constexpr NamePair kHuggingFaceModel[] = {
-    {"model.embed_tokens", "embed"}, {"model.norm", "norm"}, {"lm_head", "head"}};
-constexpr NamePair kHuggingFaceLayer[] = {
-    {"input_layernorm", "attn_norm"}, {"self_attn.q_proj", "attn.q"},
-    {"self_attn.k_proj", "attn.k"},   {"self_attn.v_proj", "attn.v"},
-    {"self_attn.o_proj", "attn.o"},   {"post_attention_layernorm", "ffn_norm"},
-    {"mlp.gate_proj", "ffn.gate"},    {"mlp.up_proj", "ffn.up"},
-    {"mlp.down_proj", "ffn.down"},
-};
-constexpr NamePair kGgufModel[] = {
-    {"token_embd", "embed"}, {"output_norm", "norm"}, {"output", "head"}};
-constexpr NamePair kGgufLayer[] = {
-    {"attn_norm", "attn_norm"}, {"attn_q", "attn.q"},      {"attn_k", "attn.k"},
-    {"attn_v", "attn.v"},       {"attn_output", "attn.o"}, {"ffn_norm", "ffn_norm"},
-    {"ffn_gate", "ffn.gate"},   {"ffn_up", "ffn.up"},      {"ffn_down", "ffn.down"},
+constexpr NamePair kOptModel[] = {{"embed_tokens", "embed"},
+                                  {"embed_positions", "positions"},
+                                  {"final_layer_norm", "norm"},
+                                  {"lm_head", "head"}};
+constexpr NamePair kOptLayer[] = {
+    {"self_attn.q_proj", "attn.q"},
+    {"self_attn.k_proj", "attn.k"},
+    {"self_attn.v_proj", "attn.v"},
+    {"self_attn.out_proj", "attn.o"},
+    {"self_attn_layer_norm", "attn_norm"},
+    {"fc1", "ffn.up"},
+    {"fc2", "ffn.down"},
+    {"final_layer_norm", "ffn_norm"},
 };
 
-struct Dialect {
-  std::string_view layer_prefix;
-  std::span<const NamePair> model;
-  std::span<const NamePair> layer;
+constexpr std::string_view kModelPrefix[] = {"model."};
+constexpr std::string_view kTransformerPrefix[] = {"transformer."};
+constexpr std::string_view kOptPrefixes[] = {"model.decoder.", "decoder."};
+// Checkpoints with a part for images keep the language model one level deeper.
+constexpr std::string_view kGemma3Prefixes[] = {"model.", "language_model.model.",
+                                                "model.language_model."};
+constexpr std::string_view kImageParts[] = {"vision_tower.", "multi_modal_projector.",
+                                            "model.vision_tower.", "model.multi_modal_projector.",
+                                            "language_model.lm_head."};
+constexpr std::string_view kHuggingFaceBuffers[] = {".rotary_emb.inv_freq", ".attn.bias",
+                                                    ".attn.masked_bias"};
+
+// GGUF.
+constexpr NamePair kGgufModel[] = {{"token_embd", "embed"},
+                                   {"position_embd", "positions"},
+                                   {"output_norm", "norm"},
+                                   {"output", "head"}};
+constexpr NamePair kGgufAttention[] = {
+    {"attn_norm", "attn_norm"},
+    {"attn_q", "attn.q"},
+    {"attn_k", "attn.k"},
+    {"attn_v", "attn.v"},
+    {"attn_output", "attn.o"},
+    {"attn_q_norm", "attn.q_norm"},
+    {"attn_k_norm", "attn.k_norm"},
+    {"attn_qkv", "attn.qkv"},
+    {"post_attention_norm", "attn_post_norm"},
 };
-constexpr Dialect kHuggingFace = {"model.layers.", kHuggingFaceModel, kHuggingFaceLayer};
-constexpr Dialect kGguf = {"blk.", kGgufModel, kGgufLayer};
+// The two norms of parallel blocks: the second name is the attention's.
+constexpr NamePair kGgufTwoNorms[] = {{"attn_norm_2", "attn_norm"},
+                                      {"attn_norm", "ffn_norm"},
+                                      {"attn_qkv", "attn.qkv"},
+                                      {"attn_output", "attn.o"}};
+constexpr NamePair kGgufFfn[] = {{"ffn_norm", "ffn_norm"},
+                                 {"ffn_gate", "ffn.gate"},
+                                 {"ffn_up", "ffn.up"},
+                                 {"ffn_down", "ffn.down"},
+                                 {"post_ffw_norm", "ffn_post_norm"}};
+constexpr NamePair kGgufFusedFfn[] = {
+    {"ffn_norm", "ffn_norm"}, {"ffn_up", "ffn.gate_up"}, {"ffn_down", "ffn.down"}};
+// Factors of rotations are no leftovers, but go into the configuration.
+constexpr std::string_view kGgufIgnoredPrefixes[] = {"rope_freqs.", "rope_factors_"};
+constexpr std::string_view kGgufIgnoredSuffixes[] = {".attn_rot_embd.weight", ".attn_rot_embd"};
+
 constexpr std::string_view kCanonicalLayerPrefix = "layers.";
+constexpr std::string_view kSuffixes[] = {".weight", ".bias"};
 
 bool TakePrefix(std::string_view prefix, std::string_view* text) {
   if (!text->starts_with(prefix)) return false;
@@ -54,58 +122,128 @@ bool TakeLayer(std::string_view* text, std::string_view* digits) {
   return true;
 }
 
-// `to_canonical`: which side of the pairs is looked up.
-std::optional<std::string> Translate(const Dialect& dialect, std::string_view name,
-                                     bool to_canonical) {
-  const std::string_view from = to_canonical ? dialect.layer_prefix : kCanonicalLayerPrefix;
-  const std::string_view to = to_canonical ? kCanonicalLayerPrefix : dialect.layer_prefix;
-  std::span<const NamePair> pairs = dialect.model;
-  std::string prefix;
-  if (TakePrefix(from, &name)) {
-    std::string_view digits;
-    if (!TakeLayer(&name, &digits)) return std::nullopt;
-    pairs = dialect.layer;
-    prefix = std::string(to) + std::string(digits) + ".";
+// Takes ".weight" or ".bias" off the end; empty: there is none.
+std::string_view TakeSuffix(std::string_view* text) {
+  for (const std::string_view suffix : kSuffixes) {
+    if (!text->ends_with(suffix)) continue;
+    text->remove_suffix(suffix.size());
+    return suffix;
   }
-  const size_t dot = name.rfind('.');
-  if (dot == std::string_view::npos) return std::nullopt;
-  const std::string_view suffix = name.substr(dot);
-  if (suffix != ".weight" && suffix != ".bias") return std::nullopt;
-  const std::string_view stem = name.substr(0, dot);
+  return {};
+}
+
+std::string Join(std::initializer_list<std::string_view> parts) {
+  std::string text;
+  for (const std::string_view part : parts) text += part;
+  return text;
+}
+
+std::string_view Find(std::span<const NamePair> pairs, std::string_view NamePair::*from,
+                      std::string_view NamePair::*to, std::string_view name) {
   for (const NamePair& pair : pairs) {
-    if (stem != (to_canonical ? pair.foreign : pair.canonical)) continue;
-    return prefix + std::string(to_canonical ? pair.canonical : pair.foreign) + std::string(suffix);
+    if (pair.*from == name) return pair.*to;
   }
-  return std::nullopt;
+  return {};
 }
 
 }  // namespace
 
-std::optional<std::string> CanonicalNameFromHuggingFace(std::string_view name) {
-  return Translate(kHuggingFace, name, /*to_canonical=*/true);
+std::optional<std::string> TensorDialect::CanonicalName(std::string_view name) const {
+  for (const std::string_view prefix : prefixes) {
+    if (TakePrefix(prefix, &name)) break;
+  }
+  std::string_view digits;
+  const bool in_layer = TakePrefix(layer_prefix, &name);
+  if (in_layer && !TakeLayer(&name, &digits)) return std::nullopt;
+  const std::string_view suffix = TakeSuffix(&name);
+  if (suffix.empty()) return std::nullopt;
+  if (!in_layer) {
+    const std::string_view stem = Find(model, &NamePair::foreign, &NamePair::canonical, name);
+    if (stem.empty()) return std::nullopt;
+    return Join({stem, suffix});
+  }
+  for (const std::span<const NamePair> pairs : layer) {
+    const std::string_view stem = Find(pairs, &NamePair::foreign, &NamePair::canonical, name);
+    if (!stem.empty()) return Join({kCanonicalLayerPrefix, digits, ".", stem, suffix});
+  }
+  return std::nullopt;
 }
 
-std::optional<std::string> CanonicalNameFromGguf(std::string_view name) {
-  return Translate(kGguf, name, /*to_canonical=*/true);
+std::string TensorDialect::ForeignName(std::string_view canonical) const {
+  std::string_view name = canonical;
+  const std::string_view prefix = prefixes.empty() ? std::string_view() : prefixes.front();
+  std::string_view digits;
+  const bool in_layer = TakePrefix(kCanonicalLayerPrefix, &name) && TakeLayer(&name, &digits);
+  const std::string_view suffix = TakeSuffix(&name);
+  if (!in_layer) {
+    const std::string_view stem = Find(model, &NamePair::canonical, &NamePair::foreign, name);
+    if (stem.empty()) return std::string(canonical);
+    return Join({name == "head" ? std::string_view() : prefix, stem, suffix});
+  }
+  for (const std::span<const NamePair> pairs : layer) {
+    const std::string_view stem = Find(pairs, &NamePair::canonical, &NamePair::foreign, name);
+    if (!stem.empty()) return Join({prefix, layer_prefix, digits, ".", stem, suffix});
+  }
+  return std::string(canonical);
 }
 
-std::string HuggingFaceNameOf(std::string_view canonical) {
-  return Translate(kHuggingFace, canonical, /*to_canonical=*/false)
-      .value_or(std::string(canonical));
+bool TensorDialect::IsIgnored(std::string_view foreign) const {
+  for (const std::string_view prefix : ignored_prefixes) {
+    if (foreign.starts_with(prefix)) return true;
+  }
+  for (const std::string_view suffix : ignored_suffixes) {
+    if (foreign.ends_with(suffix)) return true;
+  }
+  return false;
 }
 
-std::string GgufNameOf(std::string_view canonical) {
-  return Translate(kGguf, canonical, /*to_canonical=*/false).value_or(std::string(canonical));
+TensorDialect HuggingFaceDialect(const ModelConfig& config) {
+  const std::string& architecture = config.architecture;
+  TensorDialect dialect;
+  dialect.prefixes = kModelPrefix;
+  dialect.layer_prefix = "layers.";
+  dialect.model = kModel;
+  dialect.layer = {kAttention, kMlp, kInputNorms};
+  dialect.ignored_suffixes = kHuggingFaceBuffers;
+  dialect.norms_lack_one = architecture.starts_with("gemma");
+  if (architecture == "gemma2" || architecture == "gemma3" || architecture == "olmo2") {
+    dialect.layer[2] = kAllNorms;
+  }
+  if (architecture == "gemma3") {
+    dialect.prefixes = kGemma3Prefixes;
+    dialect.ignored_prefixes = kImageParts;
+  } else if (architecture == "starcoder2") {
+    dialect.layer[1] = kStarcoder2Mlp;
+  } else if (architecture == "opt") {
+    dialect.prefixes = kOptPrefixes;
+    dialect.model = kOptModel;
+    dialect.layer = {kOptLayer};
+    dialect.rows_before_positions = 2;
+  } else if (architecture == "gpt_bigcode" || architecture == "falcon") {
+    dialect.prefixes = kTransformerPrefix;
+    dialect.layer_prefix = "h.";
+    dialect.interleaves_qkv = true;
+    dialect.model = kGptModel;
+    dialect.layer = {kGptLayer};
+    if (architecture == "falcon") {
+      dialect.model = kFalconModel;
+      dialect.layer = {kFalconLayer};
+    }
+  }
+  return dialect;
 }
 
-bool IsIgnoredHuggingFaceTensor(std::string_view name) {
-  return name.ends_with(".rotary_emb.inv_freq");
-}
-
-bool IsIgnoredGgufTensor(std::string_view name) {
-  // rope_freqs.weight is no leftover, but goes into the configuration.
-  return name == "rope_freqs.weight" || name.ends_with(".attn_rot_embd.weight") ||
-         name.ends_with(".attn_rot_embd");
+TensorDialect GgufDialect(const ModelConfig& config) {
+  TensorDialect dialect;
+  dialect.layer_prefix = "blk.";
+  dialect.model = kGgufModel;
+  dialect.layer = {kGgufAttention, kGgufFfn};
+  dialect.ignored_prefixes = kGgufIgnoredPrefixes;
+  dialect.ignored_suffixes = kGgufIgnoredSuffixes;
+  dialect.pairs_neighbours = config.architecture == "llama" || config.architecture == "mistral";
+  if (config.architecture == "phi3") dialect.layer[1] = kGgufFusedFfn;
+  if (config.parallel_blocks && config.separate_ffn_norm) dialect.layer[0] = kGgufTwoNorms;
+  return dialect;
 }
 
 }  // namespace sluice

@@ -48,8 +48,9 @@ std::vector<PlannedGroup> PlanWeights(
       const bool matrix = tensor.kind != TensorKind::kVector;
       const bool outer =
           tensor.name == description.embedding_tensor || tensor.name == description.head_tensor;
-      const WeightType type =
-          matrix ? MatrixType(quantization, source, tensor.cols, outer) : source;
+      // Rows of a table of positions are few and read once for a token.
+      const bool keep = !matrix || tensor.name == description.position_tensor;
+      const WeightType type = !keep ? MatrixType(quantization, source, tensor.cols, outer) : source;
       const uint32_t tile_rows = tensor.kind == TensorKind::kMatrix ? kTileRows : 1;
       planned.tensors.push_back({tensor.name, type, tile_rows, tensor.rows, tensor.cols});
     }

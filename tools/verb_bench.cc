@@ -76,6 +76,10 @@ Status BenchKernels(const BenchOptions& options) {
   const WeightType types[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
                               {WeightKind::kInt4, WeightOffset::kMinimum, 32},
                               {WeightKind::kInt8, WeightOffset::kNone, 32},
+                              {WeightKind::kInt5, WeightOffset::kNone, 32},
+                              {WeightKind::kQ4K, WeightOffset::kMinimum, 32},
+                              {WeightKind::kQ5K, WeightOffset::kMinimum, 32},
+                              {WeightKind::kQ6K, WeightOffset::kNone, 16},
                               {WeightKind::kF16, WeightOffset::kNone, 0}};
   std::vector<BenchRow> rows;
   for (const WeightType& type : types) {

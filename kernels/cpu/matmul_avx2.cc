@@ -7,11 +7,10 @@ ActivationForm ActivationsAvx2(const WeightType& type) {
 }
 
 void MatmulAvx2(const MatmulArgs& args, CUstream_st*) {
-  if (args.layout->type.quantized()) {
-    MatmulIntAvx2(args);
-  } else {
-    MatmulFloatAvx2(args);
-  }
+  const WeightType& type = args.layout->type;
+  if (!type.quantized()) return MatmulFloatAvx2(args);
+  if (type.kind >= WeightKind::kInt5) return MatmulKQuantAvx2(args);
+  MatmulIntAvx2(args);
 }
 
 }  // namespace sluice

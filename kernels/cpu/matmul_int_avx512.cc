@@ -303,11 +303,10 @@ void MatmulInt(const MatmulArgs& args) {
 }  // namespace
 
 void MatmulAvx512(const MatmulArgs& args, CUstream_st*) {
-  if (args.layout->type.quantized()) {
-    MatmulInt(args);
-  } else {
-    MatmulFloatAvx512(args);
-  }
+  const WeightType& type = args.layout->type;
+  if (!type.quantized()) return MatmulFloatAvx512(args);
+  if (type.kind >= WeightKind::kInt5) return MatmulKQuantAvx512(args);
+  MatmulInt(args);
 }
 
 }  // namespace sluice

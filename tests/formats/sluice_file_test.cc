@@ -67,8 +67,8 @@ Bytes PieceContent(const SluiceWriter& writer, PieceId id) {
   return bytes;
 }
 
-std::string WriteTiny(const std::string& path) {
-  Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(path, TinyContents());
+std::string WriteTiny(const std::string& path, const SluiceContents& contents = TinyContents()) {
+  Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(path, contents);
   EXPECT_TRUE(writer.ok()) << writer.status().message();
   for (PieceId id = 0; id < (*writer)->pieces().size(); ++id) {
     EXPECT_TRUE((*writer)->WritePiece(id, PieceContent(**writer, id)).ok());
@@ -253,6 +253,26 @@ TEST_F(SluiceFileTest, UnknownVersionsAndFeatures) {
   EXPECT_TRUE(OpenAndVerify(bytes_).ok()) << "unknown optional features are ignored";
 }
 
+TEST_F(SluiceFileTest, TypesOfGgufNeedTheirFeature) {
+  EXPECT_EQ(Load<HeaderRecord>(0).required_features, 0u);
+  SluiceContents contents = TinyContents();
+  contents.groups[1].tensors.push_back(
+      {"v", {WeightKind::kQ4K, WeightOffset::kMinimum, 32}, kTileRows, 33, 512});
+  path_ = WriteTiny(scratch_ / "kquants.sluice", contents);
+  bytes_ = ReadBytes(path_);
+  EXPECT_EQ(Load<HeaderRecord>(0).required_features, 1u);
+  EXPECT_TRUE(OpenAndVerify(bytes_).ok()) << OpenAndVerify(bytes_).message();
+  Edit<HeaderRecord>(0, [](HeaderRecord& h) { h.required_features = 0; });
+  ExpectRefused(ErrorCode::kCorrupt, "type q4_k without required feature 0x1", "a missing feature");
+  const uint64_t tensors = Load<HeaderRecord>(0).sections[5].offset;
+  ASSERT_EQ(Load<HeaderRecord>(0).sections[5].kind, kSectionTensors);
+  Edit<TensorRecord>(tensors + 4 * sizeof(TensorRecord), [](TensorRecord& t) { t.cols = 511; });
+  ExpectRefused(ErrorCode::kUnsupported, "rows of 511 values are not whole super-blocks",
+                "a row that is cut");
+  Edit<TensorRecord>(tensors + 4 * sizeof(TensorRecord), [](TensorRecord& t) { t.kind = 9; });
+  ExpectRefused(ErrorCode::kUnsupported, "type 9/2/32 is not known", "a kind of later versions");
+}
+
 TEST_F(SluiceFileTest, HeadersThatContradictThemselves) {
   using Header = HeaderRecord;
   const std::vector<std::pair<const char*, std::function<void(Header&)>>> faults = {
@@ -425,8 +445,24 @@ TEST(SluiceWriter, AFolderThatIsNotThereIsNamed) {
   EXPECT_THAT(status.message(), HasSubstr("/nonexistent-folder/x.sluice"));
 }
 
+// A disk that is large enough for a file with nothing in it.
+class SparseFiles : public FileSystem {
+ public:
+  int Reserve(int, uint64_t) override {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
+  int FreeSpace(int, uint64_t* bytes) override {
+    *bytes = uint64_t{1} << 40;
+    return 0;
+  }
+};
+
 TEST(SluiceWriter, ManyTensorsAndMoreThan4GiB) {
   const ScratchDirectory scratch;
+  SparseFiles files;
+  WriterOptions options;
+  options.files = &files;
   SluiceContents contents = TinyContents();
   contents.groups.resize(1);
   for (int i = 0; i < 300; ++i) {
@@ -437,7 +473,7 @@ TEST(SluiceWriter, ManyTensorsAndMoreThan4GiB) {
                                           4096});
   }
   Result<std::unique_ptr<SluiceWriter>> writer =
-      SluiceWriter::Create(scratch / "big.sluice", contents);
+      SluiceWriter::Create(scratch / "big.sluice", contents, options);
   ASSERT_TRUE(writer.ok()) << writer.status().message();
   EXPECT_GT((*writer)->file_size_bytes(), uint64_t{1} << 32);
   const PieceEntry& last = (*writer)->pieces().back();

@@ -31,7 +31,7 @@ def canonical(name):
 
 compared = 0
 with tempfile.TemporaryDirectory() as folder:
-    for kind in ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"):
+    for kind in ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "kquants"):
         path = pathlib.Path(folder) / f"{kind}.sluice"
         gguf = source / "tests/golden/gguf" / f"{kind}.gguf"
         subprocess.run([program, "convert", gguf, "-o", path, "--quant", "keep", "--quiet"], check=True)

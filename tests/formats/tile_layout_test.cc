@@ -15,8 +15,8 @@
 namespace sluice {
 namespace {
 
-constexpr uint64_t kCols[] = {1,  2,   15,  31,  32,  33,  63,  64, 65,
-                              97, 127, 128, 129, 160, 255, 257, 400};
+constexpr int64_t kCols[] = {1,  2,   15,  31,  32,  33,  63,  64, 65,
+                             97, 127, 128, 129, 160, 255, 257, 400};
 
 uint64_t Ceil(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
@@ -24,6 +24,23 @@ uint64_t Ceil(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 struct Specification {
   Specification(const WeightType& type, uint64_t cols, uint64_t rows_of_tile)
       : type(type), cols(cols), r(rows_of_tile), padded(Ceil(cols, 32) * 32) {}
+
+  // Bits beside the low nibble, channels of a plane of them, and channels that share a header.
+  uint64_t HighBits() const {
+    switch (type.kind) {
+      case WeightKind::kInt5:
+      case WeightKind::kQ5K:
+        return 1;
+      case WeightKind::kQ6K:
+        return 2;
+      default:
+        return 0;
+    }
+  }
+  uint64_t Unit() const { return HighBits() == 0 ? 8 : 32 / HighBits(); }
+  uint64_t BlockChannels() const { return type.has_super_blocks() ? 256 : 128; }
+  uint64_t SuperHeader() const { return (type.kind == WeightKind::kQ6K ? 20 : 16) * r; }
+  uint64_t BitsPerValue() const { return type.kind == WeightKind::kInt8 ? 8 : 4 + HighBits(); }
 
   uint64_t OffsetSize() const {
     return type.offset == WeightOffset::kNone ? 0 : type.offset == WeightOffset::kMinimum ? 2 : 1;
@@ -36,7 +53,8 @@ struct Specification {
     return type.group_size == 0 ? 0 : Ceil(Channels(block), type.group_size);
   }
   uint64_t BlockSize(uint64_t block) const {
-    const uint64_t integers = Channels(block) * r / (type.kind == WeightKind::kInt4 ? 2 : 1);
+    if (type.has_super_blocks()) return SuperHeader() + 32 * BitsPerValue() * r;
+    const uint64_t integers = Channels(block) * r * BitsPerValue() / 8;
     return (type.group_size == 0 ? 0 : Header(Groups(block))) + integers;
   }
   uint64_t BlockStart(uint64_t block) const {
@@ -47,15 +65,25 @@ struct Specification {
   uint64_t TileSize() const {
     if (type.kind == WeightKind::kF32) return cols * r * 4;
     if (!type.quantized()) return Ceil(cols, 2) * 2 * r * 2;
-    return BlockStart(Ceil(padded, 128));
+    return BlockStart(Ceil(padded, BlockChannels()));
   }
+  // The byte with the low four bits (or all bits) of channel k, and the one with the others.
+  uint64_t Integers(uint64_t k) const {
+    const uint64_t block = k / BlockChannels();
+    if (type.has_super_blocks()) return BlockStart(block) + SuperHeader();
+    return BlockStart(block) + (type.group_size == 0 ? 0 : Header(Groups(block)));
+  }
+  uint64_t Plane(uint64_t k) const {
+    return Integers(k) + k % BlockChannels() / Unit() * (4 * r + Unit() / 2 * r);
+  }
+  uint64_t HighByte(uint64_t k, uint64_t row) const { return Plane(k) + 4 * row + k % 4; }
+  uint64_t HighShift(uint64_t k) const { return k % Unit() / 4 * HighBits(); }
   uint64_t Value(uint64_t k, uint64_t row) const {
     if (type.kind == WeightKind::kF32) return (k * r + row) * 4;
     if (!type.quantized()) return (k / 2 * r + row) * 4 + k % 2 * 2;
-    const uint64_t start =
-        BlockStart(k / 128) + (type.group_size == 0 ? 0 : Header(Groups(k / 128)));
-    const uint64_t channels = type.kind == WeightKind::kInt4 ? 8 : 4;
-    return start + k % 128 / channels * 4 * r + 4 * row + k % 4;
+    if (HighBits() != 0) return Plane(k) + 4 * r + k % Unit() / 8 * 4 * r + 4 * row + k % 4;
+    const uint64_t channels = type.kind == WeightKind::kInt8 ? 4 : 8;
+    return Integers(k) + k % BlockChannels() / channels * 4 * r + 4 * row + k % 4;
   }
   uint64_t Scale(uint64_t group, uint64_t row) const {
     if (type.group_size == 0) return row * 2;
@@ -79,12 +107,67 @@ uint64_t ReadBytes(const std::byte* p, uint64_t count) {
   return value;
 }
 
+// Takes the bits of one number out of a byte.
+uint32_t TakeBits(std::byte* at, uint64_t shift, uint64_t count) {
+  const auto mask = static_cast<uint32_t>(((1u << count) - 1) << shift);
+  const uint32_t value = (static_cast<uint32_t>(*at) & mask) >> shift;
+  *at &= static_cast<std::byte>(~mask);
+  return value;
+}
+
+// Compares the integers of a row and takes them out of the tile.
+void TakeIntegers(const Specification& spec, const test::WeightRow& codes, uint64_t row,
+                  std::byte* tile) {
+  for (uint64_t k = 0; k < spec.cols; ++k) {
+    const uint64_t shift = spec.BitsPerValue() < 8 && k % 8 >= 4 ? 4 : 0;
+    const uint64_t low_bits = spec.BitsPerValue() - spec.HighBits();
+    uint32_t value = TakeBits(tile + spec.Value(k, row), shift, low_bits);
+    if (spec.HighBits() != 0) {
+      value |= TakeBits(tile + spec.HighByte(k, row), spec.HighShift(k), spec.HighBits()) << 4;
+    }
+    ASSERT_EQ(value, codes.values[k]) << spec.cols << " channel " << k;
+  }
+}
+
+// The same of the header of each super-block: d, dmin, nibbles of scale and minimum, two more bits
+// of both; or d and bytes.
+void TakeSuperBlockHeaders(const Specification& spec, const test::WeightRow& codes, uint64_t row,
+                           std::byte* tile) {
+  const bool six = spec.type.kind == WeightKind::kQ6K;
+  const uint64_t groups = six ? 16 : 8;
+  for (uint64_t block = 0; block < spec.cols / 256; ++block) {
+    std::byte* at = tile + spec.BlockStart(block);
+    ASSERT_EQ(ReadBytes(at + 2 * row, 2), codes.super_scales[block]);
+    std::memset(at + 2 * row, 0, 2);
+    if (!six) {
+      ASSERT_EQ(ReadBytes(at + 2 * spec.r + 2 * row, 2), codes.super_offsets[block]);
+      std::memset(at + 2 * spec.r + 2 * row, 0, 2);
+    }
+    for (uint64_t g = 0; g < groups; ++g) {
+      const uint16_t scale = codes.scales[block * groups + g];
+      if (six) {
+        ASSERT_EQ(TakeBits(at + 2 * spec.r + g * spec.r + row, 0, 8), scale);
+        continue;
+      }
+      const uint16_t minimum = codes.offsets[block * groups + g];
+      std::byte* low = at + 4 * spec.r + g * spec.r + row;
+      std::byte* high = at + 12 * spec.r + g / 2 * spec.r + row;
+      const uint64_t shift = g % 2 * 4;
+      ASSERT_EQ(TakeBits(low, 0, 4), scale % 16u);
+      ASSERT_EQ(TakeBits(low, 4, 4), minimum % 16u);
+      ASSERT_EQ(TakeBits(high, shift, 2), scale / 16u);
+      ASSERT_EQ(TakeBits(high, shift + 2, 2), minimum / 16u);
+    }
+  }
+}
+
 class TileLayoutTest : public testing::TestWithParam<WeightType> {};
 
 TEST_P(TileLayoutTest, EveryNumberLiesWhereTheSpecificationSaysAndPaddingIsZero) {
   std::mt19937 random(1);
   const WeightType type = GetParam();
-  for (uint64_t cols : kCols) {
+  for (int64_t wanted : kCols) {
+    const auto cols = static_cast<uint64_t>(test::ColsFor(GetParam(), wanted));
     for (uint32_t tile_rows : {1u, 16u}) {
       const uint64_t rows = tile_rows == 1 ? 3 : 21;
       const test::WeightMatrix matrix = test::RandomMatrix(type, rows, cols, tile_rows, random);
@@ -97,17 +180,18 @@ TEST_P(TileLayoutTest, EveryNumberLiesWhereTheSpecificationSaysAndPaddingIsZero)
         std::byte* tile = tiles.data() + row / tile_rows * spec.TileSize();
         const uint64_t in_tile = row % tile_rows;
         const test::WeightRow& codes = matrix.rows[row];
-        for (uint64_t k = 0; k < cols; ++k) {
+        if (type.quantized()) {
+          ASSERT_NO_FATAL_FAILURE(TakeIntegers(spec, codes, in_tile, tile));
+        }
+        for (uint64_t k = 0; k < cols && !type.quantized(); ++k) {
           std::byte* at = tile + spec.Value(k, in_tile);
-          if (type.kind == WeightKind::kInt4) {
-            const int shift = k % 8 < 4 ? 0 : 4;
-            ASSERT_EQ((static_cast<uint32_t>(*at) >> shift) & 15, codes.values[k]);
-            *at &= std::byte{static_cast<unsigned char>(0xf0 >> shift)};
-            continue;
-          }
-          const uint64_t size = type.kind == WeightKind::kF32 ? 4 : type.quantized() ? 1 : 2;
+          const uint64_t size = type.kind == WeightKind::kF32 ? 4 : 2;
           ASSERT_EQ(ReadBytes(at, size), codes.values[k]) << cols << " channel " << k;
           std::memset(at, 0, size);
+        }
+        if (type.has_super_blocks()) {
+          ASSERT_NO_FATAL_FAILURE(TakeSuperBlockHeaders(spec, codes, in_tile, tile));
+          continue;
         }
         for (uint64_t group = 0; group < codes.scales.size(); ++group) {
           ASSERT_EQ(ReadBytes(tile + spec.Scale(group, in_tile), 2), codes.scales[group]);
@@ -127,13 +211,17 @@ TEST_P(TileLayoutTest, EveryNumberLiesWhereTheSpecificationSaysAndPaddingIsZero)
 
 TEST_P(TileLayoutTest, UnpackRowGivesBackWhatPackRowTook) {
   std::mt19937 random(2);
-  for (uint64_t cols : kCols) {
+  for (int64_t wanted : kCols) {
+    const auto cols = static_cast<uint64_t>(test::ColsFor(GetParam(), wanted));
     for (uint32_t tile_rows : {1u, 16u}) {
       const test::WeightMatrix matrix = test::RandomMatrix(GetParam(), 18, cols, tile_rows, random);
       for (uint64_t row = 0; row < 18; ++row) {
         test::WeightRow codes = matrix.rows[row];
         std::fill(codes.values.begin(), codes.values.end(), 0xdeadu);
-        std::fill(codes.scales.begin(), codes.scales.end(), uint16_t{0xdead});
+        for (std::vector<uint16_t>* v :
+             {&codes.scales, &codes.super_scales, &codes.super_offsets}) {
+          std::fill(v->begin(), v->end(), uint16_t{0xdead});
+        }
         if (GetParam().offset != WeightOffset::kNone) {
           std::fill(codes.offsets.begin(), codes.offsets.end(), uint16_t{0xdead});
         }
@@ -142,6 +230,8 @@ TEST_P(TileLayoutTest, UnpackRowGivesBackWhatPackRowTook) {
         ASSERT_EQ(codes.values, matrix.rows[row].values);
         ASSERT_EQ(codes.scales, matrix.rows[row].scales);
         ASSERT_EQ(codes.offsets, matrix.rows[row].offsets);
+        ASSERT_EQ(codes.super_scales, matrix.rows[row].super_scales);
+        ASSERT_EQ(codes.super_offsets, matrix.rows[row].super_offsets);
       }
     }
   }
@@ -149,7 +239,8 @@ TEST_P(TileLayoutTest, UnpackRowGivesBackWhatPackRowTook) {
 
 TEST_P(TileLayoutTest, DequantizeRowHasOneRoundingOrTwo) {
   std::mt19937 random(3);
-  for (uint64_t cols : kCols) {
+  for (int64_t wanted : kCols) {
+    const auto cols = static_cast<uint64_t>(test::ColsFor(GetParam(), wanted));
     for (uint32_t tile_rows : {1u, 16u}) {
       const test::WeightMatrix matrix = test::RandomMatrix(GetParam(), 17, cols, tile_rows, random);
       for (uint64_t row = 0; row < 17; ++row) {
@@ -192,6 +283,29 @@ TEST(MakeTileLayout, SizesByHand) {
   const WeightType whole{WeightKind::kInt8, WeightOffset::kNone, 0};
   EXPECT_EQ(MakeTileLayout(whole, 1, 33, 1)->tile_bytes, 4u + 64);
   EXPECT_EQ(MakeTileLayout({WeightKind::kF16, WeightOffset::kNone, 0}, 1, 3, 16)->tile_bytes, 128u);
+  // GGUF's sizes: Q5_0 and Q5_1 have 22 and 24 bytes for 32 values, here 176 and 192 for 256.
+  const WeightType q5_0{WeightKind::kInt5, WeightOffset::kNone, 32};
+  EXPECT_EQ(MakeTileLayout(q5_0, 1536, 576, 16)->size_bytes, uint64_t{1536} * 18 * 22);
+  const WeightType q5_1{WeightKind::kInt5, WeightOffset::kMinimum, 32};
+  EXPECT_EQ(MakeTileLayout(q5_1, 1536, 576, 16)->size_bytes, uint64_t{1536} * 18 * 24);
+  // 144, 176 and 210 bytes for 256 values; the last becomes 212.
+  const WeightType q4_k{WeightKind::kQ4K, WeightOffset::kMinimum, 32};
+  const WeightType q5_k{WeightKind::kQ5K, WeightOffset::kMinimum, 32};
+  const WeightType q6_k{WeightKind::kQ6K, WeightOffset::kNone, 16};
+  for (uint32_t tile_rows : {1u, 16u}) {
+    EXPECT_EQ(MakeTileLayout(q4_k, 32, 8192, tile_rows)->size_bytes, 32u * 32 * 144);
+    EXPECT_EQ(MakeTileLayout(q5_k, 32, 8192, tile_rows)->size_bytes, 32u * 32 * 176);
+    EXPECT_EQ(MakeTileLayout(q6_k, 32, 8192, tile_rows)->size_bytes, 32u * 32 * 212);
+  }
+}
+
+TEST(MakeTileLayout, RefusesARowOfAKTypeThatIsNotWholeSuperBlocks) {
+  const WeightType q4_k{WeightKind::kQ4K, WeightOffset::kMinimum, 32};
+  for (uint64_t cols : {1, 32, 128, 255, 257, 384, 576}) {
+    Result<TileLayout> layout = MakeTileLayout(q4_k, 16, cols, 16);
+    ASSERT_EQ(layout.status().code(), ErrorCode::kUnsupported) << cols;
+    EXPECT_NE(layout.status().message().find("q4_k"), std::string::npos);
+  }
 }
 
 TEST(MakeTileLayout, RefusesSizesThatAreAbsurdOrOverflow) {
@@ -219,6 +333,11 @@ TEST(MakeTileLayout, RefusesTypesThatDoNotExist) {
                                  WeightType{WeightKind::kInt8, WeightOffset::kNone, 256},
                                  WeightType{WeightKind::kF16, WeightOffset::kNone, 32},
                                  WeightType{WeightKind::kF32, WeightOffset::kMinimum, 0},
+                                 WeightType{WeightKind::kInt5, WeightOffset::kZeroPoint, 32},
+                                 WeightType{WeightKind::kInt5, WeightOffset::kNone, 64},
+                                 WeightType{WeightKind::kQ4K, WeightOffset::kNone, 32},
+                                 WeightType{WeightKind::kQ5K, WeightOffset::kMinimum, 16},
+                                 WeightType{WeightKind::kQ6K, WeightOffset::kNone, 32},
                                  WeightType{static_cast<WeightKind>(9), WeightOffset::kNone, 0},
                                  WeightType{WeightKind::kInt8, static_cast<WeightOffset>(3), 32}}) {
     EXPECT_EQ(MakeTileLayout(type, 16, 16, 16).status().code(), ErrorCode::kUnsupported);

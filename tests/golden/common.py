@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -86,17 +86,17 @@ def margin(logits):
     return float((top[..., 1] - top[..., 0]).min())
 
 
-def greedy(model, prompt_ids):
-    """Next GREEDY_TOKENS ids without and with a KV cache (asserted equal) and the smallest margin; EOS does not stop it."""
+def greedy(model, prompt_ids, count=GREEDY_TOKENS):
+    """Next `count` ids without and with a KV cache (asserted equal) and the smallest margin; EOS does not stop it."""
     ids, smallest = list(prompt_ids), np.inf
-    for _ in range(GREEDY_TOKENS):
+    for _ in range(count):
         last = logits_of(model, [ids])[0, -1]
         smallest = min(smallest, margin(last))
         ids.append(int(last.argmax()))
     uncached = ids[len(prompt_ids):]
 
     cached, feed, cache = [], list(prompt_ids), None
-    for _ in range(GREEDY_TOKENS):
+    for _ in range(count):
         out = model(input_ids=torch.tensor([feed]), past_key_values=cache, use_cache=True)
         cache = out.past_key_values
         feed = [int(out.logits[0, -1].argmax())]
@@ -121,7 +121,7 @@ def write_expected_logits(directory, prefix, tokens, logits):
 
 
 def load_float32(directory):
-    return LlamaForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         os.fspath(directory), dtype=torch.float32, attn_implementation="eager"
     ).eval()
 

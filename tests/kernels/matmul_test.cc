@@ -33,6 +33,7 @@ struct Case {
 
 Case MakeCase(const WeightType& type, int64_t rows, int64_t cols, int64_t tokens, uint32_t seed) {
   std::mt19937 random(seed);
+  cols = test::ColsFor(type, cols);
   Case c;
   c.matrix = test::RandomMatrix(type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), 16,
                                 random);
@@ -276,7 +277,7 @@ TEST_P(MatmulTest, TheLargestIntegersAreSummedExactly) {
       Case c = MakeCase(GetParam(), 16, 256, 5, 9);
       for (size_t row = 0; row < 16; ++row) {
         test::WeightRow& codes = c.matrix.rows[row];
-        codes.values.assign(256, GetParam().kind == WeightKind::kInt4 ? value % 16 : value);
+        codes.values.assign(256, value % (1u << IntegerBits(GetParam().kind)));
         std::fill_n(c.matrix.tiles.begin(), row == 0 ? c.matrix.tiles.size() : 0, std::byte{0});
         PackRow(c.matrix.layout, static_cast<uint32_t>(row), codes.codes(), c.matrix.tiles.data());
       }

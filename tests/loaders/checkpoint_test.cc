@@ -39,7 +39,7 @@ std::vector<float> ValuesOf(const Checkpoint& checkpoint, const SourceTensor& te
 }
 
 TEST(CheckpointGguf, ValuesAreThoseOfTheGgufPackageWithQueriesAndKeysBackInOrder) {
-  for (const char* type : {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"}) {
+  for (const char* type : {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "kquants"}) {
     Result<Checkpoint> checkpoint = Checkpoint::Open(kGolden + "gguf/" + type + ".gguf");
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
     Result<std::string> text =
@@ -50,7 +50,9 @@ TEST(CheckpointGguf, ValuesAreThoseOfTheGgufPackageWithQueriesAndKeysBackInOrder
     for (const SourceTensor& tensor : checkpoint->tensors()) {
       ASSERT_TRUE(expected.contains(tensor.file_name)) << tensor.file_name;
       const Json& want = expected[tensor.file_name];
-      EXPECT_EQ(CanonicalNameFromHuggingFace(want["hf_name"].get<std::string>()), tensor.name);
+      EXPECT_EQ(HuggingFaceDialect(checkpoint->config())
+                    .CanonicalName(want["hf_name"].get<std::string>()),
+                tensor.name);
       EXPECT_EQ(want["type"].get<std::string>(), SourceTypeName(tensor.type));
       const std::vector<float> values = ValuesOf(*checkpoint, tensor);
       EXPECT_EQ(Sha256Hex(std::as_bytes(std::span(values))), want["sha256"].get<std::string>())

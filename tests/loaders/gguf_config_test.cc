@@ -131,12 +131,16 @@ void MakeVector(GgufBytes& file, const char* name, uint64_t length) {
 const BadModel kBadModels[] = {
     {"OtherArchitecture",
      [](GgufBytes& f) {
-       f.Remove("general.architecture").AddString("general.architecture", "qwen3");
+       f.Remove("general.architecture").AddString("general.architecture", "rwkv7");
      },
-     ErrorCode::kUnsupported, "'qwen3'"},
+     ErrorCode::kUnsupported, "'rwkv7'"},
     {"NoArchitecture", [](GgufBytes& f) { f.Remove("general.architecture"); }, ErrorCode::kNotFound,
      "'general.architecture'"},
-    {"Split", [](GgufBytes& f) { f.AddU32("split.count", 3); }, ErrorCode::kUnsupported, "3 files"},
+    {"Split",
+     [](GgufBytes& f) {
+       f.AddU32("split.count", 3).AddU32("split.no", 0).AddU32("split.tensors.count", 12);
+     },
+     ErrorCode::kUnsupported, "-00001-of-00003.gguf"},
     {"MixtureOfExperts", [](GgufBytes& f) { f.AddU32("llama.expert_count", 8); },
      ErrorCode::kUnsupported, "mixture of experts"},
     {"KeyMissing", [](GgufBytes& f) { f.Remove("llama.embedding_length"); }, ErrorCode::kNotFound,
@@ -162,8 +166,15 @@ const BadModel kBadModels[] = {
      ErrorCode::kUnsupported, "value_length"},
     {"PartialRotation", [](GgufBytes& f) { f.AddU32("llama.rope.dimension_count", 8); },
      ErrorCode::kUnsupported, "llama.rope.dimension_count is 8"},
-    {"LongRope", [](GgufBytes& f) { f.AddString("llama.rope.scaling.type", "longrope"); },
-     ErrorCode::kUnsupported, "'longrope'"},
+    {"LongRopeWithoutFactors",
+     [](GgufBytes& f) { f.AddString("llama.rope.scaling.type", "longrope"); }, ErrorCode::kCorrupt,
+     "'longrope'"},
+    {"LongRopeWithOneSetOfFactors",
+     [](GgufBytes& f) {
+       f.AddU32("llama.rope.scaling.original_context_length", 64);
+       MakeVector(f, "rope_factors_long.weight", 8);
+     },
+     ErrorCode::kCorrupt, "rope.short_divisors has 0 values"},
     {"YarnWithoutExtrapolation",
      [](GgufBytes& f) {
        f.AddString("llama.rope.scaling.type", "yarn")
@@ -173,8 +184,13 @@ const BadModel kBadModels[] = {
      ErrorCode::kUnsupported, "yarn_ext_factor"},
     {"NanTheta", [](GgufBytes& f) { f.AddF32("llama.rope.freq_base", NAN); }, ErrorCode::kCorrupt,
      "rope.theta"},
-    {"SlidingWindow", [](GgufBytes& f) { f.AddU32("llama.attention.sliding_window", 4096); },
-     ErrorCode::kUnsupported, "sliding window"},
+    {"WindowsOfOtherLayers",
+     [](GgufBytes& f) {
+       f.AddU32("llama.attention.sliding_window", 4096);
+       f.AddU32("llama.attention.sliding_window_pattern", UINT32_MAX).Remove("llama.block_count");
+       f.AddU32("llama.block_count", 4097);
+     },
+     ErrorCode::kCorrupt, "num_layers"},
     {"VocabularyDiffers", [](GgufBytes& f) { f.AddU32("llama.vocab_size", 9); },
      ErrorCode::kCorrupt, "llama.vocab_size is 9"},
     {"FactorsOfAnotherLength", [](GgufBytes& f) { MakeVector(f, "rope_freqs.weight", 7); },

@@ -5,6 +5,12 @@
 namespace sluice {
 namespace {
 
+ModelConfig Config(const char* architecture) {
+  ModelConfig config;
+  config.architecture = architecture;
+  return config;
+}
+
 TEST(TensorNames, AreTranslatedAndBack) {
   struct Names {
     const char *canonical, *hugging_face, *gguf;
@@ -31,10 +37,12 @@ TEST(TensorNames, AreTranslatedAndBack) {
            Names{"layers.2.ffn.down.weight", "model.layers.2.mlp.down_proj.weight",
                  "blk.2.ffn_down.weight"},
        }) {
-    EXPECT_EQ(CanonicalNameFromHuggingFace(names.hugging_face), names.canonical);
-    EXPECT_EQ(CanonicalNameFromGguf(names.gguf), names.canonical);
-    EXPECT_EQ(HuggingFaceNameOf(names.canonical), names.hugging_face);
-    EXPECT_EQ(GgufNameOf(names.canonical), names.gguf);
+    const TensorDialect hugging_face = HuggingFaceDialect(Config("llama"));
+    const TensorDialect gguf = GgufDialect(Config("llama"));
+    EXPECT_EQ(hugging_face.CanonicalName(names.hugging_face), names.canonical);
+    EXPECT_EQ(gguf.CanonicalName(names.gguf), names.canonical);
+    EXPECT_EQ(hugging_face.ForeignName(names.canonical), names.hugging_face);
+    EXPECT_EQ(gguf.ForeignName(names.canonical), names.gguf);
   }
 }
 
@@ -45,19 +53,59 @@ TEST(TensorNames, UnknownOnesStayUnknown) {
         "model.layers.01.self_attn.q_proj.weight", "model.layers.9999999.self_attn.q_proj.weight",
         "model.layers.0.self_attn.q_proj.scale", "model.layers.0.mlp.gate.weight",
         "model.embed_tokens", "layers.0.attn.q.weight", "lm_head.weight.weight"}) {
-    EXPECT_FALSE(CanonicalNameFromHuggingFace(name).has_value()) << name;
+    EXPECT_FALSE(HuggingFaceDialect(Config("llama")).CanonicalName(name).has_value()) << name;
   }
-  for (const char* name : {"blk.0.attn_qkv.weight", "blk.00.attn_q.weight", "blk.0.attn_q",
+  for (const char* name : {"blk.0.attn_rel.weight", "blk.00.attn_q.weight", "blk.0.attn_q",
                            "blk.x.attn_q.weight", "token_embd", "embed.weight"}) {
-    EXPECT_FALSE(CanonicalNameFromGguf(name).has_value()) << name;
+    EXPECT_FALSE(GgufDialect(Config("llama")).CanonicalName(name).has_value()) << name;
   }
 }
 
-TEST(TensorNames, LeftoversOfOldConvertersAreKnown) {
-  EXPECT_TRUE(IsIgnoredHuggingFaceTensor("model.layers.3.self_attn.rotary_emb.inv_freq"));
-  EXPECT_FALSE(IsIgnoredHuggingFaceTensor("model.layers.3.self_attn.q_norm.weight"));
-  EXPECT_TRUE(IsIgnoredGgufTensor("rope_freqs.weight"));
-  EXPECT_FALSE(IsIgnoredGgufTensor("blk.0.attn_q_norm.weight"));
+TEST(TensorNames, DifferByArchitecture) {
+  struct Names {
+    const char *architecture, *foreign, *canonical;
+  };
+  for (const Names& names : {
+           Names{"gemma2", "model.layers.1.post_attention_layernorm.weight",
+                 "layers.1.attn_post_norm.weight"},
+           Names{"gemma3", "language_model.model.layers.1.self_attn.q_norm.weight",
+                 "layers.1.attn.q_norm.weight"},
+           Names{"phi3", "model.layers.0.self_attn.qkv_proj.weight", "layers.0.attn.qkv.weight"},
+           Names{"starcoder2", "model.layers.0.mlp.c_fc.bias", "layers.0.ffn.up.bias"},
+           Names{"opt", "decoder.embed_positions.weight", "positions.weight"},
+           Names{"opt", "model.decoder.layers.11.final_layer_norm.bias", "layers.11.ffn_norm.bias"},
+           Names{"opt", "model.decoder.final_layer_norm.bias", "norm.bias"},
+           Names{"gpt_bigcode", "transformer.h.2.attn.c_attn.bias", "layers.2.attn.qkv.bias"},
+           Names{"falcon", "transformer.h.2.ln_mlp.weight", "layers.2.ffn_norm.weight"},
+       }) {
+    EXPECT_EQ(HuggingFaceDialect(Config(names.architecture)).CanonicalName(names.foreign),
+              names.canonical);
+  }
+  EXPECT_EQ(HuggingFaceDialect(Config("llama")).CanonicalName("transformer.h.2.ln_1.weight"),
+            std::nullopt);
+}
+
+// llama.cpp calls the norm of the feed-forward network attn_norm where the attention has another.
+TEST(TensorNames, NormsOfParallelBlocksInGguf) {
+  ModelConfig config = Config("falcon");
+  config.parallel_blocks = true;
+  config.separate_ffn_norm = true;
+  EXPECT_EQ(GgufDialect(config).CanonicalName("blk.0.attn_norm.bias"), "layers.0.ffn_norm.bias");
+  EXPECT_EQ(GgufDialect(config).CanonicalName("blk.0.attn_norm_2.bias"), "layers.0.attn_norm.bias");
+  config.separate_ffn_norm = false;
+  EXPECT_EQ(GgufDialect(config).CanonicalName("blk.0.attn_norm.bias"), "layers.0.attn_norm.bias");
+}
+
+TEST(TensorNames, LeftoversOfOldConvertersAndOtherPartsAreKnown) {
+  const TensorDialect llama = HuggingFaceDialect(Config("llama"));
+  EXPECT_TRUE(llama.IsIgnored("model.layers.3.self_attn.rotary_emb.inv_freq"));
+  EXPECT_FALSE(llama.IsIgnored("model.layers.3.self_attn.q_norm.weight"));
+  EXPECT_FALSE(llama.IsIgnored("vision_tower.layers.0.weight"));
+  EXPECT_TRUE(HuggingFaceDialect(Config("gemma3")).IsIgnored("vision_tower.layers.0.weight"));
+  const TensorDialect gguf = GgufDialect(Config("phi3"));
+  EXPECT_TRUE(gguf.IsIgnored("rope_freqs.weight"));
+  EXPECT_TRUE(gguf.IsIgnored("rope_factors_long.weight"));
+  EXPECT_FALSE(gguf.IsIgnored("blk.0.attn_rel.weight"));
 }
 
 }  // namespace

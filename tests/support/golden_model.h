@@ -11,7 +11,7 @@ namespace sluice::testing {
 
 struct GoldenGreedy {
   std::vector<int32_t> prompt;
-  std::vector<int32_t> next;  // 64 ids
+  std::vector<int32_t> next;
 };
 
 struct GoldenModel {
@@ -32,6 +32,10 @@ struct GoldenModel {
 // Names of the checkpoints in the Hugging Face form, and "gguf/TYPE" for the others.
 std::vector<std::string> HuggingFaceGoldens();
 std::vector<std::string> GgufGoldens();
+// Names "architectures/NAME" of those in the Hugging Face form, one or more for each architecture.
+std::vector<std::string> ArchitectureGoldens();
+// "architectures/NAME/model.gguf", where llama.cpp's converter knows the architecture.
+std::vector<std::string> ArchitectureGgufGoldens();
 
 // Fails the test by an exception when a file is missing or damaged.
 GoldenModel LoadGolden(const std::string& name);

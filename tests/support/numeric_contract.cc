@@ -5,8 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "formats/half.h"
-
 namespace sluice::test {
 
 ActivationBuffer::ActivationBuffer(int64_t tokens, int64_t cols, int64_t group)
@@ -66,14 +64,13 @@ float ContractQuantizedDot(const WeightMatrix& matrix, int64_t row, const Activa
       sum += integer;
     }
     const size_t weight_group = type.group_size == 0 ? 0 : static_cast<size_t>(group);
-    const float s = F16ToFloat(codes.scales[weight_group]);
+    const auto [s, m] = ScaleOf(type, codes, weight_group);
     const float activation_scale = x.scales[static_cast<size_t>(token * x.groups + group)];
     if (type.offset == WeightOffset::kMinimum) {
-      const float m = F16ToFloat(codes.offsets[weight_group]);
       acc = std::fma(s * activation_scale, static_cast<float>(products), acc);
       acc = std::fma(m, activation_scale * static_cast<float>(sum), acc);
     } else {
-      int64_t z = type.kind == WeightKind::kInt4 ? 8 : 128;
+      int64_t z = MiddleOf(type.kind);
       if (type.offset == WeightOffset::kZeroPoint) z = codes.offsets[weight_group];
       acc = std::fma(s * activation_scale, static_cast<float>(products - z * sum), acc);
     }

@@ -13,12 +13,20 @@ namespace sluice::test {
 // All types that IsValid accepts.
 std::vector<WeightType> AllWeightTypes();
 
+// `cols`, or for types with rows of whole super-blocks the next number of columns that they have.
+int64_t ColsFor(const WeightType& type, int64_t cols);
+
 struct WeightRow {
   std::vector<uint32_t> values;  // as in RowCodes
   std::vector<uint16_t> scales;
   std::vector<uint16_t> offsets;
+  std::vector<uint16_t> super_scales;
+  std::vector<uint16_t> super_offsets;
 
-  RowCodes codes() { return {values.data(), scales.data(), offsets.data()}; }
+  RowCodes codes() {
+    return {values.data(), scales.data(), offsets.data(), super_scales.data(),
+            super_offsets.data()};
+  }
 };
 
 struct WeightMatrix {
@@ -30,6 +38,14 @@ struct WeightMatrix {
 // Integers over their whole range, scales of either sign with zero and subnormal ones among them.
 WeightMatrix RandomMatrix(const WeightType& type, uint64_t rows, uint64_t cols, uint32_t tile_rows,
                           std::mt19937& random);
+
+// Scale and minimum (0 if there is none) of a group in float32, where they are exact for every
+// type.
+struct GroupScale {
+  float scale;
+  float minimum;
+};
+GroupScale ScaleOf(const WeightType& type, const WeightRow& codes, size_t group);
 
 // s (q - z), or s q + m, without rounding; and the sum of the magnitudes of the terms.
 struct ExactWeight {
