@@ -153,7 +153,7 @@ void MultiplyTile(const MatmulArgs& args, int64_t tile, int64_t first, int64_t c
     const int64_t channels = std::min<int64_t>(kBlockChannels, cols - begin);
     const std::byte* values = bytes + begin * kChannelBytes;
     for (int64_t at = 0; at < channels * kChannelBytes; at += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(values) + kPrefetch + at, _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(values) + kPrefetch + at, _MM_HINT_T1);
     }
     for (int64_t t = 0; t < count; ++t) x[t] = args.x + (first + t) * args.x_stride + begin;
     MultiplyBlock<kind>(values, channels, count, x, sums);

@@ -274,7 +274,7 @@ void MultiplyTile(const MatmulArgs& args, int64_t tile, int64_t first, int64_t c
   for (int64_t index = args.block_begin; index < args.block_end; ++index) {
     LoadBlock(layout, bytes, index, &block);
     const auto* ahead = reinterpret_cast<const char*>(block.values) + kPrefetch;
-    for (uint64_t at = 0; at < layout.block_bytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T0);
+    for (uint64_t at = 0; at < layout.block_bytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T1);
     MultiplyBlock<int4>(args, block, index, first, count, acc);
   }
   for (int64_t t = 0; t < count; ++t) {
