@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "formats/status.h"
 
@@ -23,6 +24,9 @@ class ByteSource {
   // kIo; both name the source and the offset.
   virtual Status ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const = 0;
 };
+
+// The files of one model.
+using ByteSources = std::vector<std::unique_ptr<ByteSource>>;
 
 // Bytes in memory, not owned.
 class MemoryBytes : public ByteSource {

@@ -1,56 +1,20 @@
 #include "formats/sluice_writer.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <atomic>
 #include <cstring>
-#include <filesystem>
 
 #include "formats/checked.h"
+#include "formats/piece_journal.h"
 #include "formats/sluice_records.h"
 
 namespace sluice {
 namespace {
 
-Status IoError(const std::string& what, const std::string& path) {
-  return Status(ErrorCode::kIo, fmt::format("{}: {}: {}", path, what, std::strerror(errno)));
-}
-
-Status WriteAll(int fd, const std::string& path, uint64_t offset,
-                std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return IoError(fmt::format("write of {} bytes at offset {}", bytes.size(), offset), path);
-    }
-    if (written == 0) {
-      errno = ENOSPC;
-      return IoError(fmt::format("write of {} bytes at offset {}", bytes.size(), offset), path);
-    }
-    bytes = bytes.subspan(static_cast<size_t>(written));
-    offset += static_cast<uint64_t>(written);
-  }
-  return Status();
-}
-
-// Makes the rename itself durable.
-Status SyncFolder(const std::string& path) {
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  if (folder.empty()) folder = ".";
-  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return IoError("open", folder.string());
-  const int failed = fsync(fd);
-  // Some file systems cannot sync a folder; the file itself is on disk by then.
-  const Status status =
-      failed != 0 && errno != EINVAL ? IoError("fsync", folder.string()) : Status();
-  close(fd);
-  return status;
-}
+constexpr uint64_t kSyncBytes = uint64_t{256}
+                                << 20;  // at most this much work is lost with the power
 
 uint64_t TilesPerPiece(const TileLayout& layout) {
   return kSluiceMaxPieceBytes / layout.tile_bytes;  // a tile is never larger than a piece
@@ -60,9 +24,11 @@ uint64_t TilesPerPiece(const TileLayout& layout) {
 
 struct SluiceWriter::Impl {
   std::string path;
-  std::string partial_path;
-  int fd = -1;
-  bool finished = false;
+  FileSystem* files = nullptr;
+  std::unique_ptr<OutputFile> file;  // the partial one; holds the lock
+  std::unique_ptr<PieceJournal> journal;
+  bool remove = false;  // when this ends
+  std::atomic<uint64_t> unsynced_bytes = 0;
 
   std::vector<std::string> sections;  // by index in section_kinds
   std::vector<uint32_t> section_kinds;
@@ -74,11 +40,14 @@ struct SluiceWriter::Impl {
   uint64_t file_size = 0;
 
   ~Impl() {
-    if (fd >= 0) close(fd);
-    if (!finished && !partial_path.empty()) unlink(partial_path.c_str());
+    if (!remove) return;
+    files->Remove(journal_path());
+    files->Remove(file->path());
   }
 
+  std::string journal_path() const { return path + ".partial.journal"; }
   Status Plan(const SluiceContents& contents);
+  Status OpenFiles(const WriterOptions& options);
   Status PlanTensor(const PlannedTensor& planned, GroupId group, uint64_t* offset,
                     std::vector<TensorRecord>* records, std::string* name_bytes);
   std::vector<std::byte> Metadata() const;
@@ -221,18 +190,36 @@ std::vector<std::byte> SluiceWriter::Impl::Metadata() const {
 SluiceWriter::SluiceWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 SluiceWriter::~SluiceWriter() = default;
 
+Status SluiceWriter::Impl::OpenFiles(const WriterOptions& options) {
+  files = options.files;
+  Result<std::unique_ptr<OutputFile>> opened = OutputFile::OpenLocked(files, path + ".partial");
+  if (!opened.ok()) return opened.status();
+  file = *std::move(opened);
+  Result<uint64_t> size = file->SizeBytes();
+  if (!size.ok()) return size.status();
+  remove = *size == 0;  // an earlier run's stays when this one cannot begin
+  const uint64_t journal_size = PieceJournal::SizeBytes(chunk_hashes.size());
+  if (Status s = file->CheckSpace(file_size + journal_size); !s.ok()) return s;
+  const PieceJournal::Identity identity = {options.source_identity, HashBytes(Metadata()),
+                                           chunk_hashes.size()};
+  Result<std::unique_ptr<PieceJournal>> begun =
+      PieceJournal::Open(files, journal_path(), identity, options.resume, &chunk_hashes);
+  if (!begun.ok()) return begun.status();
+  journal = *std::move(begun);
+  if (!options.resume) {
+    remove = true;
+    if (Status s = file->Resize(0); !s.ok()) return s;
+  }
+  return file->Reserve(file_size);
+}
+
 Result<std::unique_ptr<SluiceWriter>> SluiceWriter::Create(const std::string& path,
-                                                           const SluiceContents& contents) {
+                                                           const SluiceContents& contents,
+                                                           const WriterOptions& options) {
   auto impl = std::make_unique<Impl>();
   impl->path = path;
   if (Status status = impl->Plan(contents); !status.ok()) return status;
-  const std::string partial_path = path + ".partial";
-  impl->fd = open(partial_path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (impl->fd < 0) return IoError("create", partial_path);
-  impl->partial_path = partial_path;
-  if (ftruncate(impl->fd, static_cast<off_t>(impl->file_size)) != 0) {
-    return IoError(fmt::format("resize to {} bytes", impl->file_size), partial_path);
-  }
+  if (Status status = impl->OpenFiles(options); !status.ok()) return status;
   return std::unique_ptr<SluiceWriter>(new SluiceWriter(std::move(impl)));
 }
 
@@ -241,32 +228,56 @@ const TileLayout& SluiceWriter::LayoutOf(TensorId tensor) const { return impl_->
 const std::string& SluiceWriter::NameOf(TensorId tensor) const { return impl_->names[tensor]; }
 uint64_t SluiceWriter::file_size_bytes() const { return impl_->file_size; }
 
+bool SluiceWriter::HasPiece(PieceId id) {
+  const PieceEntry& piece = impl_->pieces[id];
+  std::vector<std::byte> bytes;
+  for (uint64_t begin = 0; begin < piece.size_bytes; begin += kSluiceChunkBytes) {
+    const uint64_t hash = impl_->chunk_hashes[piece.first_chunk + begin / kSluiceChunkBytes];
+    if (hash == 0) return false;
+    bytes.resize(std::min<uint64_t>(kSluiceChunkBytes, piece.size_bytes - begin));
+    if (!impl_->file->ReadAt(piece.offset_bytes + begin, bytes).ok()) return false;
+    if (HashBytes(bytes) != hash) return false;
+  }
+  return true;
+}
+
 Status SluiceWriter::WritePiece(PieceId id, std::span<const std::byte> tiles) {
   const PieceEntry& piece = impl_->pieces[id];
-  // Chunks are hashed with their padding; only the last one can have any.
   const uint64_t whole = tiles.size() / kSluiceChunkBytes * kSluiceChunkBytes;
   uint64_t chunk = piece.first_chunk;
   for (uint64_t begin = 0; begin < whole; begin += kSluiceChunkBytes) {
     impl_->chunk_hashes[chunk++] = HashBytes(tiles.subspan(begin, kSluiceChunkBytes));
   }
+  if (Status s = impl_->file->WriteAt(piece.offset_bytes, tiles.first(whole)); !s.ok()) return s;
+  // Chunks are hashed with their padding; only the last one can have any.
   if (whole < piece.size_bytes) {
     std::vector<std::byte> rest(piece.size_bytes - whole);
     std::copy(tiles.begin() + static_cast<ptrdiff_t>(whole), tiles.end(), rest.begin());
-    impl_->chunk_hashes[chunk] = HashBytes(rest);
+    impl_->chunk_hashes[chunk++] = HashBytes(rest);
+    if (Status s = impl_->file->WriteAt(piece.offset_bytes + whole, rest); !s.ok()) return s;
   }
-  // The padding is a hole of the file, zero as it is.
-  return WriteAll(impl_->fd, impl_->partial_path, piece.offset_bytes, tiles);
+  Status s = impl_->journal->Record(
+      piece.first_chunk,
+      std::span(impl_->chunk_hashes).subspan(piece.first_chunk, chunk - piece.first_chunk));
+  if (!s.ok()) return s;
+  if (impl_->unsynced_bytes.fetch_add(tiles.size()) + tiles.size() < kSyncBytes) return Status();
+  impl_->unsynced_bytes = 0;
+  if (Status sync = impl_->file->Sync(); !sync.ok()) return sync;
+  return impl_->journal->Sync();
 }
 
 Status SluiceWriter::Finish() {
   Impl& impl = *impl_;
-  if (Status s = WriteAll(impl.fd, impl.partial_path, 0, impl.Metadata()); !s.ok()) return s;
-  if (fsync(impl.fd) != 0) return IoError("fsync", impl.partial_path);
-  if (rename(impl.partial_path.c_str(), impl.path.c_str()) != 0) {
-    return IoError("rename to " + impl.path, impl.partial_path);
-  }
-  impl.finished = true;
-  return SyncFolder(impl.path);
+  // The header comes when all that it vouches for is on disk.
+  if (Status s = impl.file->Sync(); !s.ok()) return s;
+  if (Status s = impl.file->WriteAt(0, impl.Metadata()); !s.ok()) return s;
+  if (Status s = impl.file->Sync(); !s.ok()) return s;
+  if (Status s = RenameFile(impl.files, impl.file->path(), impl.path); !s.ok()) return s;
+  impl.remove = false;
+  impl.files->Remove(impl.journal_path());  // a journal without its file is worth nothing
+  return SyncFolder(impl.files, impl.path);
 }
+
+void SluiceWriter::Keep() { impl_->remove = false; }
 
 }  // namespace sluice

@@ -1,5 +1,6 @@
-// Writes a .sluice file (FORMAT.md) in bounded memory: the catalogue first, then pieces in any
-// order, then hashes, fsync and rename. Nothing stands under the final name before it is complete.
+// Writes a .sluice file (FORMAT.md) in bounded memory: pieces in any order, then the catalogue,
+// fsync and rename. Nothing stands under the final name before it is complete; what a run that
+// ended early has finished, a later one can take over.
 #ifndef SLUICE_FORMATS_SLUICE_WRITER_H_
 #define SLUICE_FORMATS_SLUICE_WRITER_H_
 
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/output_file.h"
 #include "formats/sluice_file.h"
 #include "formats/status.h"
 
@@ -38,13 +40,24 @@ struct SluiceContents {
   std::vector<PlannedGroup> groups;
 };
 
+struct WriterOptions {
+  // Take over what an earlier run wrote from the same contents and source. Otherwise begin anew.
+  bool resume = false;
+  // Stands for the weights of the source: two runs with the same one write the same pieces.
+  uint64_t source_identity = 0;
+  FileSystem* files = SystemFiles();
+};
+
 class SluiceWriter {
  public:
-  // Creates `path`.partial (replacing one) and reserves the metadata.
-  // Errors: kUnsupported, kCorrupt (a tensor that the format cannot hold), kIo with path and errno.
+  // Opens and locks `path`.partial and its journal, and takes all the space from the disk.
+  // Errors: kUnsupported, kCorrupt (a tensor that the format cannot hold); kInvalidArgument (to be
+  // resumed, but begun with other contents or another source); kDoesNotFit (free and needed bytes
+  // of the disk); kIo with path and errno, also when another process writes the same file.
   static Result<std::unique_ptr<SluiceWriter>> Create(const std::string& path,
-                                                      const SluiceContents& contents);
-  // Removes the partial file unless Finish succeeded.
+                                                      const SluiceContents& contents,
+                                                      const WriterOptions& options = {});
+  // Removes the partial file and its journal, unless Finish succeeded or Keep was called.
   ~SluiceWriter();
 
   std::span<const PieceEntry> pieces() const;
@@ -52,12 +65,20 @@ class SluiceWriter {
   const std::string& NameOf(TensorId tensor) const;
   uint64_t file_size_bytes() const;
 
-  // Writes one piece: its tiles, without the padding. Each piece exactly once, in any order, from
-  // any thread. Errors: kIo with path, offset and errno.
+  // Whether an earlier run wrote this piece: reads it, and compares it with the journal's hashes.
+  // Any thread.
+  bool HasPiece(PieceId piece);
+
+  // Writes one piece: its tiles, without the padding. Each piece once, in any order, from any
+  // thread. Every 256 MiB it waits until the disk has all of it. Errors: kIo with path, offset and
+  // errno.
   Status WritePiece(PieceId piece, std::span<const std::byte> tiles);
 
-  // REQUIRES: every piece was written. Errors: kIo.
+  // REQUIRES: WritePiece succeeded, or HasPiece was true, for every piece. Errors: kIo.
   Status Finish();
+
+  // What is written stays on disk without Finish, to be resumed.
+  void Keep();
 
  private:
   struct Impl;

@@ -10,29 +10,32 @@
 #include <unordered_map>
 #include <utility>
 
+#include "formats/sluice_file.h"
 #include "loaders/checkpoint_source.h"
 
 namespace sluice {
 namespace {
 
-constexpr uint64_t kRowsPerPass = 256;
-
 // Rows [row_begin, row_begin + row_count) of a tensor whose rows lie in another order.
 Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uint64_t row_begin,
                          uint64_t row_count, std::span<std::byte> out) {
   const uint64_t row_bytes = SourceRowBytes(tensor.type, tensor.cols);
+  const std::span order = std::span(tensor.row_order).subspan(row_begin, row_count);
   std::vector<std::byte> rows;
   for (uint64_t done = 0; done < row_count;) {
-    const uint64_t count = std::min(kRowsPerPass, row_count - done);
-    const std::span order = std::span(tensor.row_order).subspan(row_begin + done, count);
-    const auto [first, last] = std::minmax_element(order.begin(), order.end());
-    // Neighbours lie near each other (a head apart), so one read gets them all.
-    const uint64_t span_rows = uint64_t{*last} - *first + 1;
-    rows.resize(span_rows * row_bytes);
-    if (Status s = file.ReadAt(tensor.offset_bytes + *first * row_bytes, rows); !s.ok()) return s;
+    // Neighbours lie near each other, so one read gets many, and some that are not wanted.
+    uint64_t first = order[done], last = order[done], count = 1;
+    for (; done + count < row_count; ++count) {
+      const uint64_t row = order[done + count];
+      if (std::max(last, row) - std::min(first, row) >= kReorderedRows) break;
+      first = std::min(first, row);
+      last = std::max(last, row);
+    }
+    rows.resize((last - first + 1) * row_bytes);
+    if (Status s = file.ReadAt(tensor.offset_bytes + first * row_bytes, rows); !s.ok()) return s;
     for (uint64_t i = 0; i < count; ++i) {
       std::memcpy(out.data() + (done + i) * row_bytes,
-                  rows.data() + (order[i] - *first) * row_bytes, row_bytes);
+                  rows.data() + (order[done + i] - first) * row_bytes, row_bytes);
     }
     done += count;
   }
@@ -107,6 +110,19 @@ uint64_t Checkpoint::size_bytes() const { return impl_->size_bytes; }
 const SourceTensor* Checkpoint::Find(const std::string& name) const {
   const auto found = impl_->index.find(name);
   return found == impl_->index.end() ? nullptr : &impl_->source.tensors[found->second];
+}
+
+Result<uint64_t> Checkpoint::Identity() const {
+  std::string identity;
+  for (const std::unique_ptr<ByteSource>& file : impl_->source.files) {
+    struct stat info {};
+    if (stat(file->name().c_str(), &info) != 0) {
+      return Status(ErrorCode::kIo, fmt::format("{}: {}", file->name(), std::strerror(errno)));
+    }
+    identity += fmt::format("{}\n{} {} {}\n", LastPathComponent(file->name()), info.st_size,
+                            info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+  }
+  return HashBytes(std::as_bytes(std::span<const char>(identity)));
 }
 
 Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint64_t row_count,

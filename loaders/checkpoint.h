@@ -59,6 +59,9 @@ struct SourceTensor {
   float added = 0;
 };
 
+// Rows that ReadRows holds at most beside its output, while it puts rows in order.
+inline constexpr uint64_t kReorderedRows = 256;
+
 class Checkpoint {
  public:
   // Opens a Hugging Face directory, or a GGUF file (told apart by content). Reads headers and
@@ -81,6 +84,9 @@ class Checkpoint {
   // One line that says what this was: container, path's last component, types.
   const std::string& description() const;
   uint64_t size_bytes() const;  // of all tensors
+  // Stands for the bytes of the tensors without reading them: names, sizes and times of change of
+  // the files that hold them. Errors: kIo.
+  Result<uint64_t> Identity() const;
 
   // Reads rows [row_begin, row_begin + row_count) in canonical order into `out`
   // (row_count * SourceRowBytes bytes). Thread-safe. Errors: kIo, kTruncated with path and offset.

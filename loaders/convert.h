@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "formats/output_file.h"
 #include "formats/status.h"
 #include "formats/weight_type.h"
 
@@ -39,10 +40,14 @@ struct ConvertProgress {
 
 struct ConvertOptions {
   QuantizationPlan quantization;
+  // Go on where an earlier conversion of this source to this output, with the same quantization,
+  // ended: by a kill, a full disk, a loss of power.
+  bool resume = false;
   uint64_t max_ram_bytes = uint64_t{1} << 30;
   int threads = 0;  // 0: one for each processor
   // One call at a time, from any thread; false ends the conversion.
   std::function<bool(const ConvertProgress&)> progress;
+  FileSystem* files = SystemFiles();
 };
 
 struct ConvertReport {
@@ -53,8 +58,11 @@ struct ConvertReport {
   std::string description;  // of the source
 };
 
-// Nothing stands under `output_path` unless the conversion succeeded.
-// Errors: those of Checkpoint::Open and SluiceWriter; kCancelled.
+// Nothing stands under `output_path` unless the conversion succeeded. What was finished stays
+// beside it, to be resumed, when it ends early for a reason that can pass (kIo, kCancelled,
+// kOutOfMemory). The bytes written depend on source and quantization, on no other option.
+// Errors: those of Checkpoint::Open and SluiceWriter; kCorrupt for a value that is no number, with
+// tensor, row and column; kDoesNotFit (memory, disk); kCancelled.
 Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
                                         const std::string& output_path,
                                         const ConvertOptions& options);

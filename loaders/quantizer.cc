@@ -6,10 +6,10 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
-#include <span>
+#include <vector>
 
 #include "formats/half.h"
+#include "loaders/group_quantizer.h"
 #include "loaders/source_blocks.h"
 
 namespace sluice {
@@ -20,116 +20,6 @@ uint16_t LoadU16(const std::byte* p) {
   std::memcpy(&value, p, sizeof(value));
   return value;
 }
-
-// One group on a grid: value = scale * q + shift for q in [0, levels].
-struct Grid {
-  float scale = 0;
-  float shift = 0;
-};
-
-// The squared error of rounding `values` to the grid; the integers go to `codes`.
-float Round(const float* values, int64_t count, const Grid& grid, int32_t levels, uint32_t* codes) {
-  const float inverse = grid.scale != 0 ? 1.0f / grid.scale : 0.0f;
-  const auto top = static_cast<float>(levels);
-  float error = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const float position = (values[i] - grid.shift) * inverse;
-    const float q = std::nearbyint(std::clamp(position, 0.0f, top));
-    const float difference = values[i] - (grid.scale * q + grid.shift);
-    error += difference * difference;
-    codes[i] = static_cast<uint32_t>(q);
-  }
-  return error;
-}
-
-// How much of the group's range the candidates span. Cutting the tails costs little error there and
-// makes the steps finer everywhere else.
-constexpr float kInt4Spans[] = {1.0f, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f};
-constexpr float kInt8Spans[] = {1.0f};
-
-// Candidates for one group, by the kind of offset; each is what the stored f16 and integers mean.
-class GroupQuantizer {
- public:
-  GroupQuantizer(const WeightType& type, const float* values, int64_t count)
-      : type_(type), values_(values), count_(count) {
-    const auto [low, high] = std::minmax_element(values, values + count);
-    low_ = *low;
-    high_ = *high;
-    levels_ = type.kind == WeightKind::kInt4 ? 15 : 255;
-  }
-
-  Status Run(uint32_t* codes, uint16_t* scale, uint16_t* offset) {
-    float best = std::numeric_limits<float>::infinity();
-    uint32_t trial[kMaxGroup];
-    const bool row_group = count_ > kMaxGroup;  // whole rows: one candidate, in place
-    uint32_t* target = row_group ? codes : trial;
-    const std::span<const float> spans = type_.kind == WeightKind::kInt4
-                                             ? std::span<const float>(kInt4Spans)
-                                             : std::span<const float>(kInt8Spans);
-    for (float span : spans) {
-      uint16_t scale_bits = 0;
-      uint16_t offset_bits = 0;
-      const Grid grid = MakeGrid(span, &scale_bits, &offset_bits);
-      if (!std::isfinite(grid.scale) || !std::isfinite(grid.shift)) {
-        return Status(ErrorCode::kUnsupported,
-                      fmt::format("values up to {} need a scale that f16 cannot hold",
-                                  std::max(std::fabs(low_), std::fabs(high_))));
-      }
-      const float error = Round(values_, count_, grid, levels_, target);
-      if (error < best) {
-        best = error;
-        *scale = scale_bits;
-        *offset = offset_bits;
-        if (!row_group) std::copy(trial, trial + count_, codes);
-      }
-    }
-    return Status();
-  }
-
- private:
-  static constexpr int64_t kMaxGroup = 128;
-
-  Grid MakeGrid(float span, uint16_t* scale_bits, uint16_t* offset_bits) const {
-    const auto levels = static_cast<float>(levels_);
-    switch (type_.offset) {
-      case WeightOffset::kNone: {
-        // One more level below zero than above: the extreme goes to the side that has it. A
-        // negative scale turns the sides round.
-        const float extreme = std::fabs(low_) >= std::fabs(high_) ? low_ : high_;
-        const float middle = (levels + 1) / 2;
-        float scale = type_.kind == WeightKind::kInt4 ? -extreme * span / middle
-                                                      : std::fabs(extreme) * span / (middle - 1);
-        *scale_bits = FloatToF16(scale);
-        scale = F16ToFloat(*scale_bits);
-        return {scale, -middle * scale};
-      }
-      case WeightOffset::kZeroPoint: {
-        // Zero is always on the grid.
-        const float low = std::min(low_, 0.0f) * span;
-        const float high = std::max(high_, 0.0f) * span;
-        *scale_bits = FloatToF16((high - low) / levels);
-        const float scale = F16ToFloat(*scale_bits);
-        const float zero =
-            scale > 0 ? std::nearbyint(std::clamp(-low / scale, 0.0f, levels)) : 0.0f;
-        *offset_bits = static_cast<uint16_t>(zero);
-        return {scale, -zero * scale};
-      }
-      case WeightOffset::kMinimum: {
-        const float cut = (high_ - low_) * (1 - span) / 2;
-        *scale_bits = FloatToF16((high_ - low_ - 2 * cut) / levels);
-        *offset_bits = FloatToF16(low_ + cut);
-        return {F16ToFloat(*scale_bits), F16ToFloat(*offset_bits)};
-      }
-    }
-    return {};
-  }
-
-  WeightType type_;
-  const float* values_;
-  int64_t count_;
-  float low_, high_;
-  int32_t levels_;
-};
 
 Status RoundFloats(const float* row, const TileLayout& layout, const RowCodes& out) {
   for (uint64_t k = 0; k < layout.cols; ++k) {
@@ -188,6 +78,8 @@ Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& o
   }
   const uint64_t group_size =
       layout.type.group_size == 0 ? layout.padded_cols : layout.type.group_size;
+  const GroupKernels& kernels = AvailableGroupKernels().back();
+  std::vector<uint8_t> codes;
   for (uint64_t group = 0; group < layout.groups_per_row(); ++group) {
     const uint64_t begin = group * group_size;
     if (begin >= layout.cols) {  // padding only
@@ -196,11 +88,13 @@ Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& o
       continue;
     }
     const uint64_t count = std::min(group_size, layout.cols - begin);
-    GroupQuantizer quantizer(layout.type, row + begin, static_cast<int64_t>(count));
+    codes.resize(count);
     uint16_t unused_offset = 0;
-    Status status = quantizer.Run(out.values + begin, &out.scales[group],
+    Status status = QuantizeGroup(kernels, layout.type, row + begin, static_cast<int64_t>(count),
+                                  codes.data(), &out.scales[group],
                                   out.offsets != nullptr ? &out.offsets[group] : &unused_offset);
     if (!status.ok()) return status;
+    std::copy(codes.begin(), codes.end(), out.values + begin);
   }
   return Status();
 }

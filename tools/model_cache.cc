@@ -161,7 +161,13 @@ Result<std::string> SluiceFileFor(const std::string& model, bool quiet) {
   if (!lock.ok()) return lock.status();
   if (IsUsable(path)) return path;  // made by who held the lock
   if (!quiet) PrintLine(fmt::format("converting {} into {}", model, path));
-  Result<ConvertReport> report = ConvertWithProgress(model, path, ConvertOptions(), quiet);
+  ConvertOptions options;
+  options.resume = true;
+  Result<ConvertReport> report = ConvertWithProgress(model, path, options, quiet);
+  if (!report.ok() && report.status().code() == ErrorCode::kInvalidArgument) {
+    options.resume = false;  // what was begun cannot be used
+    report = ConvertWithProgress(model, path, options, quiet);
+  }
   if (!report.ok()) return report.status();
   return path;
 }

@@ -19,7 +19,8 @@ Result<bool> IsSluiceFile(const std::string& path);
 // `model` itself if it is a .sluice file; else the path of its conversion in the cache, made now if
 // it is not there. The name in the cache holds a hash of the path, sizes and times of the source's
 // files, so a changed source is converted anew. Several processes may ask at once: one converts,
-// the others wait for it. Errors: those of ConvertCheckpoint and CacheDirectory.
+// the others wait for it. A conversion that was interrupted goes on. Errors: those of
+// ConvertCheckpoint and CacheDirectory.
 Result<std::string> SluiceFileFor(const std::string& model, bool quiet);
 
 // ConvertCheckpoint with a progress bar, ended by Ctrl-C.

@@ -445,8 +445,24 @@ TEST(SluiceWriter, AFolderThatIsNotThereIsNamed) {
   EXPECT_THAT(status.message(), HasSubstr("/nonexistent-folder/x.sluice"));
 }
 
+// A disk that is large enough for a file with nothing in it.
+class SparseFiles : public FileSystem {
+ public:
+  int Reserve(int, uint64_t) override {
+    errno = EOPNOTSUPP;
+    return -1;
+  }
+  int FreeSpace(int, uint64_t* bytes) override {
+    *bytes = uint64_t{1} << 40;
+    return 0;
+  }
+};
+
 TEST(SluiceWriter, ManyTensorsAndMoreThan4GiB) {
   const ScratchDirectory scratch;
+  SparseFiles files;
+  WriterOptions options;
+  options.files = &files;
   SluiceContents contents = TinyContents();
   contents.groups.resize(1);
   for (int i = 0; i < 300; ++i) {
@@ -457,7 +473,7 @@ TEST(SluiceWriter, ManyTensorsAndMoreThan4GiB) {
                                           4096});
   }
   Result<std::unique_ptr<SluiceWriter>> writer =
-      SluiceWriter::Create(scratch / "big.sluice", contents);
+      SluiceWriter::Create(scratch / "big.sluice", contents, options);
   ASSERT_TRUE(writer.ok()) << writer.status().message();
   EXPECT_GT((*writer)->file_size_bytes(), uint64_t{1} << 32);
   const PieceEntry& last = (*writer)->pieces().back();
