@@ -16,6 +16,10 @@ namespace {
 // Ranges of an operation that each thread gets, so that a late thread holds up little.
 constexpr int64_t kRangesPerThread = 8;
 
+int64_t Grain(int64_t items, int threads) {
+  return std::max<int64_t>(1, items / (threads * kRangesPerThread));
+}
+
 // What a device is told of a batch that it cannot look at.
 struct Longest {
   int64_t length = 0;
@@ -33,10 +37,6 @@ Longest LongestOf(const Batch& batch) {
   return longest;
 }
 
-int64_t CpuGrain(int64_t items, int threads) {
-  return std::max<int64_t>(1, items / (threads * kRangesPerThread));
-}
-
 // A range of weights that is read for one token: shorter ones end before the processor has noticed
 // that it reads a stream.
 constexpr int64_t kStreamBytes = 64 << 10;
@@ -44,7 +44,7 @@ constexpr int64_t kStreamBytes = 64 << 10;
 // Of tiles of weights. For one token long ranges; for several an even number of tiles, because
 // kernels take two at a time, and for many the smallest, since each of them is long work.
 int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
-  const int64_t grain = CpuGrain(tiles, threads);
+  const int64_t grain = Grain(tiles, threads);
   if (tokens > 1) return tokens >= 64 ? 2 : std::max<int64_t>(grain / 2 * 2, 2);
   const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
   return std::clamp<int64_t>(stream, grain, std::max(grain, (tiles + threads - 1) / threads));
@@ -53,7 +53,7 @@ int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int thread
 // Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
 // tokens than threads as many KV heads as there are for each thread.
 int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
-  if (tokens >= threads) return CpuGrain(tokens, threads) * kv_heads;
+  if (tokens >= threads) return Grain(tokens, threads) * kv_heads;
   return (tokens * kv_heads + threads - 1) / threads;
 }
 
@@ -105,8 +105,12 @@ Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
   return forward;
 }
 
-int64_t Forward::Grain(int64_t items) const {
-  return ops_->on_device ? std::max<int64_t>(1, items) : CpuGrain(items, team_->threads());
+int64_t Forward::RangeOf(int64_t items) const {
+  return RangeOf(items, Grain(items, team_->threads()));
+}
+
+int64_t Forward::RangeOf(int64_t items, int64_t grain) const {
+  return ops_->on_device ? std::max<int64_t>(1, items) : grain;
 }
 
 // Memory for partial results of the longest context's attention, in whichever layer needs most.
@@ -220,7 +224,7 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
       Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
   if (description_.logit_softcap != 0 && status.ok()) {
     const int64_t values = count * config_.vocab_size;
-    team_->For(values, Grain(values), [&](int64_t b, int64_t e) {
+    team_->For(values, RangeOf(values), [&](int64_t b, int64_t e) {
       ops_->softcap({.x = logits, .cap = description_.logit_softcap, .begin = b, .end = e},
                     nullptr);
     });
@@ -236,7 +240,7 @@ Status Forward::GatherEmbeddings(const Batch& batch) {
   }
   if (positions_ == kNoIndex && description_.embedding_scale == 1) return Status();
   const int64_t width = activations_.width(Buffer::kHidden);
-  team_->For(batch.tokens(), Grain(batch.tokens()), [&](int64_t b, int64_t e) {
+  team_->For(batch.tokens(), RangeOf(batch.tokens()), [&](int64_t b, int64_t e) {
     ops_->scale_add({.y = activations_.data(Buffer::kHidden),
                      .y_stride = width,
                      .scale = description_.embedding_scale,
@@ -264,7 +268,7 @@ Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buf
   }
   const int64_t width = activations_.width(out);
   const auto count = static_cast<int64_t>(rows.size());
-  team_->For(count, Grain(count), [&](int64_t b, int64_t e) {
+  team_->For(count, RangeOf(count), [&](int64_t b, int64_t e) {
     // Rows of an embedding come in the file's layout, from the host.
     const OpTable& ops = ops_->on_device ? kRefTable : *ops_;
     ops.gather_rows({.layout = &layout,
@@ -299,7 +303,7 @@ Status Forward::RunStep(const Pass& pass, const RmsNormStep& step) {
   // is a row to the operation.
   const int64_t width = activations_.width(step.in) / step.heads;
   const int64_t rows = pass.tokens * step.heads;
-  team_->For(rows, Grain(rows), [&](int64_t begin, int64_t end) {
+  team_->For(rows, RangeOf(rows), [&](int64_t begin, int64_t end) {
     ops_->rms_norm({.x = InputOf(pass, step.in),
                     .x_stride = width,
                     .weight = *weight,
@@ -326,7 +330,7 @@ Status Forward::RunStep(const Pass& pass, const LayerNormStep& step) {
     bias = *vector;
   }
   const int64_t width = activations_.width(step.in);
-  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->layer_norm({.x = InputOf(pass, step.in),
                       .x_stride = width,
                       .weight = *weight,
@@ -359,7 +363,7 @@ Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
   const RopeConfig& rope = description_.ropes[step.rope];
-  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->rope({.x = activations_.data(step.data),
                 .x_stride = activations_.width(step.data),
                 .positions = pass.batch->positions.data(),
@@ -378,7 +382,7 @@ Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
   const KvLayer& layer = kv_cache_->layer(step.layer);
-  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->store_kv({.key = activations_.data(step.key),
                     .value = activations_.data(step.value),
                     .stride = activations_.width(step.key),
@@ -390,10 +394,8 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
   });
   const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
   const int64_t items = pass.tokens * step.num_kv_heads;
-  const int64_t grain =
-      ops_->on_device ? items
-                      : AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
-  team_->For(items, grain, [&](int64_t begin, int64_t end) {
+  const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
+  team_->For(items, RangeOf(items, grain), [&](int64_t begin, int64_t end) {
     ops_->attention({.query = activations_.data(step.query),
                      .query_stride = activations_.width(step.query),
                      .num_heads = step.num_heads,
@@ -419,7 +421,7 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const ActivationStep& step) {
   const int64_t width = activations_.width(step.gate);
-  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->activate({.activation = step.activation,
                     .gate = activations_.data(step.gate),
                     .up = step.up ? activations_.data(*step.up) : nullptr,
@@ -453,10 +455,8 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
     }
     const auto num_tiles = static_cast<int64_t>(part.num_tiles);
     const auto part_rows = static_cast<int64_t>(part.row_count);
-    const int64_t grain =
-        ops_->on_device ? num_tiles
-                        : TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
-    team_->For(num_tiles, grain, [&](int64_t begin, int64_t end) {
+    const int64_t grain = TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
+    team_->For(num_tiles, RangeOf(num_tiles, grain), [&](int64_t begin, int64_t end) {
       if (error.failed()) return;
       const Result<const std::byte*> tiles = pass.lease.Take(part);
       if (!tiles.ok()) return error.Set(tiles.status());
@@ -486,7 +486,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
 void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens) {
   const Activations::QuantizedContent content = {buffer, group_size};
   if (activations_.quantized_content == content) return;
-  team_->For(tokens, Grain(tokens), [&](int64_t begin, int64_t end) {
+  team_->For(tokens, RangeOf(tokens), [&](int64_t begin, int64_t end) {
     ops_->quantize({.x = activations_.data(buffer),
                     .x_stride = activations_.width(buffer),
                     .cols = cols,

@@ -71,7 +71,8 @@ class Forward {
   Status Bind();
   void TakeAttentionScratch(int64_t context_tokens);
   // Items of an operation that a thread takes at a time; all where a device divides them itself.
-  int64_t Grain(int64_t items) const;
+  int64_t RangeOf(int64_t items) const;
+  int64_t RangeOf(int64_t items, int64_t grain) const;
   void SetHeadInUse(bool in_use);
   void TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);

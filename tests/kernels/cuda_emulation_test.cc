@@ -20,8 +20,7 @@ class CudaEmulation : public testing::TestWithParam<Order> {
   void SetUp() override { SetOrder(GetParam()); }
   void TearDown() override { SetOrder(Order::kAscending); }
 };
-INSTANTIATE_TEST_SUITE_P(Orders, CudaEmulation,
-                         testing::Values(Order::kAscending, Order::kDescending, Order::kShuffled));
+INSTANTIATE_TEST_SUITE_P(Orders, CudaEmulation, testing::ValuesIn(kAllOrders));
 using CudaEmulationDeathTest = CudaEmulation;
 INSTANTIATE_TEST_SUITE_P(Orders, CudaEmulationDeathTest,
                          testing::Values(Order::kAscending, Order::kShuffled));

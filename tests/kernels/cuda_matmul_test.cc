@@ -215,7 +215,7 @@ TEST(CudaMatmul, QuantizedWeightsOverAwkwardWidths) {
 TEST(CudaMatmul, RangesOfBlocksAndEveryOrderOfThreads) {
   uint32_t seed = 2000;
   const WeightType type{WeightKind::kInt4, WeightOffset::kMinimum, 32};
-  for (Order order : {Order::kDescending, Order::kShuffled}) {
+  for (Order order : cuda_emulation::kAllOrders) {
     SetOrder(order);
     for (int64_t tokens : {5, 40}) {
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 2, 9}, ++seed));

@@ -53,7 +53,7 @@ void ExpectSorted(const std::vector<float>& x, int64_t rows, int64_t count) {
 
 TEST(CudaTopK, RandomRowsOfManyWidths) {
   std::mt19937 random(1);
-  for (Order order : {Order::kAscending, Order::kShuffled}) {
+  for (Order order : cuda_emulation::kAllOrders) {
     SetOrder(order);
     for (int64_t width : {1, 2, 255, 256, 511, 513, 5000}) {
       for (int64_t count : {1, 2, 40, 256}) {

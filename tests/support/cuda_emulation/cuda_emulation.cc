@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "tests/support/cuda_emulation/fiber.h"
@@ -65,12 +66,26 @@ void WaitFor(const char* what) {
 std::vector<int64_t> Sequence(int64_t count) {
   std::vector<int64_t> sequence(static_cast<size_t>(count));
   std::iota(sequence.begin(), sequence.end(), 0);
-  if (order == Order::kDescending) std::reverse(sequence.begin(), sequence.end());
+  if (order == Order::kDescending || order == Order::kWarpByWarpDescending)
+    std::reverse(sequence.begin(), sequence.end());
   if (order == Order::kShuffled) std::shuffle(sequence.begin(), sequence.end(), shuffle_random);
   return sequence;
 }
 
 void ThreadMain() { block.body(block.kernel, block.args); }
+
+// Lets each of the threads that can run do so until it waits; false if none could.
+bool RunReady(std::span<const int64_t> threads) {
+  bool any = false;
+  for (int64_t i : threads) {
+    Thread& thread = *block.threads[static_cast<size_t>(i)];
+    if (thread.fiber.ended() || thread.waits_for != nullptr) continue;
+    block.current = &thread;
+    thread.fiber.Resume();
+    any = true;
+  }
+  return any;
+}
 
 void RunBlock(int64_t x, int64_t y, int64_t z) {
   block.at_barrier = 0;
@@ -85,28 +100,23 @@ void RunBlock(int64_t x, int64_t y, int64_t z) {
     thread.fiber.Start(ThreadMain);
   }
   const std::vector<int64_t> sequence = Sequence(block.count);
+  const bool warp_by_warp = order == Order::kWarpByWarp || order == Order::kWarpByWarpDescending;
+  const size_t turn = warp_by_warp ? kWarpThreads : sequence.size();
   for (bool running = true; running;) {
     running = false;
-    bool waiting = false;
-    for (int64_t i : sequence) {
-      Thread& thread = *block.threads[static_cast<size_t>(i)];
-      if (thread.fiber.ended()) continue;
-      if (thread.waits_for != nullptr) {
-        waiting = true;
-        continue;
-      }
-      block.current = &thread;
-      thread.fiber.Resume();
-      running = true;
-    }
-    if (!running && waiting) {
-      for (int i = 0; i < block.count; ++i) {
-        Thread& thread = *block.threads[static_cast<size_t>(i)];
-        if (thread.fiber.ended()) continue;
-        block.current = &thread;
-        Fail("not all threads come", thread.waits_for);
+    for (size_t first = 0; first < sequence.size(); first += turn) {
+      const auto threads = std::span(sequence).subspan(first, turn);
+      while (RunReady(threads)) {
+        running = true;
+        if (!warp_by_warp) break;
       }
     }
+  }
+  for (int i = 0; i < block.count; ++i) {
+    Thread& thread = *block.threads[static_cast<size_t>(i)];
+    if (thread.fiber.ended()) continue;
+    block.current = &thread;
+    Fail("not all threads come", thread.waits_for);
   }
 }
 

@@ -28,8 +28,18 @@ struct Grid {
   int64_t x = 1, y = 1, z = 1;
 };
 
-// The order in which threads that could run do, and blocks. Results must not depend on it.
-enum class Order { kAscending, kDescending, kShuffled };
+// The order in which threads that could run do, and blocks. Results must not depend on it. Warp by
+// warp: each warp runs until it can no further before the next one does anything, so that one is as
+// far ahead of the others as it can be.
+enum class Order {
+  kAscending,
+  kDescending,
+  kShuffled,
+  kWarpByWarp,
+  kWarpByWarpDescending,
+};
+inline constexpr Order kAllOrders[] = {Order::kAscending, Order::kDescending, Order::kShuffled,
+                                       Order::kWarpByWarp, Order::kWarpByWarpDescending};
 void SetOrder(Order order);
 
 // Where the running thread is.
