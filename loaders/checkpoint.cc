@@ -151,7 +151,7 @@ Status Checkpoint::ReadRows(const SourceTensor& tensor, uint64_t row_begin, uint
   const ByteSource& file = *impl_->source.files[tensor.file_index];
   Status s;
   if (tensor.row_order.empty() || row_count == 0) {
-    s = file.ReadAt(tensor.offset_bytes + row_begin * row_bytes, out);
+    s = file.ReadOnce(tensor.offset_bytes + row_begin * row_bytes, out);
   } else if (tensor.row_order.size() == tensor.cols && tensor.rows == 1) {
     s = ReadReorderedElements(file, tensor, out);
   } else {

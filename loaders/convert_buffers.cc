@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "formats/checked.h"
+#include "formats/mapped_file.h"
 #include "loaders/convert_pipeline.h"
 
 namespace sluice {
@@ -49,7 +50,7 @@ uint64_t TotalBytes(const ConvertBuffers& buffers, const Needs& needs) {
   const uint64_t reorder_bytes = needs.reorders ? 2 * buffers.slice_bytes : 0;
   return kProgramBytes + needs.metadata_bytes + reorder_bytes + kSluiceChunkBytes +
          static_cast<uint64_t>(buffers.workers) * needs.worker_bytes +
-         static_cast<uint64_t>(buffers.slices) * buffers.slice_bytes +
+         static_cast<uint64_t>(buffers.slices) * (buffers.slice_bytes + 2 * kDirectAlignment) +
          static_cast<uint64_t>(buffers.pieces) * buffers.piece_bytes;
 }
 
