@@ -4,7 +4,6 @@
 #define SLUICE_FORMATS_GGUF_SET_H_
 
 #include <memory>
-#include <vector>
 
 #include "formats/gguf.h"
 #include "formats/mapped_file.h"
@@ -13,8 +12,8 @@
 namespace sluice {
 
 struct GgufSet {
-  std::vector<std::unique_ptr<ByteSource>> files;  // in order; GgufTensor::file_index counts them
-  GgufFile header;  // the metadata of the first shard, the tensors of all of them
+  ByteSources files;  // in order; GgufTensor::file_index counts them
+  GgufFile header;    // the metadata of the first shard, the tensors of all of them
 };
 
 // `file` is the model's only file, or any one of its shards; the others are opened beside it.

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "formats/status.h"
 
@@ -31,6 +32,9 @@ class ByteSource {
 
 // Where ReadOnce can go past the page cache, address and offset have the same rest by this.
 inline constexpr uint64_t kDirectAlignment = 4096;
+
+// The files of one model.
+using ByteSources = std::vector<std::unique_ptr<ByteSource>>;
 
 // Bytes in memory, not owned.
 class MemoryBytes : public ByteSource {

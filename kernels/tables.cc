@@ -49,7 +49,7 @@ const OpTable kAvx512Table = {
     .scale_add = ScaleAddRef,
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
-    .attention = AttentionAvx2,
+    .attention = AttentionAvx512,
     .activate = ActivateAvx2,
     .softcap = SoftcapAvx2,
 };

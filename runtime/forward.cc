@@ -18,6 +18,26 @@ int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
+// A range of weights that is read for one token: shorter ones end before the processor has noticed
+// that it reads a stream.
+constexpr int64_t kStreamBytes = 64 << 10;
+
+// Of tiles of weights. For one token long ranges; for several an even number of tiles, because
+// kernels take two at a time, and for many the smallest, since each of them is long work.
+int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
+  const int64_t grain = Grain(tiles, threads);
+  if (tokens > 1) return tokens >= 64 ? 2 : std::max<int64_t>(grain / 2 * 2, 2);
+  const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
+  return std::clamp<int64_t>(stream, grain, std::max(grain, (tiles + threads - 1) / threads));
+}
+
+// Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
+// tokens than threads as many KV heads as there are for each thread.
+int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
+  if (tokens >= threads) return Grain(tokens, threads) * kv_heads;
+  return (tokens * kv_heads + threads - 1) / threads;
+}
+
 // The first error of several workers.
 class ErrorSlot {
  public:
@@ -329,7 +349,8 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                    nullptr);
   });
   const int64_t items = pass.tokens * step.num_kv_heads;
-  team_->For(items, Grain(items, team_->threads()), [&](int64_t begin, int64_t end) {
+  const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
+  team_->For(items, grain, [&](int64_t begin, int64_t end) {
     ops_->attention({.query = activations_.data(step.query),
                      .query_stride = activations_.width(step.query),
                      .num_heads = step.num_heads,
@@ -385,7 +406,8 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
     }
     const auto num_tiles = static_cast<int64_t>(part.num_tiles);
     const auto part_rows = static_cast<int64_t>(part.row_count);
-    team_->For(num_tiles, Grain(num_tiles, team_->threads()), [&](int64_t begin, int64_t end) {
+    const int64_t grain = TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
+    team_->For(num_tiles, grain, [&](int64_t begin, int64_t end) {
       if (error.failed()) return;
       const Result<const std::byte*> tiles = pass.lease.Take(part);
       if (!tiles.ok()) return error.Set(tiles.status());

@@ -7,6 +7,7 @@
 
 namespace sluice {
 
+void AttentionAvx512(const AttentionArgs& args, CUstream_st* stream);
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
 void MatmulKQuantAvx512(const MatmulArgs& args);  // int5, Q4_K, Q5_K, Q6_K
 

@@ -17,7 +17,8 @@ namespace {
 // sums, 12 registers of the 32, leave room for the rest, and hide the latency of the instruction.
 constexpr int64_t kMaxTokens = 6;
 constexpr int64_t kTiles = 2;
-constexpr int64_t kPrefetch = 4096;  // bytes ahead, for the first tokens that see a tile
+constexpr int64_t kMaxGroups = 8;  // of a block
+constexpr int64_t kAhead = 4096;   // bytes, of weights that are asked for beside those in use
 
 enum class Kind { kInt4, kInt8 };
 
@@ -29,39 +30,62 @@ inline __m512i Broadcast4(const int8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
+// vpdpbusd. Not the intrinsic, because GCC 12 copies its sums from register to register, and to
+// memory, in every round of a loop.
+inline __m512i AddDots(__m512i sum, __m512i weights, __m512i activations) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
+  return sum;
+}
+
+// Into the second-level cache: more lines can be on their way to it than to the first.
+inline void Prefetch(const void* p, int64_t ahead) {
+  _mm_prefetch(static_cast<const char*>(p) + ahead, _MM_HINT_T1);
+}
+
 inline __m512 LoadHalves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
-// Scale and offset of a group's 16 rows.
-struct Parameters {
-  __m512 scales;
-  __m512 minimums;
-  __m512i zeros;  // -z in the lower 16 of 32 bits, 0 in the upper
+// A group's 16 zero points: -z in the lower 16 of 32 bits, 0 in the upper.
+inline __m512i LoadZeros(const std::byte* offsets) {
+  const __m512i zeros =
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets)));
+  return _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), zeros),
+                          _mm512_set1_epi32(0xffff));
+}
+
+// What all rows share of the offsets of a block's groups, for each token.
+template <int tokens>
+struct Shared {
+  alignas(32) int32_t starts[tokens][kMaxGroups];  // kNone: -z b
+  alignas(32) float products[tokens][kMaxGroups];  // kMinimum: S b
 };
 
-template <Kind kind, WeightOffset offset>
-inline Parameters LoadParameters(const std::byte* scales, const std::byte* offsets) {
-  Parameters p;
-  p.scales = LoadHalves(scales);
-  p.minimums = _mm512_setzero_ps();
-  __m512i zeros = _mm512_set1_epi32(kind == Kind::kInt4 ? 8 : 128);
-  if constexpr (offset == WeightOffset::kMinimum) {
-    p.minimums = LoadHalves(offsets);
-  } else if constexpr (offset == WeightOffset::kZeroPoint) {
-    zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(offsets)));
+template <Kind kind, WeightOffset offset, int tokens>
+inline void PrepareBlock(const float* scales, const int32_t* sums, int64_t stride, int64_t groups,
+                         Shared<tokens>* shared) {
+  const auto mask = static_cast<__mmask8>((1u << groups) - 1);
+#pragma GCC unroll 6
+  for (int t = 0; t < tokens; ++t) {
+    const __m256i sum = _mm256_maskz_loadu_epi32(mask, sums + t * stride);
+    if constexpr (offset == WeightOffset::kNone) {
+      const __m256i zero = _mm256_setzero_si256();
+      _mm256_store_si256(
+          reinterpret_cast<__m256i*>(shared->starts[t]),
+          _mm256_sub_epi32(zero, _mm256_slli_epi32(sum, kind == Kind::kInt4 ? 3 : 7)));
+    } else if constexpr (offset == WeightOffset::kMinimum) {
+      const __m256 scale = _mm256_maskz_loadu_ps(mask, scales + t * stride);
+      _mm256_store_ps(shared->products[t], _mm256_mul_ps(scale, _mm256_cvtepi32_ps(sum)));
+    }
   }
-  p.zeros =
-      _mm512_and_si512(_mm512_sub_epi32(_mm512_setzero_si512(), zeros), _mm512_set1_epi32(0xffff));
-  return p;
 }
 
 // Adds the products of one group to `sums`: `steps` loads of weights of each tile. The activations
 // of the tokens lie `stride` bytes apart. Few sums get two chains each: one would wait for itself.
 template <Kind kind, int tokens, int tiles>
 inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8_t* x,
-                        int64_t stride, __m512i (*sums)[tokens]) {
-  constexpr bool kTwoChains = tokens * tiles <= 4;
+                        int64_t stride, int64_t ahead, __m512i (*sums)[tokens]) {
+  constexpr bool kTwoChains = tokens * tiles <= (kind == Kind::kInt4 ? 4 : 8);
   const __m512i nibble = _mm512_set1_epi8(15);
   __m512i others[tiles][tokens];
   if constexpr (kTwoChains) {
@@ -75,11 +99,13 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
     __m512i second[tiles];
 #pragma GCC unroll 2
     for (int n = 0; n < tiles; ++n) {
+      Prefetch(weights[n] + 64 * step, ahead);
       if constexpr (kind == Kind::kInt4) {
         const __m512i both = Load(weights[n] + 64 * step);
         first[n] = _mm512_and_si512(both, nibble);
         second[n] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
       } else {
+        Prefetch(weights[n] + 64 * step + 64, ahead);
         first[n] = Load(weights[n] + 64 * step);
         second[n] = Load(weights[n] + 64 * step + 64);
       }
@@ -89,7 +115,7 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
     for (int t = 0; t < tokens; ++t) {
       const __m512i four = Broadcast4(at + t * stride);
 #pragma GCC unroll 2
-      for (int n = 0; n < tiles; ++n) sums[n][t] = _mm512_dpbusd_epi32(sums[n][t], first[n], four);
+      for (int n = 0; n < tiles; ++n) sums[n][t] = AddDots(sums[n][t], first[n], four);
     }
 #pragma GCC unroll 6
     for (int t = 0; t < tokens; ++t) {
@@ -97,7 +123,7 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
         __m512i& sum = kTwoChains ? others[n][t] : sums[n][t];
-        sum = _mm512_dpbusd_epi32(sum, second[n], four);
+        sum = AddDots(sum, second[n], four);
       }
     }
   }
@@ -111,12 +137,12 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
 // acc + a group's share, from the exact sum of (q - z) x, or of q x with minima
 // (kernels/README.md).
 template <WeightOffset offset>
-inline __m512 AddGroup(const Parameters& p, float scale, int32_t sum, __m512i products,
+inline __m512 AddGroup(__m512 scales, __m512 minimums, float scale, float product, __m512i products,
                        __m512 acc) {
-  const __m512 factor = _mm512_mul_ps(p.scales, _mm512_set1_ps(scale));
+  const __m512 factor = _mm512_mul_ps(scales, _mm512_set1_ps(scale));
   acc = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(products), acc);
   if constexpr (offset == WeightOffset::kMinimum) {
-    acc = _mm512_fmadd_ps(p.minimums, _mm512_set1_ps(scale * static_cast<float>(sum)), acc);
+    acc = _mm512_fmadd_ps(minimums, _mm512_set1_ps(product), acc);
   }
   return acc;
 }
@@ -124,7 +150,7 @@ inline __m512 AddGroup(const Parameters& p, float scale, int32_t sum, __m512i pr
 struct TileRange {
   const std::byte* first_tile;
   int64_t first_token;
-  bool prefetch;
+  int64_t ahead;  // bytes from a tile's weights to those that are asked for beside it
 };
 
 // Some tiles for some tokens: their sums stay in the first-level cache from group to group.
@@ -137,63 +163,82 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
   const int64_t group_size = whole_rows ? kBlockChannels : layout.type.group_size;
   constexpr int64_t kChannelsPerLoad = kind == Kind::kInt4 ? 8 : 4;
   constexpr int64_t kOffsetBytes = offset == WeightOffset::kMinimum ? 2 : 1;
+  const int64_t full_groups = kBlockChannels / group_size;
+  const uint64_t full_header =
+      whole_rows ? 0 : layout.block_header_bytes(static_cast<uint32_t>(full_groups));
+  __m512 total[tiles][tokens];
+  for (int n = 0; n < tiles; ++n) {
+    for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_setzero_ps();
+  }
   for (int64_t index = args.block_begin; index < args.block_end; ++index) {
     const uint64_t place =
         layout.tile_header_bytes + static_cast<uint64_t>(index) * layout.block_bytes;
     const int64_t channels = std::min<int64_t>(
         kBlockChannels, static_cast<int64_t>(layout.padded_cols) - index * kBlockChannels);
     const int64_t groups = (channels + group_size - 1) / group_size;
-    const uint64_t header_bytes =
-        whole_rows ? 0 : layout.block_header_bytes(static_cast<uint32_t>(groups));
+    const uint64_t header_bytes = groups == full_groups
+                                      ? full_header
+                                      : layout.block_header_bytes(static_cast<uint32_t>(groups));
     const std::byte* scales[tiles];
     const uint8_t* weights[tiles];
     for (int n = 0; n < tiles; ++n) {
       const std::byte* tile = range.first_tile + static_cast<uint64_t>(n) * layout.tile_bytes;
       scales[n] = whole_rows ? tile : tile + place;
       weights[n] = reinterpret_cast<const uint8_t*>(tile + place + header_bytes);
-      if (range.prefetch) {
-        const auto* ahead = reinterpret_cast<const char*>(tile + place) + kPrefetch;
-        for (uint64_t at = 0; at < layout.block_bytes; at += 64)
-          _mm_prefetch(ahead + at, _MM_HINT_T0);
-      }
+      for (uint64_t at = 0; at < header_bytes; at += 64) Prefetch(tile + place + at, range.ahead);
     }
     const int8_t* values = x.values + range.first_token * x.padded_cols + index * kBlockChannels;
     const int64_t first_group = index * kBlockChannels / x.group_size;
+    const float* block_scales = x.scales + range.first_token * x.groups + first_group;
+    const int32_t* block_sums = x.sums + range.first_token * x.groups + first_group;
+    Shared<tokens> shared;
+    PrepareBlock<kind, offset, tokens>(block_scales, block_sums, x.groups, groups, &shared);
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t begin = group * group_size;
       const int64_t size = std::min(group_size, channels - begin);
-      const float* token_scales = x.scales + range.first_token * x.groups + first_group + group;
-      const int32_t* token_sums = x.sums + range.first_token * x.groups + first_group + group;
-      Parameters parameters[tiles];
+      const float* token_scales = block_scales + group;
       __m512i sums[tiles][tokens];
       const uint8_t* group_weights[tiles];
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
-        parameters[n] = LoadParameters<kind, offset>(
-            scales[n] + group * kTileRows * 2,
-            scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
         group_weights[n] = weights[n] + begin / kChannelsPerLoad * 64;
+        __m512i zeros = _mm512_setzero_si512();
+        if constexpr (offset == WeightOffset::kZeroPoint) {
+          zeros = LoadZeros(scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
+        }
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {
-          // z below 256 and |b| up to 128 x 127 fit 16 bits: one product of words gives -z b.
-          sums[n][t] = offset == WeightOffset::kMinimum
-                           ? _mm512_setzero_si512()
-                           : _mm512_madd_epi16(parameters[n].zeros,
-                                               _mm512_set1_epi32(token_sums[t * x.groups]));
+          if constexpr (offset == WeightOffset::kMinimum) {
+            sums[n][t] = _mm512_setzero_si512();
+          } else if constexpr (offset == WeightOffset::kNone) {
+            sums[n][t] = _mm512_set1_epi32(shared.starts[t][group]);
+          } else {
+            // z below 256 and |b| up to 128 x 127 fit 16 bits: one product of words gives -z b.
+            const __m512i sum = _mm512_set1_epi32(block_sums[t * x.groups + group]);
+            sums[n][t] = _mm512_madd_epi16(zeros, sum);
+          }
         }
       }
       AddProducts<kind, tokens, tiles>(group_weights, size / kChannelsPerLoad, values + begin,
-                                       x.padded_cols, sums);
+                                       x.padded_cols, range.ahead, sums);
 #pragma GCC unroll 2
       for (int n = 0; n < tiles; ++n) {
+        const __m512 group_scales = LoadHalves(scales[n] + group * kTileRows * 2);
+        __m512 minimums = _mm512_setzero_ps();
+        if constexpr (offset == WeightOffset::kMinimum) {
+          minimums =
+              LoadHalves(scales[n] + groups * kTileRows * 2 + group * kTileRows * kOffsetBytes);
+        }
 #pragma GCC unroll 6
         for (int t = 0; t < tokens; ++t) {
-          _mm512_store_ps(acc[n][t], AddGroup<offset>(parameters[n], token_scales[t * x.groups],
-                                                      token_sums[t * x.groups], sums[n][t],
-                                                      _mm512_load_ps(acc[n][t])));
+          total[n][t] = AddGroup<offset>(group_scales, minimums, token_scales[t * x.groups],
+                                         shared.products[t][group], sums[n][t], total[n][t]);
         }
       }
     }
+  }
+  for (int n = 0; n < tiles; ++n) {
+    for (int t = 0; t < tokens; ++t) _mm512_store_ps(acc[n][t], total[n][t]);
   }
 }
 
@@ -240,18 +285,21 @@ TileFunction Choose(const WeightType& type, int64_t tokens, int64_t tiles) {
 
 void MatmulInt(const MatmulArgs& args) {
   // One token has nothing to share: its weights come in one stream.
-  const int64_t most_tiles = args.tokens == 1 ? 1 : kTiles;
+
   // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
   const int64_t rounds = (args.tokens + kMaxTokens - 1) / kMaxTokens;
+  const auto tile_bytes = static_cast<int64_t>(args.layout->tile_bytes);
   const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < num_tiles; tile += most_tiles) {
-    const int64_t tiles = std::min(most_tiles, num_tiles - tile);
-    const std::byte* bytes = args.tiles + tile * static_cast<int64_t>(args.layout->tile_bytes);
+  for (int64_t tile = 0; tile < num_tiles; tile += kTiles) {
+    const int64_t tiles = std::min(kTiles, num_tiles - tile);
+    const std::byte* bytes = args.tiles + tile * tile_bytes;
     int64_t first = 0;
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t count = (args.tokens - first + rounds - round - 1) / (rounds - round);
+      const bool last = round + 1 == rounds;
+      const int64_t ahead = rounds == 1 ? kAhead : last ? tiles * tile_bytes : 0;
       alignas(64) float acc[kTiles][kMaxTokens][kTileRows] = {};
-      Choose(args.layout->type, count, tiles)(args, {bytes, first, round == 0}, acc);
+      Choose(args.layout->type, count, tiles)(args, {bytes, first, ahead}, acc);
       for (int64_t n = 0; n < tiles; ++n) {
         for (int64_t t = 0; t < count; ++t) {
           StoreToken(args, tile + n, first + t, _mm512_load_ps(acc[n][t]));

@@ -26,7 +26,7 @@ GPT = dict(hidden_size=32, num_attention_heads=4)
 LONG = dict(rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.0, 2.5, 4.0, 6.5])
 GEMMA3_ROPE = dict(
     full_attention=dict(rope_type="linear", factor=8.0, rope_theta=100000.0),
-    sliding_attention=dict(rope_type="default", rope_theta=100.0),
+    sliding_attention=dict(rope_type="default", rope_theta=10000.0),
 )
 
 # effects: changes of the config, each of which must move some logit. greedy: False where transformers rotates a
@@ -55,11 +55,12 @@ VARIANTS = {
                    effects=[dict(query_pre_attn_scalar=12), dict(attn_logit_softcapping=None),
                             dict(final_logit_softcapping=None), dict(sliding_window=17),
                             dict(layer_types=["full_attention", "sliding_attention"])]),
-    "gemma3": dict(type="gemma3_text", config=dict(SMALL, num_hidden_layers=3, head_dim=12, sliding_window=16,
-                                                   query_pre_attn_scalar=20, rope_parameters=GEMMA3_ROPE,
-                                                   layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
-                   effects=[dict(layer_types=["full_attention", "full_attention", "sliding_attention"]),
-                            dict(query_pre_attn_scalar=12)]),
+    "gemma3": dict(type="gemma3_text", config=dict(hidden_size=24, intermediate_size=28, num_attention_heads=4,
+                                                   num_key_value_heads=2, num_hidden_layers=6, head_dim=8,
+                                                   sliding_window=16, query_pre_attn_scalar=20,
+                                                   rope_parameters=GEMMA3_ROPE),
+                   effects=[dict(layer_types=["sliding_attention"] * 6), dict(layer_types=["full_attention"] * 6),
+                            dict(query_pre_attn_scalar=8)]),
     "olmo2": dict(type="olmo2", config=dict(SMALL, rope_parameters=ROPE), effects=[]),
     "starcoder2": dict(type="starcoder2", config=dict(SMALL, sliding_window=20, rope_parameters=ROPE),
                        effects=[dict(sliding_window=None), dict(hidden_act="relu")]),

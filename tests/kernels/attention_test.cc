@@ -190,7 +190,7 @@ TEST_P(AttentionTest, EveryLengthTo100And1000WithSharedAndOwnKvHeads) {
 TEST_P(AttentionTest, HeadDimensionsThatAreNoMultipleOfAnything) {
   std::mt19937 random(12);
   const std::vector<int64_t> lengths = {1, 15, 16, 17, 33};
-  for (int64_t dim : {1, 2, 3, 7, 9, 12, 17, 80, 100, 127, 128, 192, 256, 576}) {
+  for (int64_t dim : {1, 2, 3, 7, 9, 12, 17, 80, 100, 127, 128, 192, 256, 512, 513, 576}) {
     for (int64_t heads : {1, 2, 3, 6, 16}) {
       Cache cache(GetParam(), 1, dim, 33, random);
       const std::vector<float> query =
@@ -309,6 +309,91 @@ TEST_P(AttentionTest, AResultDoesNotDependOnTheBatchOrOnThePlaceOfTheBlocks) {
       }
     }
     EXPECT_EQ(std::memcmp(all.data(), single.data(), all.size() * 4), 0) << table->name;
+  }
+}
+
+// Every item by itself, against all items in ranges of every size: the same bits.
+TEST_P(AttentionTest, NeighboursOfTheSameSequenceAndOfOthersChangeNothing) {
+  std::mt19937 random(20);
+  for (const Heads& h : {Heads{8, 2, 64}, Heads{9, 3, 20}, Heads{5, 5, 33}, Heads{40, 1, 256}}) {
+    const int64_t prompt = 75;
+    Cache cache(GetParam(), h.kv_heads, h.dim, 200, random);
+    // Two sequences: the second begins at the fourth block of the same cache.
+    std::vector<const uint32_t*> tables;
+    std::vector<int64_t> lengths;
+    const auto add = [&](int64_t first_block, int64_t length) {
+      tables.push_back(cache.table.data() + first_block);
+      lengths.push_back(length);
+    };
+    add(4, 130);
+    for (int64_t t = 0; t < prompt; ++t) add(0, 61 + t);
+    for (int64_t t = 0; t < 3; ++t) add(4, 100 + t);
+    add(0, 1);
+    const auto tokens = static_cast<int64_t>(lengths.size());
+    const int64_t width = h.heads * h.dim;
+    const std::vector<float> query =
+        test::RandomFloats(static_cast<size_t>(tokens * width), random);
+    for (int64_t window : {0, 50}) {
+      for (const OpTable* table : AvailableTables()) {
+        cache.Store(*table);
+        std::vector<float> alone(query.size());
+        std::vector<float> together(query.size());
+        AttentionArgs args{};
+        args.query = query.data();
+        args.query_stride = width;
+        args.num_heads = h.heads;
+        args.layer = cache.layer;
+        args.block_tables = tables.data();
+        args.lengths = lengths.data();
+        args.window = window;
+        args.scale = 0.3f;
+        args.out = alone.data();
+        args.out_stride = width;
+        const int64_t items = tokens * h.kv_heads;
+        for (int64_t item = 0; item < items; ++item) {
+          args.item_begin = item;
+          args.item_end = item + 1;
+          table->attention(args, nullptr);
+        }
+        args.out = together.data();
+        for (int64_t size : {items, int64_t{7}, int64_t{64}}) {
+          std::fill(together.begin(), together.end(), -77.0f);
+          for (int64_t begin = 0; begin < items; begin += size) {
+            args.item_begin = begin;
+            args.item_end = std::min(items, begin + size);
+            table->attention(args, nullptr);
+          }
+          ASSERT_EQ(std::memcmp(alone.data(), together.data(), alone.size() * 4), 0)
+              << table->name << " dim " << h.dim << " window " << window << " ranges of " << size;
+        }
+      }
+    }
+  }
+}
+
+// Of tokens that are computed together, each sees its own past only, whatever stands behind it.
+TEST_P(AttentionTest, ANaNInALaterKeyOrValueDoesNotReachEarlierTokens) {
+  std::mt19937 random(21);
+  for (bool in_key : {true, false}) {
+    Cache cache(GetParam(), 2, 40, 60, random);
+    std::vector<float>& broken = in_key ? cache.keys : cache.values;
+    for (int64_t i = 0; i < 80; ++i) {
+      broken[static_cast<size_t>(53 * 80 + i)] = std::numeric_limits<float>::quiet_NaN();
+    }
+    std::vector<int64_t> lengths;
+    for (int64_t length = 45; length <= 60; ++length) lengths.push_back(length);
+    const std::vector<float> query = test::RandomFloats(lengths.size() * 4 * 40, random);
+    const std::vector<const uint32_t*> tables(lengths.size(), cache.table.data());
+    for (const OpTable* table : AvailableTables()) {
+      cache.Store(*table);
+      std::vector<float> out(query.size());
+      table->attention({query.data(), 160, 4, cache.layer, tables.data(), lengths.data(), 0, 0.2f,
+                        0, out.data(), 160, 0, static_cast<int64_t>(lengths.size()) * 2},
+                       nullptr);
+      for (size_t i = 0; i < out.size(); ++i) {
+        ASSERT_EQ(std::isnan(out[i]), lengths[i / 160] > 53) << table->name << " " << i;
+      }
+    }
   }
 }
 

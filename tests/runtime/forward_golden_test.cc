@@ -120,7 +120,7 @@ TEST(ArchitectureGoldens, ThereIsOneForEachArchitecture) {
 
 std::string TestName(const ::testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
-  std::replace(name.begin(), name.end(), '/', '_');
+  for (const char c : {'/', '.'}) std::replace(name.begin(), name.end(), c, '_');
   return name;
 }
 
@@ -131,6 +131,8 @@ INSTANTIATE_TEST_SUITE_P(Gguf, ForwardGolden, ::testing::ValuesIn(testing::GgufG
 
 INSTANTIATE_TEST_SUITE_P(Architectures, ForwardGolden,
                          ::testing::ValuesIn(testing::ArchitectureGoldens()), TestName);
+INSTANTIATE_TEST_SUITE_P(ArchitecturesInGguf, ForwardGolden,
+                         ::testing::ValuesIn(testing::ArchitectureGgufGoldens()), TestName);
 INSTANTIATE_TEST_SUITE_P(Architectures, GreedyGolden,
                          ::testing::ValuesIn(testing::ArchitectureGoldens()), TestName);
 INSTANTIATE_TEST_SUITE_P(HuggingFace, GreedyGolden,

@@ -60,6 +60,10 @@ std::vector<Case> Cases() {
         cases.push_back({model, quantization, table->name});
       }
     }
+    // Windows, soft caps, norms of outputs; learned positions and LayerNorm; parallel blocks.
+    for (const char* model : {"gemma2", "gemma3", "opt", "falcon_two_norms"}) {
+      cases.push_back({std::string("architectures/") + model, "int4:g32", table->name});
+    }
   }
   return cases;
 }
@@ -179,7 +183,7 @@ TEST_P(Invariance, ATakenOverPrefixGivesTheSameTokens) {
 
 INSTANTIATE_TEST_SUITE_P(Engine, Invariance, ::testing::ValuesIn(Cases()), [](const auto& info) {
   std::string name = info.param.model + "_" + info.param.quantization + "_" + info.param.isa;
-  std::replace(name.begin(), name.end(), ':', '_');
+  for (const char c : {':', '/'}) std::replace(name.begin(), name.end(), c, '_');
   return name;
 });
 

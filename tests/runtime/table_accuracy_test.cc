@@ -236,6 +236,10 @@ std::vector<Case> Cases() {
       cases.push_back({model, quantization});
     }
   }
+  for (const char* model : {"qwen2", "qwen3", "phi3", "gemma2", "gemma3", "olmo2", "falcon",
+                            "falcon_two_norms", "gpt_bigcode", "opt"}) {
+    cases.push_back({std::string("architectures/") + model, "int4:g32"});
+  }
   for (const char* model : {"gguf/q8_0", "gguf/q4_0", "gguf/q4_1"})
     cases.push_back({model, "keep"});
   return cases;

@@ -62,12 +62,28 @@ std::vector<std::string> ArchitectureGoldens() {
   return names;
 }
 
+std::vector<std::string> ArchitectureGgufGoldens() {
+  std::vector<std::string> names;
+  for (const std::string& name : ArchitectureGoldens()) {
+    const std::string file = name + "/model.gguf";
+    if (std::filesystem::exists(GoldenFolder() + file)) names.push_back(file);
+  }
+  return names;
+}
+
 GoldenModel LoadGolden(const std::string& name) {
   GoldenModel model;
   model.name = name;
   const bool gguf = name.starts_with("gguf/");
   const std::string path = GoldenFolder() + name;
-  const std::string prefix = gguf ? path + "." : path + "/";
+  // A GGUF of an architecture stands beside the checkpoint that it was made from, and gives the
+  // same results, unless it lacks a part of the configuration.
+  const bool converted = name.ends_with("/model.gguf");
+  std::string prefix = gguf ? path + "." : path + "/";
+  if (converted) {
+    prefix = path.substr(0, path.size() - std::string_view("model.gguf").size());
+    if (std::filesystem::exists(prefix + "gguf.tokens.txt")) prefix += "gguf.";
+  }
   model.source_path = gguf ? path + ".gguf" : path;
   model.tokens = ReadTokens(prefix + "tokens.txt");
   model.positions = Read(prefix + "expected_positions.npy").ints;
@@ -76,7 +92,7 @@ GoldenModel LoadGolden(const std::string& name) {
   model.logits = std::move(logits.floats);
   model.argmax = Read(prefix + "expected_argmax.npy").ints;
   model.logsumexp = Read(prefix + "expected_logsumexp.npy").floats;
-  if (!gguf) {
+  if (!gguf && !converted) {
     std::ifstream file(prefix + "expected_greedy.json");
     const nlohmann::json json = nlohmann::json::parse(file);
     for (const auto& prompt : json.at("prompts")) {

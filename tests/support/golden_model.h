@@ -34,6 +34,8 @@ std::vector<std::string> HuggingFaceGoldens();
 std::vector<std::string> GgufGoldens();
 // Names "architectures/NAME" of those in the Hugging Face form, one or more for each architecture.
 std::vector<std::string> ArchitectureGoldens();
+// "architectures/NAME/model.gguf", where llama.cpp's converter knows the architecture.
+std::vector<std::string> ArchitectureGgufGoldens();
 
 // Fails the test by an exception when a file is missing or damaged.
 GoldenModel LoadGolden(const std::string& name);
