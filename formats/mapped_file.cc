@@ -15,6 +15,8 @@
 namespace sluice {
 namespace {
 
+constexpr uint64_t kSmallestDirectBytes = 256 << 10;
+
 std::string ErrnoText(int error) {
   return fmt::format("{} (errno {})", std::generic_category().message(error), error);
 }
@@ -57,7 +59,57 @@ Result<std::unique_ptr<ReadOnlyFile>> ReadOnlyFile::Open(const std::string& path
   return file;
 }
 
-ReadOnlyFile::~ReadOnlyFile() { close(descriptor_); }
+ReadOnlyFile::~ReadOnlyFile() {
+  close(descriptor_);
+  if (direct_descriptor_ >= 0) close(direct_descriptor_);
+}
+
+// By 64 pages all over the file.
+bool ReadOnlyFile::IsNearlyCached() const {
+  constexpr uint64_t kSamples = 64;
+  Result<FileMapping> mapping = FileMapping::Map(*this);
+  if (!mapping.ok() || mapping->bytes().empty()) return false;
+  const std::span<const std::byte> bytes = mapping->bytes();
+  uint64_t cached = 0;
+  for (uint64_t i = 0; i < kSamples; ++i) {
+    const uint64_t page = bytes.size() / kSamples * i / kDirectAlignment * kDirectAlignment;
+    unsigned char resident = 0;
+    const void* address = bytes.data() + page;
+    if (mincore(const_cast<void*>(address), 1, &resident) != 0) return false;
+    cached += resident & 1;
+  }
+  return cached >= kSamples * 9 / 10;
+}
+
+void ReadOnlyFile::OpenDirect() const {
+  if (IsNearlyCached()) return;
+  // The open file again, whatever its path names by now.
+  const std::string self = fmt::format("/proc/self/fd/{}", descriptor_);
+  direct_descriptor_ = open(self.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  // The ends of ranges go through the cache; they need no reading ahead.
+  if (direct_descriptor_ >= 0) posix_fadvise(descriptor_, 0, 0, POSIX_FADV_RANDOM);
+}
+
+Status ReadOnlyFile::ReadOnce(uint64_t offset_bytes, std::span<std::byte> out) const {
+  if (Status s = CheckRange(*this, offset_bytes, out.size()); !s.ok()) return s;
+  const uint64_t head = (kDirectAlignment - offset_bytes % kDirectAlignment) % kDirectAlignment;
+  const bool fits = (reinterpret_cast<uintptr_t>(out.data()) + head) % kDirectAlignment == 0;
+  if (!fits || out.size() < kSmallestDirectBytes) return ReadAt(offset_bytes, out);
+  std::call_once(direct_opened_, [this] { OpenDirect(); });
+  if (direct_descriptor_ < 0) return ReadAt(offset_bytes, out);
+  uint64_t done = head;
+  const uint64_t end = head + (out.size() - head) / kDirectAlignment * kDirectAlignment;
+  while (done < end) {
+    const ssize_t got = pread(direct_descriptor_, out.data() + done, end - done,
+                              static_cast<off_t>(offset_bytes + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;  // the way through the cache will say what is wrong, if anything
+    done += static_cast<uint64_t>(got) / kDirectAlignment * kDirectAlignment;
+    if (static_cast<uint64_t>(got) % kDirectAlignment != 0) break;
+  }
+  if (Status s = ReadAt(offset_bytes, out.first(head)); !s.ok()) return s;
+  return ReadAt(offset_bytes + done, out.subspan(done));
+}
 
 Status ReadOnlyFile::ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const {
   if (Status s = CheckRange(*this, offset_bytes, out.size()); !s.ok()) return s;

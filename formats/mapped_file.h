@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,7 +24,14 @@ class ByteSource {
   // Fills all of `out` from `offset_bytes` on. Errors: kTruncated when the range passes the end,
   // kIo; both name the source and the offset.
   virtual Status ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const = 0;
+  // The same, for much that is read once: may go past the page cache.
+  virtual Status ReadOnce(uint64_t offset_bytes, std::span<std::byte> out) const {
+    return ReadAt(offset_bytes, out);
+  }
 };
+
+// Where ReadOnce can go past the page cache, address and offset have the same rest by this.
+inline constexpr uint64_t kDirectAlignment = 4096;
 
 // The files of one model.
 using ByteSources = std::vector<std::unique_ptr<ByteSource>>;
@@ -57,6 +65,10 @@ class ReadOnlyFile : public ByteSource {
   const std::string& name() const override { return path_; }
   // Continues after short reads and interrupts.
   Status ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const override;
+  // Past the page cache (O_DIRECT), which saves a copy and leaves the cache to others, unless the
+  // range is small or does not fit the address, nearly all of the file was cached when this was
+  // called first, or the file system cannot.
+  Status ReadOnce(uint64_t offset_bytes, std::span<std::byte> out) const override;
   // For fstat and mmap by the caller; stays owned by this object.
   int descriptor() const { return descriptor_; }
 
@@ -64,9 +76,14 @@ class ReadOnlyFile : public ByteSource {
   ReadOnlyFile(int descriptor, uint64_t size_bytes, std::string path)
       : descriptor_(descriptor), size_bytes_(size_bytes), path_(std::move(path)) {}
 
+  bool IsNearlyCached() const;
+  void OpenDirect() const;
+
   int descriptor_;
   uint64_t size_bytes_;
   std::string path_;
+  mutable std::once_flag direct_opened_;
+  mutable int direct_descriptor_ = -1;
 };
 
 // A read-only shared mapping of a whole file. Touching a page beyond the end of a file that was

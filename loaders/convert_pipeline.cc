@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "formats/checked.h"
+#include "formats/mapped_file.h"
 #include "loaders/convert_row.h"
 #include "loaders/work_queue.h"
 
@@ -29,6 +30,7 @@ struct PieceBuffer {
 
 struct SliceBuffer {
   std::unique_ptr<std::byte[]> bytes;
+  std::byte* rows = nullptr;  // in `bytes`
   PieceBuffer* piece = nullptr;
   uint64_t first_row = 0;  // of the piece
   uint64_t row_count = 0;
@@ -49,7 +51,8 @@ class Pipeline {
       free_pieces_.Push(&piece);
     }
     for (SliceBuffer& slice : slices_) {
-      slice.bytes = std::make_unique_for_overwrite<std::byte[]>(buffers.slice_bytes);
+      slice.bytes =
+          std::make_unique_for_overwrite<std::byte[]>(buffers.slice_bytes + 2 * kDirectAlignment);
       free_slices_.Push(&slice);
     }
   }
@@ -95,6 +98,12 @@ class Pipeline {
     }
   }
 
+  // Where the page cache need not help (ByteSource::ReadOnce).
+  static std::byte* PlaceFor(uint64_t offset_bytes, const SliceBuffer& slice) {
+    const uint64_t rest = reinterpret_cast<uintptr_t>(slice.bytes.get()) % kDirectAlignment;
+    return slice.bytes.get() + (kDirectAlignment - rest) + offset_bytes % kDirectAlignment;
+  }
+
   bool ReadPiece(PieceId id) {
     const PieceEntry& entry = writer_->pieces()[id];
     const TileLayout& layout = writer_->LayoutOf(entry.tensor);
@@ -115,9 +124,10 @@ class Pipeline {
       slice->piece = piece;
       slice->first_row = row;
       slice->row_count = std::min(step, entry.row_count - row);
+      slice->rows = PlaceFor(source.offset_bytes + (entry.row_begin + row) * row_bytes, *slice);
       const Status status =
           checkpoint_.ReadRows(source, entry.row_begin + row, slice->row_count,
-                               std::span(slice->bytes.get(), slice->row_count * row_bytes));
+                               std::span(slice->rows, slice->row_count * row_bytes));
       if (!status.ok()) {
         Fail(status);
         return false;
@@ -153,11 +163,11 @@ class Pipeline {
     const TileLayout& layout = writer_->LayoutOf(entry.tensor);
     const SourceTensor& source = SourceOf(slice.piece->id);
     const uint64_t row_bytes = SourceRowBytes(source.type, source.cols);
-    RowConverter converter(source, layout);
+    RowConverter converter(source.type, layout, source.added);
     for (uint64_t r = 0; r < slice.row_count; ++r) {
       const uint64_t row = slice.first_row + r;
       std::byte* tile = slice.piece->bytes.get() + row / layout.tile_rows * layout.tile_bytes;
-      const Status status = converter.Convert(slice.bytes.get() + r * row_bytes,
+      const Status status = converter.Convert(slice.rows + r * row_bytes,
                                               static_cast<uint32_t>(row % layout.tile_rows), tile);
       if (!status.ok()) {
         return status.WithContext(

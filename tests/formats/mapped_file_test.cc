@@ -1,10 +1,14 @@
 #include "formats/mapped_file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +59,56 @@ TEST(ReadOnlyFile, AFileCutAfterOpenIsAnErrorValue) {
   const Status s = (*file)->ReadAt(0, out);
   EXPECT_EQ(s.code(), ErrorCode::kTruncated);
   EXPECT_THAT(s.message(), HasSubstr("5000"));
+}
+
+// Takes a file out of the page cache, where that is possible.
+void Uncache(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  fsync(fd);
+  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  close(fd);
+}
+
+TEST(ReadOnlyFile, ReadOnceGivesTheSameBytesCachedOrNotAtAnyOffsetAndAddress) {
+  const ScratchDirectory scratch;
+  std::string bytes(3'000'123, ' ');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 31 + i / 251);
+  const std::string path = scratch.Write("f", bytes);
+  std::vector<std::byte> memory(bytes.size() + 2 * kDirectAlignment);
+  const uint64_t base =
+      kDirectAlignment - reinterpret_cast<uintptr_t>(memory.data()) % kDirectAlignment;
+  for (const bool cached : {true, false}) {
+    for (const uint64_t offset : {0, 1, 511, 4095, 4096, 4097, 70'001, 2'999'000}) {
+      for (const uint64_t size : {0, 1, 4096, 262'144, 266'240, 270'000, 1'000'000, 2'900'000}) {
+        for (const uint64_t shift : {0, 1, 512}) {  // 0: the address fits
+          if (!cached) Uncache(path);
+          auto file = ReadOnlyFile::Open(path);
+          ASSERT_TRUE(file.ok());
+          const auto out = std::span(memory).subspan(base + (offset + shift) % kDirectAlignment,
+                                                     std::min(size, bytes.size() - offset));
+          ASSERT_TRUE((*file)->ReadOnce(offset, out).ok());
+          ASSERT_EQ(std::memcmp(out.data(), bytes.data() + offset, out.size()), 0)
+              << offset << " " << size << " " << shift;
+        }
+      }
+    }
+  }
+}
+
+TEST(ReadOnlyFile, ReadOnceOfAFileCutAfterOpenIsAnErrorValue) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.Write("f", std::string(3'000'000, 'x'));
+  Uncache(path);
+  auto file = ReadOnlyFile::Open(path);
+  ASSERT_TRUE(file.ok());
+  ASSERT_EQ(truncate(path.c_str(), 1'000'001), 0);
+  std::vector<std::byte> memory(3'000'000 + kDirectAlignment);
+  const uint64_t base =
+      kDirectAlignment - reinterpret_cast<uintptr_t>(memory.data()) % kDirectAlignment;
+  const Status s = (*file)->ReadOnce(0, std::span(memory).subspan(base, 3'000'000));
+  EXPECT_EQ(s.code(), ErrorCode::kTruncated);
+  EXPECT_THAT(s.message(), HasSubstr("1000001"));
+  EXPECT_EQ((*file)->ReadOnce(2'999'999, std::span(memory).first(2)).code(), ErrorCode::kTruncated);
 }
 
 TEST(ReadOnlyFile, NamesThePathOfWhatItCannotOpen) {
