@@ -82,7 +82,7 @@ __device__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
 }
 
 template <int kBits, int kGroupSteps, int kTokenTiles>
-__global__ void __launch_bounds__(kThreads) MatmulFewKernel(IntMatmul args) {
+__global__ void __launch_bounds__(kThreads, 1) MatmulFewKernel(IntMatmul args) {
   constexpr int kTokens = 8 * kTokenTiles;
   constexpr int kGroups = kChunkSteps / kGroupSteps;
   constexpr int kPerThread = kTokens * kRows / kThreads;  // results
