@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace sluice {
@@ -11,6 +12,8 @@ namespace {
 constexpr char kNumberKey[] = "split.no";  // from 0
 constexpr char kCountKey[] = "split.count";
 constexpr char kTensorsKey[] = "split.tensors.count";
+
+constexpr uint64_t kMaxShards = 65535;  // the keys have 16 bits
 
 // What a shard says about the set.
 struct Shard {
@@ -29,7 +32,7 @@ Result<Shard> ShardOf(const GgufFile& header) {
     if (!read.ok()) return read.status();
     *value = *read;
   }
-  if (shard.number >= shard.count) {
+  if (shard.count > kMaxShards || shard.number >= shard.count) {
     return Status(ErrorCode::kCorrupt,
                   fmt::format("{} is {} of {} shards", kNumberKey, shard.number, shard.count));
   }
@@ -58,7 +61,31 @@ Result<GgufFile> ReadShard(const ByteSource& file, uint64_t number, const Shard&
   return header;
 }
 
+// Five digits; 0 if there is something else.
+uint64_t FiveDigits(std::string_view text) {
+  uint64_t value = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return 0;
+    value = value * 10 + static_cast<uint64_t>(c - '0');
+  }
+  return value;
+}
+
 }  // namespace
+
+std::vector<std::string> GgufShardPaths(const std::string& path) {
+  constexpr size_t kEnding = sizeof("-00001-of-00003.gguf") - 1;
+  if (path.size() < kEnding) return {path};
+  const size_t prefix = path.size() - kEnding;
+  const uint64_t number = FiveDigits(std::string_view(path).substr(prefix + 1, 5));
+  const uint64_t count = FiveDigits(std::string_view(path).substr(prefix + 10, 5));
+  if (number == 0 || number > count || path.substr(prefix) != Ending(number - 1, count)) {
+    return {path};
+  }
+  std::vector<std::string> paths;
+  for (uint64_t i = 0; i < count; ++i) paths.push_back(path.substr(0, prefix) + Ending(i, count));
+  return paths;
+}
 
 Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file) {
   const std::string path = file->name();
@@ -78,14 +105,13 @@ Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file) {
                   fmt::format("{}: shard {} of {}, whose name has to end in {} to find the others",
                               path, shard->number + 1, shard->count, ending));
   }
-  const std::string prefix = path.substr(0, path.size() - ending.size());
+  const std::vector<std::string> paths = GgufShardPaths(path);
   for (uint64_t number = 0; number < shard->count; ++number) {
     std::unique_ptr<ByteSource> source;
     if (number == shard->number) {
       source = std::move(file);
     } else {
-      Result<std::unique_ptr<ReadOnlyFile>> opened =
-          ReadOnlyFile::Open(prefix + Ending(number, shard->count));
+      Result<std::unique_ptr<ReadOnlyFile>> opened = ReadOnlyFile::Open(paths[number]);
       if (!opened.ok()) return opened.status();
       source = *std::move(opened);
     }

@@ -4,6 +4,8 @@
 #define SLUICE_FORMATS_GGUF_SET_H_
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "formats/gguf.h"
 #include "formats/mapped_file.h"
@@ -23,6 +25,10 @@ struct GgufSet {
 // missing), kUnsupported (a shard under a name that does not lead to the others), kCorrupt (shards
 // that do not belong together). Each names the file.
 Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file);
+
+// The files of the set to which `path` belongs by its name alone, in order; `path` itself if it is
+// not named as a shard.
+std::vector<std::string> GgufShardPaths(const std::string& path);
 
 }  // namespace sluice
 

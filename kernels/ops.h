@@ -174,6 +174,13 @@ struct AttentionArgs {
   int64_t out_stride;
   // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
   int64_t item_begin, item_end;
+  // For tables of a device, which cannot look at `lengths` before they start work; CPU tables read
+  // none of it. The longest length; the most tokens in a row that share a block table; memory for
+  // partial results (kernels/cuda/support.h says how much) and its elements.
+  int64_t longest_length = 0;
+  int64_t longest_run = 0;
+  float* scratch = nullptr;
+  int64_t scratch_size = 0;
 };
 
 // out = activation(gate) * up; without up: activation(gate)  (Shazeer, 2020).
@@ -204,6 +211,9 @@ struct OpTable {
   void (*attention)(const AttentionArgs&, CUstream_st*);
   void (*activate)(const ActivateArgs&, CUstream_st*);
   void (*softcap)(const SoftcapArgs&, CUstream_st*);
+  // The operations divide themselves among the threads of a device: they are called once for all
+  // tokens or tiles, and matrices lie in a layout of their own (kernels/cuda/gpu_layout.h).
+  bool on_device = false;
 };
 
 }  // namespace sluice

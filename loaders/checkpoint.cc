@@ -16,28 +16,42 @@
 namespace sluice {
 namespace {
 
+// Rows [first, last] of a file, as many of an order as lie near each other.
+struct RowRun {
+  uint64_t count = 0;
+  uint32_t first = 0, last = 0;
+};
+
+// The rows from the beginning of `order` that one read gets without reading, and holding, more than
+// twice of what is wanted. At least one.
+RowRun NextRun(std::span<const uint32_t> order) {
+  RowRun run = {1, order[0], order[0]};
+  for (; run.count < order.size(); ++run.count) {
+    const uint32_t first = std::min(run.first, order[run.count]);
+    const uint32_t last = std::max(run.last, order[run.count]);
+    if (uint64_t{last} - first + 1 > 2 * (run.count + 1)) break;
+    run.first = first;
+    run.last = last;
+  }
+  return run;
+}
+
 // Rows [row_begin, row_begin + row_count) of a tensor whose rows lie in another order.
 Status ReadReorderedRows(const ByteSource& file, const SourceTensor& tensor, uint64_t row_begin,
                          uint64_t row_count, std::span<std::byte> out) {
   const uint64_t row_bytes = SourceRowBytes(tensor.type, tensor.cols);
-  const std::span order = std::span(tensor.row_order).subspan(row_begin, row_count);
   std::vector<std::byte> rows;
   for (uint64_t done = 0; done < row_count;) {
-    // Neighbours lie near each other, so one read gets many, and some that are not wanted.
-    uint64_t first = order[done], last = order[done], count = 1;
-    for (; done + count < row_count; ++count) {
-      const uint64_t row = order[done + count];
-      if (std::max(last, row) - std::min(first, row) >= kReorderedRows) break;
-      first = std::min(first, row);
-      last = std::max(last, row);
-    }
-    rows.resize((last - first + 1) * row_bytes);
-    if (Status s = file.ReadAt(tensor.offset_bytes + first * row_bytes, rows); !s.ok()) return s;
-    for (uint64_t i = 0; i < count; ++i) {
+    const std::span order = std::span(tensor.row_order).subspan(row_begin + done, row_count - done);
+    const RowRun run = NextRun(order);
+    rows.resize((uint64_t{run.last} - run.first + 1) * row_bytes);
+    const Status s = file.ReadAt(tensor.offset_bytes + run.first * row_bytes, rows);
+    if (!s.ok()) return s;
+    for (uint64_t i = 0; i < run.count; ++i) {
       std::memcpy(out.data() + (done + i) * row_bytes,
-                  rows.data() + (order[done + i] - first) * row_bytes, row_bytes);
+                  rows.data() + (order[i] - run.first) * row_bytes, row_bytes);
     }
-    done += count;
+    done += run.count;
   }
   return {};
 }

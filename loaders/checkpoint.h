@@ -59,9 +59,6 @@ struct SourceTensor {
   float added = 0;
 };
 
-// Rows that ReadRows holds at most beside its output, while it puts rows in order.
-inline constexpr uint64_t kReorderedRows = 256;
-
 class Checkpoint {
  public:
   // Opens a Hugging Face directory, or a GGUF file (told apart by content). Reads headers and

@@ -20,7 +20,7 @@ struct Needs {
   uint64_t piece_bytes = 0;
   uint64_t tile_source_bytes = 0;  // rows of one tile as they lie in the source
   uint64_t worker_bytes = 0;
-  uint64_t reorder_row_bytes = 0;
+  bool reorders = false;
   uint64_t metadata_bytes = 0;
 };
 
@@ -35,9 +35,7 @@ Needs NeedsOf(const Checkpoint& checkpoint, const SluiceWriter& writer) {
         needs.tile_source_bytes, std::min<uint64_t>(layout.tile_rows, source.rows) * row_bytes);
     needs.worker_bytes =
         std::max(needs.worker_bytes, layout.padded_cols * 8 + layout.groups_per_row() * 8);
-    if (!source.row_order.empty()) {
-      needs.reorder_row_bytes = std::max(needs.reorder_row_bytes, row_bytes);
-    }
+    needs.reorders = needs.reorders || !source.row_order.empty();
   }
   // In the checkpoint, in the plan, in the writer, and while the writer finishes.
   needs.metadata_bytes =
@@ -47,7 +45,8 @@ Needs NeedsOf(const Checkpoint& checkpoint, const SluiceWriter& writer) {
 }
 
 uint64_t TotalBytes(const ConvertBuffers& buffers, const Needs& needs) {
-  const uint64_t reorder_bytes = kReorderedRows * needs.reorder_row_bytes;
+  // Checkpoint::ReadRows puts rows in order in a copy of up to twice their size.
+  const uint64_t reorder_bytes = needs.reorders ? 2 * buffers.slice_bytes : 0;
   return kProgramBytes + needs.metadata_bytes + reorder_bytes + kSluiceChunkBytes +
          static_cast<uint64_t>(buffers.workers) * needs.worker_bytes +
          static_cast<uint64_t>(buffers.slices) * buffers.slice_bytes +

@@ -153,7 +153,7 @@ class Pipeline {
     const TileLayout& layout = writer_->LayoutOf(entry.tensor);
     const SourceTensor& source = SourceOf(slice.piece->id);
     const uint64_t row_bytes = SourceRowBytes(source.type, source.cols);
-    RowConverter converter(source.type, layout, source.added);
+    RowConverter converter(source, layout);
     for (uint64_t r = 0; r < slice.row_count; ++r) {
       const uint64_t row = slice.first_row + r;
       std::byte* tile = slice.piece->bytes.get() + row / layout.tile_rows * layout.tile_bytes;

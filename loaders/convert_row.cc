@@ -76,31 +76,26 @@ void PackInt8(const uint8_t* codes, uint32_t channels, uint64_t stride, std::byt
 
 }  // namespace
 
-RowConverter::RowConverter(SourceType source, const TileLayout& layout, float added)
-    : source_(source),
-      added_(added),
+RowConverter::RowConverter(const SourceTensor& source, const TileLayout& layout)
+    : source_(source.type),
+      added_(source.added),
       layout_(layout),
-      keep_(added == 0 && layout.type == TypeThatKeeps(source)),
-      fast_(!keep_ && added == 0 && HasFastWay(source, layout)),
-      kernels_(AvailableGroupKernels().back()) {
-  if (!fast_) MakeScratch();
+      keep_(layout.type == TypeThatKeeps(source) && source.added == 0),
+      fast_(!keep_ && source.added == 0 && HasFastWay(source.type, layout)),
+      kernels_(AvailableGroupKernels().back()) {}
+
+Status RowConverter::Convert(const std::byte* row, uint32_t row_in_tile, std::byte* tile) {
+  if (fast_ && QuantizeFloats(row, row_in_tile, tile)) return Status();
+  return ConvertPlainly(row, row_in_tile, tile);  // also finds out what is wrong
 }
 
-void RowConverter::MakeScratch() {
+Status RowConverter::ConvertPlainly(const std::byte* row, uint32_t row_in_tile, std::byte* tile) {
   row_.resize(layout_.cols);
   values_.resize(layout_.cols);
   scales_.resize(layout_.groups_per_row());
   offsets_.resize(layout_.groups_per_row());
   super_scales_.resize(layout_.num_super_blocks());
   super_offsets_.resize(layout_.num_super_blocks());
-}
-
-Status RowConverter::Convert(const std::byte* row, uint32_t row_in_tile, std::byte* tile) {
-  if (fast_) {
-    if (QuantizeFloats(row, row_in_tile, tile)) return Status();
-    fast_ = false;  // the plain way finds out what is wrong
-    MakeScratch();
-  }
   const RowCodes codes = {values_.data(), scales_.data(), offsets_.data(), super_scales_.data(),
                           super_offsets_.data()};
   if (keep_) {

@@ -16,11 +16,10 @@ namespace sluice {
 // For one tensor and one thread; holds a row of scratch.
 class RowConverter {
  public:
-  // `added` to each value after decoding (SourceTensor::added).
-  RowConverter(SourceType source, const TileLayout& layout, float added = 0);
+  RowConverter(const SourceTensor& source, const TileLayout& layout);
 
-  // Writes row `row_in_tile` of a tile that was zero there: kept if the types agree and nothing is
-  // added to the values, else rounded as QuantizeRow says. Errors: those of QuantizeRow.
+  // Writes row `row_in_tile` of a tile that was zero there: kept if the types agree, else rounded
+  // as QuantizeRow says. Errors: those of QuantizeRow.
   Status Convert(const std::byte* row, uint32_t row_in_tile, std::byte* tile);
 
  private:
@@ -28,7 +27,7 @@ class RowConverter {
   bool QuantizeInto(const std::byte* row, uint64_t begin, uint64_t count, uint16_t* scale,
                     uint16_t* offset, uint8_t* codes) const;
 
-  void MakeScratch();
+  Status ConvertPlainly(const std::byte* row, uint32_t row_in_tile, std::byte* tile);
 
   SourceType source_;
   float added_;

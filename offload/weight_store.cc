@@ -25,13 +25,15 @@ Result<const std::byte*> WeightLease::Take(const WeightPart& part) const {
   return store_->TakePiece(part.piece);
 }
 
-WeightStore::WeightStore(std::shared_ptr<const SluiceFile> file) : file_(std::move(file)) {
+WeightStore::WeightStore(std::shared_ptr<const SluiceFile> file, DeviceId device)
+    : file_(std::move(file)) {
   parts_.reserve(file_->pieces().size());
   for (const PieceEntry& piece : file_->pieces()) {
     const TileLayout& layout = file_->tensors()[piece.tensor].layout;
     WeightPart part;
     part.piece = static_cast<PieceId>(parts_.size());
     part.tensor = piece.tensor;
+    part.device = device;
     part.row_begin = piece.row_begin;
     part.row_count = piece.row_count;
     part.num_tiles = CeilDiv(piece.row_count, layout.tile_rows);

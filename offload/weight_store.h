@@ -107,7 +107,7 @@ class WeightStore {
   virtual std::string io_description() const = 0;
 
  protected:
-  explicit WeightStore(std::shared_ptr<const SluiceFile> file);
+  explicit WeightStore(std::shared_ptr<const SluiceFile> file, DeviceId device = {});
 
   friend class WeightLease;
   virtual Result<const std::byte*> TakePiece(PieceId piece) = 0;
@@ -124,7 +124,7 @@ class WeightStore {
 
  private:
   std::shared_ptr<const SluiceFile> file_;
-  std::vector<WeightPart> parts_;  // one for each piece of the file, all on the CPU
+  std::vector<WeightPart> parts_;  // one for each piece of the file
 };
 
 // Parts point into a read-only mapping of the file: an instant start, pages shared by processes.
@@ -132,9 +132,9 @@ Result<std::unique_ptr<WeightStore>> OpenMappedStore(std::shared_ptr<const Sluic
 
 struct TieredOptions {
   IoMethod io = IoMethod::kAuto;
-  bool direct_io = true;  // O_DIRECT where the file system allows it
-  int threads = 1;        // that verify while resident groups are loaded
-  LoadProgress progress;  // of the resident groups
+  bool direct_io = true;   // O_DIRECT where the file system allows it
+  int threads = 1;         // that verify while resident groups are loaded
+  LoadProgress progress;   // of the resident groups
   Trace* trace = nullptr;  // outlives the store; null: none
   // Instead of OpenStorage: for tests that inject faults. `buffer` is the ring.
   std::function<Result<std::unique_ptr<Storage>>(std::span<std::byte> buffer)> open_storage;

@@ -7,6 +7,8 @@
 #include <mutex>
 
 #include "formats/checked.h"
+#include "kernels/cuda/support.h"
+#include "kernels/select.h"
 
 namespace sluice {
 namespace {
@@ -14,7 +16,24 @@ namespace {
 // Ranges of an operation that each thread gets, so that a late thread holds up little.
 constexpr int64_t kRangesPerThread = 8;
 
-int64_t Grain(int64_t items, int threads) {
+// What a device is told of a batch that it cannot look at.
+struct Longest {
+  int64_t length = 0;
+  int64_t run = 0;  // tokens in a row that share a block table
+};
+
+Longest LongestOf(const Batch& batch) {
+  Longest longest;
+  int64_t run = 0;
+  for (size_t t = 0; t < batch.lengths.size(); ++t) {
+    run = t > 0 && batch.block_tables[t] == batch.block_tables[t - 1] ? run + 1 : 1;
+    longest.run = std::max(longest.run, run);
+    longest.length = std::max(longest.length, batch.lengths[t]);
+  }
+  return longest;
+}
+
+int64_t CpuGrain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
@@ -25,7 +44,7 @@ constexpr int64_t kStreamBytes = 64 << 10;
 // Of tiles of weights. For one token long ranges; for several an even number of tiles, because
 // kernels take two at a time, and for many the smallest, since each of them is long work.
 int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
-  const int64_t grain = Grain(tiles, threads);
+  const int64_t grain = CpuGrain(tiles, threads);
   if (tokens > 1) return tokens >= 64 ? 2 : std::max<int64_t>(grain / 2 * 2, 2);
   const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
   return std::clamp<int64_t>(stream, grain, std::max(grain, (tiles + threads - 1) / threads));
@@ -34,7 +53,7 @@ int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int thread
 // Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
 // tokens than threads as many KV heads as there are for each thread.
 int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
-  if (tokens >= threads) return Grain(tokens, threads) * kv_heads;
+  if (tokens >= threads) return CpuGrain(tokens, threads) * kv_heads;
   return (tokens * kv_heads + threads - 1) / threads;
 }
 
@@ -82,7 +101,26 @@ Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
   std::unique_ptr<Forward> forward(new Forward(config, description, store, ops, kv_cache, team,
                                                std::move(*activations), context_tokens));
   if (Status status = forward->Bind(); !status.ok()) return status;
+  forward->TakeAttentionScratch(context_tokens);
   return forward;
+}
+
+int64_t Forward::Grain(int64_t items) const {
+  return ops_->on_device ? std::max<int64_t>(1, items) : CpuGrain(items, team_->threads());
+}
+
+// Memory for partial results of the longest context's attention, in whichever layer needs most.
+void Forward::TakeAttentionScratch(int64_t context_tokens) {
+  int64_t most = 0;
+  for (const GroupDescription& group : description_.groups) {
+    for (const Step& step : group.steps) {
+      const auto* attention = std::get_if<AttentionStep>(&step);
+      if (attention == nullptr || !ops_->on_device) continue;
+      most = std::max(most, GpuAttentionScratch(max_batch_tokens(), attention->num_heads,
+                                                attention->head_dim, context_tokens));
+    }
+  }
+  attention_scratch_.resize(static_cast<size_t>(most));
 }
 
 // Finds the description's tensors in the file.
@@ -182,7 +220,7 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
       Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
   if (description_.logit_softcap != 0 && status.ok()) {
     const int64_t values = count * config_.vocab_size;
-    team_->For(values, Grain(values, team_->threads()), [&](int64_t b, int64_t e) {
+    team_->For(values, Grain(values), [&](int64_t b, int64_t e) {
       ops_->softcap({.x = logits, .cap = description_.logit_softcap, .begin = b, .end = e},
                     nullptr);
     });
@@ -198,7 +236,7 @@ Status Forward::GatherEmbeddings(const Batch& batch) {
   }
   if (positions_ == kNoIndex && description_.embedding_scale == 1) return Status();
   const int64_t width = activations_.width(Buffer::kHidden);
-  team_->For(batch.tokens(), Grain(batch.tokens(), team_->threads()), [&](int64_t b, int64_t e) {
+  team_->For(batch.tokens(), Grain(batch.tokens()), [&](int64_t b, int64_t e) {
     ops_->scale_add({.y = activations_.data(Buffer::kHidden),
                      .y_stride = width,
                      .scale = description_.embedding_scale,
@@ -226,14 +264,16 @@ Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buf
   }
   const int64_t width = activations_.width(out);
   const auto count = static_cast<int64_t>(rows.size());
-  team_->For(count, Grain(count, team_->threads()), [&](int64_t b, int64_t e) {
-    ops_->gather_rows({.layout = &layout,
-                       .row_tiles = tiles.data() + b,
-                       .rows_in_tile = rows_in_tile.data() + b,
-                       .count = e - b,
-                       .out = activations_.data(out) + b * width,
-                       .out_stride = width},
-                      nullptr);
+  team_->For(count, Grain(count), [&](int64_t b, int64_t e) {
+    // Rows of an embedding come in the file's layout, from the host.
+    const OpTable& ops = ops_->on_device ? kRefTable : *ops_;
+    ops.gather_rows({.layout = &layout,
+                     .row_tiles = tiles.data() + b,
+                     .rows_in_tile = rows_in_tile.data() + b,
+                     .count = e - b,
+                     .out = activations_.data(out) + b * width,
+                     .out_stride = width},
+                    nullptr);
   });
   Written(out);
   return Status();
@@ -259,7 +299,7 @@ Status Forward::RunStep(const Pass& pass, const RmsNormStep& step) {
   // is a row to the operation.
   const int64_t width = activations_.width(step.in) / step.heads;
   const int64_t rows = pass.tokens * step.heads;
-  team_->For(rows, Grain(rows, team_->threads()), [&](int64_t begin, int64_t end) {
+  team_->For(rows, Grain(rows), [&](int64_t begin, int64_t end) {
     ops_->rms_norm({.x = InputOf(pass, step.in),
                     .x_stride = width,
                     .weight = *weight,
@@ -286,7 +326,7 @@ Status Forward::RunStep(const Pass& pass, const LayerNormStep& step) {
     bias = *vector;
   }
   const int64_t width = activations_.width(step.in);
-  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->layer_norm({.x = InputOf(pass, step.in),
                       .x_stride = width,
                       .weight = *weight,
@@ -319,7 +359,7 @@ Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
   const RopeConfig& rope = description_.ropes[step.rope];
-  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->rope({.x = activations_.data(step.data),
                 .x_stride = activations_.width(step.data),
                 .positions = pass.batch->positions.data(),
@@ -338,7 +378,7 @@ Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
   const KvLayer& layer = kv_cache_->layer(step.layer);
-  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->store_kv({.key = activations_.data(step.key),
                     .value = activations_.data(step.value),
                     .stride = activations_.width(step.key),
@@ -348,8 +388,11 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                     .token_end = end},
                    nullptr);
   });
+  const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
   const int64_t items = pass.tokens * step.num_kv_heads;
-  const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
+  const int64_t grain =
+      ops_->on_device ? items
+                      : AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
   team_->For(items, grain, [&](int64_t begin, int64_t end) {
     ops_->attention({.query = activations_.data(step.query),
                      .query_stride = activations_.width(step.query),
@@ -363,7 +406,11 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .out = activations_.data(step.out),
                      .out_stride = activations_.width(step.out),
                      .item_begin = begin,
-                     .item_end = end},
+                     .item_end = end,
+                     .longest_length = longest.length,
+                     .longest_run = longest.run,
+                     .scratch = attention_scratch_.data(),
+                     .scratch_size = static_cast<int64_t>(attention_scratch_.size())},
                     nullptr);
   });
   Written(step.out);
@@ -372,7 +419,7 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const ActivationStep& step) {
   const int64_t width = activations_.width(step.gate);
-  team_->For(pass.tokens, Grain(pass.tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+  team_->For(pass.tokens, Grain(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->activate({.activation = step.activation,
                     .gate = activations_.data(step.gate),
                     .up = step.up ? activations_.data(*step.up) : nullptr,
@@ -406,7 +453,9 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
     }
     const auto num_tiles = static_cast<int64_t>(part.num_tiles);
     const auto part_rows = static_cast<int64_t>(part.row_count);
-    const int64_t grain = TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
+    const int64_t grain =
+        ops_->on_device ? num_tiles
+                        : TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
     team_->For(num_tiles, grain, [&](int64_t begin, int64_t end) {
       if (error.failed()) return;
       const Result<const std::byte*> tiles = pass.lease.Take(part);
@@ -437,7 +486,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
 void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens) {
   const Activations::QuantizedContent content = {buffer, group_size};
   if (activations_.quantized_content == content) return;
-  team_->For(tokens, Grain(tokens, team_->threads()), [&](int64_t begin, int64_t end) {
+  team_->For(tokens, Grain(tokens), [&](int64_t begin, int64_t end) {
     ops_->quantize({.x = activations_.data(buffer),
                     .x_stride = activations_.width(buffer),
                     .cols = cols,
@@ -454,7 +503,10 @@ Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index, size_t
   const TileLayout& layout = store_->file().tensors()[tensor].layout;
   const Result<const std::byte*> bytes = pass.lease.Take(pass.lease.Parts(tensor)[0]);
   if (!bytes.ok()) return bytes.status();
-  if (layout.type.kind == WeightKind::kF32) return reinterpret_cast<const float*>(*bytes);
+  // A device gets its vectors in float32.
+  if (layout.type.kind == WeightKind::kF32 || ops_->on_device) {
+    return reinterpret_cast<const float*>(*bytes);
+  }
   const std::byte* tile = *bytes;
   const uint32_t row = 0;
   ops_->gather_rows({.layout = &layout,

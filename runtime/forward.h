@@ -31,8 +31,7 @@ class Forward {
                                                  const ModelDescription& description,
                                                  WeightStore* store, const OpTable* ops,
                                                  KvCache* kv_cache, ThreadTeam* team,
-                                                 int64_t max_batch_tokens,
-                                                 int64_t context_tokens);
+                                                 int64_t max_batch_tokens, int64_t context_tokens);
 
   int64_t max_batch_tokens() const { return activations_.max_tokens(); }
   // Where the time of each group goes; null: nowhere. Outlives the forward pass.
@@ -70,6 +69,9 @@ class Forward {
           int64_t context_tokens);
 
   Status Bind();
+  void TakeAttentionScratch(int64_t context_tokens);
+  // Items of an operation that a thread takes at a time; all where a device divides them itself.
+  int64_t Grain(int64_t items) const;
   void SetHeadInUse(bool in_use);
   void TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);
@@ -99,7 +101,8 @@ class Forward {
   ThreadTeam* team_;
   Activations activations_;
   std::vector<std::vector<float>> rope_frequencies_;  // by index of description_.ropes
-  std::vector<Group> groups_;  // those with steps, in order; the head is the last
+  std::vector<Group> groups_;             // those with steps, in order; the head is the last
+  std::vector<float> attention_scratch_;  // of a device's operations
   TensorId embedding_ = 0;
   TensorId head_ = 0;
   TensorId positions_ = kNoIndex;

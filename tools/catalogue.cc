@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "formats/gguf.h"
+#include "formats/gguf_set.h"
 #include "formats/mapped_file.h"
 #include "formats/safetensors.h"
 #include "formats/sluice_file.h"
@@ -83,12 +83,21 @@ void AddReadable(const std::string& path, Json* facts) {
   (*facts)["chat_template"] = !checkpoint->chat_template().empty();
 }
 
-Result<Catalogue> ReadGguf(const std::string& path, const ReadOnlyFile& source) {
-  Result<GgufFile> file = GgufFile::Read(source);
+// A shard shows its whole set, or only itself where others are missing.
+Result<Catalogue> ReadGguf(const std::string& path, std::unique_ptr<ByteSource> source) {
+  Result<GgufFile> file = GgufFile::Read(*source);
   if (!file.ok()) return file.status();
+  uint64_t file_bytes = source->size_bytes();
+  Result<GgufSet> set = OpenGgufSet(std::move(source));
   Catalogue catalogue;
-  catalogue.facts = {
-      {"container", "gguf"}, {"version", file->version()}, {"file_bytes", source.size_bytes()}};
+  catalogue.facts = {{"container", "gguf"}, {"version", file->version()}};
+  if (set.ok() && set->files.size() > 1) {
+    file = std::move(set->header);
+    file_bytes = 0;
+    for (const std::unique_ptr<ByteSource>& shard : set->files) file_bytes += shard->size_bytes();
+    catalogue.facts["shards"] = set->files.size();
+  }
+  catalogue.facts["file_bytes"] = file_bytes;
   for (const char* key : {"general.architecture", "general.name"}) {
     if (Result<std::string> value = file->GetString(key); value.ok()) {
       catalogue.facts[key] = *value;
@@ -147,7 +156,7 @@ Result<Catalogue> ReadCatalogue(const std::string& path) {
   if (*is_sluice) return ReadSluice(path);
   std::string start(std::min<uint64_t>((*file)->size_bytes(), 9), '\0');
   if (Status s = (*file)->ReadAt(0, std::as_writable_bytes(std::span(start))); !s.ok()) return s;
-  if (start.rfind("GGUF", 0) == 0) return ReadGguf(path, **file);
+  if (start.rfind("GGUF", 0) == 0) return ReadGguf(path, *std::move(file));
   // A length of eight bytes, then a JSON object.
   if (start.size() == 9 && start[8] == '{') return ReadSafetensors(**file);
   return Status(ErrorCode::kCorrupt,

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/gguf_set.h"
 #include "formats/mapped_file.h"
 #include "formats/sluice_file.h"
 #include "tools/interrupt.h"
@@ -43,6 +44,7 @@ Result<std::string> SourceIdentity(const std::string& source) {
   std::error_code error;
   const fs::path path = fs::canonical(source, error);
   if (error) return Status(ErrorCode::kNotFound, source + ": " + error.message());
+  std::string name = path.string();
   std::vector<std::string> files;
   if (fs::is_directory(path, error)) {
     for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
@@ -51,9 +53,10 @@ Result<std::string> SourceIdentity(const std::string& source) {
     if (error) return Status(ErrorCode::kIo, source + ": " + error.message());
     std::sort(files.begin(), files.end());
   } else {
-    files.push_back(path.string());
+    files = GgufShardPaths(name);
+    name = files.front();  // any shard stands for the set
   }
-  std::string identity = "sluice " + Version() + '\0' + path.string();
+  std::string identity = "sluice " + Version() + '\0' + name;
   for (const std::string& file : files) {
     struct stat info;
     if (stat(file.c_str(), &info) != 0) return ErrnoStatus("stat", file);

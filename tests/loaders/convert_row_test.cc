@@ -19,6 +19,12 @@ namespace {
 
 using ::testing::HasSubstr;
 
+SourceTensor TensorOf(SourceType type) {
+  SourceTensor tensor;
+  tensor.type = type;
+  return tensor;
+}
+
 std::vector<float> RandomRow(uint64_t cols, uint32_t seed) {
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, 0.05f);
@@ -75,7 +81,7 @@ TEST(RowConverter, EveryTypeAndLengthGivesTheBytesOfThePlainWay) {
                   MakeTileLayout({kind, offset, group_size}, tile_rows, cols, tile_rows);
               ASSERT_TRUE(layout.ok());
               std::vector<std::byte> fast(layout->tile_bytes), plain(layout->tile_bytes);
-              RowConverter converter(source, *layout);
+              RowConverter converter(TensorOf(source), *layout);
               for (uint32_t r = 0; r < tile_rows; ++r) {
                 const std::vector<std::byte> row =
                     Encoded(source, RandomRow(cols, r * 7 + group_size));
@@ -101,7 +107,7 @@ TEST(RowConverter, ErrorIsBoundedByTheStepOfTheWholeRange) {
     ASSERT_TRUE(layout.ok());
     const std::vector<float> row = RandomRow(cols, 3);
     std::vector<std::byte> tile(layout->tile_bytes);
-    RowConverter converter(SourceType::kF32, *layout);
+    RowConverter converter(TensorOf(SourceType::kF32), *layout);
     ASSERT_TRUE(converter.Convert(Encoded(SourceType::kF32, row).data(), 0, tile.data()).ok());
     std::vector<float> back(cols);
     DequantizeRow(*layout, tile.data(), 0, back.data());
@@ -131,7 +137,7 @@ TEST(RowConverter, UniformValuesHaveTheErrorOfRounding) {
       MakeTileLayout({WeightKind::kInt4, WeightOffset::kZeroPoint, 128}, 1, row.size(), 1);
   ASSERT_TRUE(layout.ok());
   std::vector<std::byte> tile(layout->tile_bytes);
-  RowConverter converter(SourceType::kF32, *layout);
+  RowConverter converter(TensorOf(SourceType::kF32), *layout);
   ASSERT_TRUE(converter.Convert(Encoded(SourceType::kF32, row).data(), 0, tile.data()).ok());
   std::vector<float> back(row.size());
   DequantizeRow(*layout, tile.data(), 0, back.data());
@@ -150,7 +156,7 @@ TEST(RowConverter, ValuesOnTheGridComeBackExactly) {
       MakeTileLayout({WeightKind::kInt4, WeightOffset::kZeroPoint, 128}, 1, 128, 1);
   ASSERT_TRUE(layout.ok());
   std::vector<std::byte> tile(layout->tile_bytes);
-  RowConverter converter(SourceType::kBF16, *layout);
+  RowConverter converter(TensorOf(SourceType::kBF16), *layout);
   ASSERT_TRUE(converter.Convert(Encoded(SourceType::kBF16, row).data(), 0, tile.data()).ok());
   std::vector<float> back(128);
   DequantizeRow(*layout, tile.data(), 0, back.data());
@@ -168,7 +174,7 @@ TEST(RowConverter, ValueThatIsNoNumberIsRefusedWithItsColumn) {
         Result<TileLayout> layout =
             MakeTileLayout({WeightKind::kInt4, WeightOffset::kZeroPoint, 128}, 1, 200, 1);
         std::vector<std::byte> tile(layout->tile_bytes);
-        RowConverter converter(source, *layout);
+        RowConverter converter(TensorOf(source), *layout);
         const Status status = converter.Convert(Encoded(source, row).data(), 0, tile.data());
         EXPECT_EQ(status.code(), ErrorCode::kCorrupt);
         EXPECT_THAT(status.message(), HasSubstr("column " + std::to_string(column) + " "));
@@ -183,7 +189,7 @@ TEST(RowConverter, ValueWhoseScaleF16CannotHoldIsRefused) {
   Result<TileLayout> layout =
       MakeTileLayout({WeightKind::kInt4, WeightOffset::kZeroPoint, 64}, 1, 64, 1);
   std::vector<std::byte> tile(layout->tile_bytes);
-  RowConverter converter(SourceType::kF32, *layout);
+  RowConverter converter(TensorOf(SourceType::kF32), *layout);
   const Status status = converter.Convert(Encoded(SourceType::kF32, row).data(), 0, tile.data());
   EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/gguf_set.h"
 #include "loaders/checkpoint.h"
 #include "tests/support/foreign_files.h"
 #include "tests/support/scratch_directory.h"
@@ -184,7 +185,8 @@ TEST_F(SplitGguf, KeysThatAreAbsurd) {
     std::string value;
     ErrorCode code;
   };
-  const Bad cases[] = {{"split.no", 2, LittleEndian(uint16_t{3}), ErrorCode::kCorrupt},
+  const Bad cases[] = {{"split.count", 4, LittleEndian(uint32_t{65536}), ErrorCode::kCorrupt},
+                       {"split.no", 2, LittleEndian(uint16_t{3}), ErrorCode::kCorrupt},
                        {"split.no", 8, GgufBytes::String("0"), ErrorCode::kCorrupt},
                        {"split.count", 2, LittleEndian(uint16_t{0}), ErrorCode::kCorrupt},
                        {"split.tensors.count", 5, LittleEndian(int32_t{-1}), ErrorCode::kCorrupt}};
@@ -200,6 +202,20 @@ TEST_F(SplitGguf, KeysThatAreAbsurd) {
   shards_[0].Remove("split.tensors.count");
   Write();
   EXPECT_EQ(Checkpoint::Open(scratch_ / ShardName(0)).status().code(), ErrorCode::kNotFound);
+}
+
+TEST(GgufShardPaths, AreToldFromTheNameAlone) {
+  using Paths = std::vector<std::string>;
+  EXPECT_EQ(
+      GgufShardPaths("d/m-00002-of-00003.gguf"),
+      (Paths{"d/m-00001-of-00003.gguf", "d/m-00002-of-00003.gguf", "d/m-00003-of-00003.gguf"}));
+  EXPECT_EQ(GgufShardPaths("-00001-of-00001.gguf"), Paths{"-00001-of-00001.gguf"});
+  for (const char* other :
+       {"", "m.gguf", "m-00000-of-00003.gguf", "m-00004-of-00003.gguf", "m-00001-of-00003.GGUF",
+        "m-0001-of-00003.gguf", "m-00001-of-0000x.gguf", "m-00001-of-00003.gguf.1",
+        "m-00001of--00003.gguf", "m_00001-of-00003.gguf", "0001-of-00003.gguf"}) {
+    EXPECT_EQ(GgufShardPaths(other), Paths{other});
+  }
 }
 
 }  // namespace

@@ -72,6 +72,74 @@ TEST(Planner, ParametersOfLlama2_70B) {
   EXPECT_EQ(Outline(kLlama2_70B).parameters(), 68'976'648'192u);
 }
 
+// config.json as their authors published it, and the parameters that they state (safetensors'
+// metadata of the model pages).
+TEST(Planner, ParametersOfPublishedModels) {
+  struct Published {
+    const char* name;
+    const char* config;
+    uint64_t parameters;
+  };
+  for (const Published& model : {
+           Published{"Mistral-7B-v0.1", R"({"architectures":["MistralForCausalLM"],
+  "hidden_act":"silu","hidden_size":4096,"intermediate_size":14336,"max_position_embeddings":32768,
+  "model_type":"mistral","num_attention_heads":32,"num_hidden_layers":32,"num_key_value_heads":8,
+  "rms_norm_eps":1e-05,"rope_theta":10000.0,"sliding_window":4096,"tie_word_embeddings":false,
+  "vocab_size":32000})",
+                     7'241'732'096},
+           Published{"Qwen2.5-7B", R"({"architectures":["Qwen2ForCausalLM"],"hidden_act":"silu",
+  "hidden_size":3584,"intermediate_size":18944,"max_position_embeddings":131072,
+  "max_window_layers":28,"model_type":"qwen2","num_attention_heads":28,"num_hidden_layers":28,
+  "num_key_value_heads":4,"rms_norm_eps":1e-06,"rope_theta":1000000.0,"sliding_window":131072,
+  "tie_word_embeddings":false,"use_sliding_window":false,"vocab_size":152064})",
+                     7'615'616'512},
+           Published{"Qwen3-8B", R"({"architectures":["Qwen3ForCausalLM"],"attention_bias":false,
+  "head_dim":128,"hidden_act":"silu","hidden_size":4096,"intermediate_size":12288,
+  "max_position_embeddings":40960,"max_window_layers":36,"model_type":"qwen3",
+  "num_attention_heads":32,"num_hidden_layers":36,"num_key_value_heads":8,"rms_norm_eps":1e-06,
+  "rope_scaling":null,"rope_theta":1000000,"sliding_window":null,"tie_word_embeddings":false,
+  "use_sliding_window":false,"vocab_size":151936})",
+                     8'190'735'360},
+           Published{"Phi-3-mini-4k-instruct", R"({"architectures":["Phi3ForCausalLM"],
+  "attention_bias":false,"hidden_act":"silu","hidden_size":3072,"intermediate_size":8192,
+  "max_position_embeddings":4096,"model_type":"phi3","num_attention_heads":32,
+  "num_hidden_layers":32,"num_key_value_heads":32,"original_max_position_embeddings":4096,
+  "rms_norm_eps":1e-05,"rope_scaling":null,"rope_theta":10000.0,"sliding_window":2047,
+  "tie_word_embeddings":false,"vocab_size":32064})",
+                     3'821'079'552},
+           Published{"gemma-2-9b", R"({"architectures":["Gemma2ForCausalLM"],
+  "attn_logit_softcapping":50.0,"final_logit_softcapping":30.0,"head_dim":256,
+  "hidden_act":"gelu_pytorch_tanh","hidden_activation":"gelu_pytorch_tanh","hidden_size":3584,
+  "intermediate_size":14336,"max_position_embeddings":8192,"model_type":"gemma2",
+  "num_attention_heads":16,"num_hidden_layers":42,"num_key_value_heads":8,
+  "query_pre_attn_scalar":256,"rms_norm_eps":1e-06,"rope_theta":10000.0,"sliding_window":4096,
+  "vocab_size":256000})",
+                     9'241'705'984},
+           Published{"falcon-7b", R"({"alibi":false,"architectures":["FalconForCausalLM"],
+  "bias":false,"hidden_size":4544,"layer_norm_epsilon":1e-05,"model_type":"falcon",
+  "multi_query":true,"new_decoder_architecture":false,"num_attention_heads":71,
+  "num_hidden_layers":32,"parallel_attn":true,"vocab_size":65024})",
+                     6'921'720'704},
+           Published{"starcoder2-3b", R"({"architectures":["Starcoder2ForCausalLM"],
+  "hidden_act":"gelu_pytorch_tanh","hidden_size":3072,"intermediate_size":12288,
+  "max_position_embeddings":16384,"model_type":"starcoder2","norm_epsilon":1e-05,
+  "norm_type":"layer_norm","num_attention_heads":24,"num_hidden_layers":30,
+  "num_key_value_heads":2,"rope_theta":999999.4420358813,"sliding_window":4096,"use_bias":true,
+  "vocab_size":49152})",
+                     3'030'371'328},
+           Published{"opt-125m",
+                     R"({"architectures":["OPTForCausalLM"],"activation_function":"relu",
+  "do_layer_norm_before":true,"ffn_dim":3072,"hidden_size":768,"max_position_embeddings":2048,
+  "model_type":"opt","num_attention_heads":12,"num_hidden_layers":12,"vocab_size":50272,
+  "word_embed_proj_dim":768})",
+                     125'239'296 - 2 * 768},  // two rows of positions are never read
+       }) {
+    const ModelOutline outline = Outline(model.config);
+    EXPECT_TRUE(outline.description.has_value()) << model.name << ": " << outline.why_not;
+    EXPECT_EQ(outline.parameters(), model.parameters) << model.name;
+  }
+}
+
 TEST(Planner, BitsPerWeightOfEachQuantization) {
   const auto bits = [](const char* quantization) {
     const ModelOutline outline = Outline(kLlama2_70B, quantization);

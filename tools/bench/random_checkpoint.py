@@ -3,9 +3,9 @@
 
     random_checkpoint.py SHAPE DIRECTORY [--shards N] [--seed N]
 
-The weights are normal with the deviation that checkpoints have (1/sqrt(columns)); the norms are
-about 1. The tokenizer is byte-level, with as many tokens as the embedding has rows.
-Needs numpy. Takes about 20 s per GB.
+The weights are normal with the deviation that checkpoints have (1/sqrt(columns)), each run of them
+taken from a random place among 2^26 values; the norms are about 1. The tokenizer is byte-level, with as many tokens as the embedding has rows.
+Needs numpy.
 """
 import argparse
 import json
@@ -21,7 +21,8 @@ SHAPES = {
     "1b": (128256, 2048, 16, 32, 8, 8192, True),
     "8b": (128256, 4096, 32, 32, 8, 14336, False),
 }
-VALUES_AT_ONCE = 1 << 24
+POOL = 1 << 26
+VALUES_AT_ONCE = 1 << 22
 
 
 def tensors(vocab, hidden, layers, heads, kv_heads, ffn, tied):
@@ -59,19 +60,29 @@ def tokenizer(vocab_size):
             "model": {"type": "BPE", "vocab": vocab, "merges": []}}
 
 
-def write_values(file, shape, random):
-    count = int(numpy.prod(shape))
-    while count > 0:
-        now = min(count, VALUES_AT_ONCE)
-        values = random.standard_normal(now, dtype=numpy.float32)
-        values *= 0.02 if len(shape) == 1 else shape[-1] ** -0.5
-        if len(shape) == 1:
-            values += 1
-        file.write((values.view(numpy.uint32) >> 16).astype("<u2").tobytes())
-        count -= now
+class Values:
+    def __init__(self, seed):
+        self.random = numpy.random.default_rng(seed)
+        self.normal = self.random.standard_normal(POOL, dtype=numpy.float32)
+        self.pools = {}
+
+    def pool(self, scale, mean):
+        if (scale, mean) not in self.pools:
+            bits = (self.normal * scale + mean).astype(numpy.float32).view(numpy.uint32)
+            self.pools[scale, mean] = (bits >> 16).astype("<u2")
+        return self.pools[scale, mean]
+
+    def write(self, file, shape):
+        pool = self.pool(0.02, 1) if len(shape) == 1 else self.pool(shape[-1] ** -0.5, 0)
+        count = int(numpy.prod(shape))
+        while count > 0:
+            now = min(count, VALUES_AT_ONCE)
+            begin = int(self.random.integers(POOL - now + 1))
+            file.write(pool[begin:begin + now].tobytes())
+            count -= now
 
 
-def write_shard(path, named_shapes, random):
+def write_shard(path, named_shapes, values):
     header, offset = {}, 0
     for name, shape in named_shapes:
         size = 2 * int(numpy.prod(shape))
@@ -82,7 +93,7 @@ def write_shard(path, named_shapes, random):
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for _, shape in named_shapes:
-            write_values(file, shape, random)
+            values.write(file, shape)
     return offset
 
 
@@ -114,11 +125,11 @@ def main():
             filled = 0
         shards[-1].append((name, shape))
         filled += 2 * int(numpy.prod(shape))
-    random = numpy.random.default_rng(options.seed)
+    values = Values(options.seed)
     weight_map = {}
     for number, named_shapes in enumerate(shards, 1):
         file_name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        write_shard(options.directory / file_name, named_shapes, random)
+        write_shard(options.directory / file_name, named_shapes, values)
         weight_map.update({name: file_name for name, _ in named_shapes})
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (options.directory / "model.safetensors.index.json").write_text(json.dumps(index))

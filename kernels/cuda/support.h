@@ -1,0 +1,33 @@
+// What the CUDA operations can run, and the memory that they need beside their arguments. Plain
+// functions, for programs with and without CUDA.
+#ifndef SLUICE_KERNELS_CUDA_SUPPORT_H_
+#define SLUICE_KERNELS_CUDA_SUPPORT_H_
+
+#include "formats/status.h"
+#include "kernels/cuda/gpu_layout.h"
+#include "kernels/ops.h"
+
+namespace sluice {
+
+// Keys that one block of threads attends to where few tokens attend to many. The partition is by
+// the index of a key, so a token's result does not depend on the batch.
+inline constexpr int64_t kGpuAttentionPartition = 256;
+// With longer runs of tokens of one sequence (a prefill), a block attends to all keys instead.
+inline constexpr int64_t kGpuMostSplitRun = 32;
+inline constexpr int64_t kGpuMostHeadDim = 256;
+
+// Errors: kUnsupported, for caches in other types than f16 and for heads of more than 256 values.
+Status CheckGpuCache(const KvLayer& layer);
+
+// Elements of AttentionArgs::scratch that serve calls with up to `tokens` tokens and contexts of up
+// to `longest_length`. At least one token's are needed; with fewer than a call's tokens, it goes
+// through them in turns. Bounded by 64 MiB where that holds one token.
+int64_t GpuAttentionScratch(int64_t tokens, int64_t num_heads, int64_t head_dim,
+                            int64_t longest_length);
+
+// One token's.
+int64_t GpuAttentionScratchOfToken(int64_t num_heads, int64_t head_dim, int64_t longest_length);
+
+}  // namespace sluice
+
+#endif  // SLUICE_KERNELS_CUDA_SUPPORT_H_

@@ -1,0 +1,106 @@
+#include "offload/device.h"
+
+namespace sluice {
+
+DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
+    : device_(std::exchange(other.device_, nullptr)),
+      space_(other.space_),
+      data_(std::exchange(other.data_, nullptr)),
+      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+
+DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(space_, other.space_);
+  std::swap(data_, other.data_);
+  std::swap(size_bytes_, other.size_bytes_);
+  return *this;
+}
+
+DeviceBuffer::~DeviceBuffer() {
+  if (data_ != nullptr) device_->FreeBytes(data_, size_bytes_, space_);
+}
+
+DeviceEvent::DeviceEvent(DeviceEvent&& other) noexcept
+    : device_(std::exchange(other.device_, nullptr)),
+      handle_(std::exchange(other.handle_, nullptr)) {}
+
+DeviceEvent& DeviceEvent::operator=(DeviceEvent&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(handle_, other.handle_);
+  return *this;
+}
+
+DeviceEvent::~DeviceEvent() {
+  if (handle_ != nullptr) device_->EndEvent(handle_);
+}
+
+Result<bool> DeviceEvent::Done() const { return device_->Done(handle_); }
+Status DeviceEvent::Synchronize() const { return device_->Synchronize(handle_); }
+
+Result<double> DeviceEvent::SecondsSince(const DeviceEvent& earlier) const {
+  return device_->SecondsBetween(earlier.handle_, handle_);
+}
+
+DeviceStream::DeviceStream(DeviceStream&& other) noexcept
+    : device_(std::exchange(other.device_, nullptr)),
+      handle_(std::exchange(other.handle_, nullptr)) {}
+
+DeviceStream& DeviceStream::operator=(DeviceStream&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(handle_, other.handle_);
+  return *this;
+}
+
+DeviceStream::~DeviceStream() {
+  if (handle_ != nullptr) device_->EndStream(handle_);
+}
+
+Status DeviceStream::Copy(void* to, const void* from, uint64_t size_bytes,
+                          CopyDirection direction) {
+  if (size_bytes == 0) return Status();
+  return device_->Copy(handle_, to, from, size_bytes, direction);
+}
+
+Status DeviceStream::Fill(void* to, uint8_t value, uint64_t size_bytes) {
+  if (size_bytes == 0) return Status();
+  return device_->Fill(handle_, to, value, size_bytes);
+}
+
+Status DeviceStream::Record(const DeviceEvent& event) {
+  return device_->Record(handle_, event.handle());
+}
+
+Status DeviceStream::Wait(const DeviceEvent& event) {
+  return device_->Wait(handle_, event.handle());
+}
+
+Status DeviceStream::Synchronize() { return device_->Synchronize(handle_); }
+
+Result<DeviceBuffer> Device::Allocate(uint64_t size_bytes, MemorySpace space) {
+  if (size_bytes == 0) return DeviceBuffer();
+  const Result<std::byte*> data = AllocateBytes(size_bytes, space);
+  if (!data.ok()) return data.status();
+  return DeviceBuffer(this, space, *data, size_bytes);
+}
+
+Result<DeviceStream> Device::CreateStream() {
+  const Result<CUstream_st*> handle = MakeStream();
+  if (!handle.ok()) return handle.status();
+  return DeviceStream(this, *handle);
+}
+
+Result<DeviceEvent> Device::CreateEvent() {
+  const Result<CUevent_st*> handle = MakeEvent();
+  if (!handle.ok()) return handle.status();
+  return DeviceEvent(this, *handle);
+}
+
+#ifndef SLUICE_HAS_CUDA
+Result<std::unique_ptr<Device>> OpenCudaDevice(int) {
+  return Status(ErrorCode::kUnsupported, "this build has no CUDA");
+}
+
+const char* CudaBuildDescription() { return "none"; }
+#endif
+
+}  // namespace sluice

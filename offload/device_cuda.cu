@@ -1,0 +1,203 @@
+// The CUDA implementation of device.h, over the CUDA runtime, which is linked statically and loads
+// the driver when it is first called: a program starts where there is none.
+#include <cuda_runtime_api.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "offload/device.h"
+
+namespace sluice {
+namespace {
+
+constexpr int kOldestMajor = 8;  // compute capability 8.0, Ampere
+
+Status ToStatus(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) return Status();
+  cudaGetLastError();  // errors that do not last are not reported twice
+  const ErrorCode code =
+      error == cudaErrorMemoryAllocation ? ErrorCode::kOutOfMemory : ErrorCode::kIo;
+  return Status(code, what + ": " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
+}
+
+cudaMemcpyKind Kind(CopyDirection direction) {
+  switch (direction) {
+    case CopyDirection::kHostToDevice:
+      return cudaMemcpyHostToDevice;
+    case CopyDirection::kDeviceToHost:
+      return cudaMemcpyDeviceToHost;
+    case CopyDirection::kDeviceToDevice:
+      return cudaMemcpyDeviceToDevice;
+  }
+  return cudaMemcpyDefault;
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int index, std::string name) : index_(index), name_(std::move(name)) {}
+
+  std::string name() const override { return name_; }
+
+  Result<DeviceMemory> Memory() override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    Status status = Call([&] { return cudaMemGetInfo(&free_bytes, &total_bytes); }, "free memory");
+    if (!status.ok()) return status;
+    return DeviceMemory{free_bytes, total_bytes};
+  }
+
+ protected:
+  Result<std::byte*> AllocateBytes(uint64_t size_bytes, MemorySpace space) override {
+    void* data = nullptr;
+    Status status = Call(
+        [&] {
+          return space == MemorySpace::kDevice
+                     ? cudaMalloc(&data, size_bytes)
+                     : cudaHostAlloc(&data, size_bytes, cudaHostAllocPortable);
+        },
+        std::to_string(size_bytes) +
+            (space == MemorySpace::kDevice ? " bytes of its memory" : " bytes of pinned memory"));
+    if (!status.ok()) return status;
+    return static_cast<std::byte*>(data);
+  }
+
+  void FreeBytes(std::byte* data, uint64_t, MemorySpace space) override {
+    // A lost device frees all by itself, and there is nobody to tell.
+    (void)Call([&] { return space == MemorySpace::kDevice ? cudaFree(data) : cudaFreeHost(data); },
+               "");
+  }
+
+  Result<CUstream_st*> MakeStream() override {
+    cudaStream_t stream = nullptr;
+    Status status =
+        Call([&] { return cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking); }, "a stream");
+    if (!status.ok()) return status;
+    return stream;
+  }
+
+  void EndStream(CUstream_st* stream) override {
+    (void)Call([&] { return cudaStreamSynchronize(stream); }, "");
+    (void)Call([&] { return cudaStreamDestroy(stream); }, "");
+  }
+
+  Result<CUevent_st*> MakeEvent() override {
+    cudaEvent_t event = nullptr;
+    Status status = Call([&] { return cudaEventCreate(&event); }, "an event");
+    if (!status.ok()) return status;
+    return event;
+  }
+
+  void EndEvent(CUevent_st* event) override {
+    (void)Call([&] { return cudaEventDestroy(event); }, "");
+  }
+
+  Status Copy(CUstream_st* stream, void* to, const void* from, uint64_t size_bytes,
+              CopyDirection direction) override {
+    return Call([&] { return cudaMemcpyAsync(to, from, size_bytes, Kind(direction), stream); },
+                "a copy of " + std::to_string(size_bytes) + " bytes");
+  }
+
+  Status Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) override {
+    return Call([&] { return cudaMemsetAsync(to, value, size_bytes, stream); },
+                "filling " + std::to_string(size_bytes) + " bytes");
+  }
+
+  Status Record(CUstream_st* stream, CUevent_st* event) override {
+    return Call([&] { return cudaEventRecord(event, stream); }, "an event");
+  }
+
+  Status Wait(CUstream_st* stream, CUevent_st* event) override {
+    return Call([&] { return cudaStreamWaitEvent(stream, event, 0); }, "waiting for an event");
+  }
+
+  Status Synchronize(CUstream_st* stream) override {
+    // A kernel that could not start left its error here.
+    if (Status s = Call([] { return cudaGetLastError(); }, "starting a kernel"); !s.ok()) return s;
+    return Call([&] { return cudaStreamSynchronize(stream); }, "the work of a stream");
+  }
+
+  Result<bool> Done(CUevent_st* event) override {
+    bool done = true;
+    Status status = Call(
+        [&] {
+          const cudaError_t error = cudaEventQuery(event);
+          done = error != cudaErrorNotReady;
+          return done ? error : cudaSuccess;
+        },
+        "the work before an event");
+    if (!status.ok()) return status;
+    return done;
+  }
+
+  Status Synchronize(CUevent_st* event) override {
+    return Call([&] { return cudaEventSynchronize(event); }, "the work before an event");
+  }
+
+  Result<double> SecondsBetween(CUevent_st* earlier, CUevent_st* later) override {
+    float milliseconds = 0;
+    Status status =
+        Call([&] { return cudaEventElapsedTime(&milliseconds, earlier, later); }, "a time");
+    if (!status.ok()) return status;
+    return double{milliseconds} / 1000;
+  }
+
+ private:
+  // The current device is the calling thread's, so each call says which one it means.
+  template <typename Function>
+  Status Call(const Function& function, const std::string& what) const {
+    cudaError_t error = cudaSetDevice(index_);
+    if (error == cudaSuccess) error = function();
+    return ToStatus(error, "GPU " + std::to_string(index_) + " (" + name_ + "): " + what);
+  }
+
+  const int index_;
+  const std::string name_;
+};
+
+Status NoGpu(const std::string& why) { return Status(ErrorCode::kUnsupported, why); }
+
+Result<std::string> CheckedName(int index) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess && error != cudaErrorNoDevice) {
+    cudaGetLastError();
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    if (driver == 0) return NoGpu("there is no NVIDIA driver");
+    return NoGpu("no GPU can be used: " + std::string(cudaGetErrorString(error)) +
+                 ", the driver is for CUDA " + std::to_string(driver / 1000) + "." +
+                 std::to_string(driver % 1000 / 10));
+  }
+  if (index < 0 || index >= count) {
+    return NoGpu("there is no GPU " + std::to_string(index) + ", the driver has " +
+                 std::to_string(count));
+  }
+  cudaDeviceProp properties = {};
+  if (Status s = ToStatus(cudaGetDeviceProperties(&properties, index), "GPU properties"); !s.ok()) {
+    return s;
+  }
+  if (properties.major < kOldestMajor) {
+    return NoGpu(std::string(properties.name) + " has compute capability " +
+                 std::to_string(properties.major) + "." + std::to_string(properties.minor) +
+                 "; 8.0 (Ampere) is the oldest that sluice runs on");
+  }
+  return std::string(properties.name);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> OpenCudaDevice(int index) {
+  // Before the runtime's first call, which reads it: kernels take their memory now, not on first
+  // use.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  const Result<std::string> name = CheckedName(index);
+  if (!name.ok()) return name.status();
+  auto device = std::make_unique<CudaDevice>(index, *name);
+  const Result<DeviceMemory> memory = device->Memory();  // makes the context
+  if (!memory.ok()) return memory.status();
+  return std::unique_ptr<Device>(std::move(device));
+}
+
+const char* CudaBuildDescription() { return SLUICE_CUDA_DESCRIPTION; }
+
+}  // namespace sluice

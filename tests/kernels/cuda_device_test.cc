@@ -1,0 +1,312 @@
+// The operations through a device's own memory: on a GPU where there is one, and the same test on
+// the host with the emulated operations, so that it is known to work before it meets a GPU.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "formats/half.h"
+#include "kernels/cuda/gpu_layout.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/support.h"
+#include "offload/device.h"
+#include "tests/support/numeric_contract.h"
+
+#ifdef SLUICE_HAS_CUDA
+namespace sluice::cuda {
+extern const OpTable kCudaTable;
+}
+#endif
+
+namespace sluice {
+namespace {
+
+using test::ActivationBuffer;
+using test::WeightMatrix;
+
+constexpr uint64_t kHostBytes = uint64_t{1} << 30;
+
+enum class Where { kEmulated, kGpu };
+
+class CudaDevice : public testing::TestWithParam<Where> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == Where::kEmulated) {
+      device_ = OpenHostDevice(kHostBytes);
+      table_ = &cuda_emulation::kCudaTable;
+    } else {
+      Result<std::unique_ptr<Device>> device = OpenCudaDevice(0);
+      if (!device.ok()) GTEST_SKIP() << device.status().message();
+      device_ = std::move(*device);
+#ifdef SLUICE_HAS_CUDA
+      table_ = &cuda::kCudaTable;
+#endif
+    }
+    Result<DeviceStream> stream = device_->CreateStream();
+    ASSERT_TRUE(stream.ok()) << stream.status().message();
+    stream_ = std::move(*stream);
+  }
+
+  // A copy of the values in the device's memory, until the test ends.
+  template <typename T>
+  T* Upload(const std::vector<T>& values) {
+    Result<DeviceBuffer> buffer = device_->Allocate(values.size() * sizeof(T));
+    EXPECT_TRUE(buffer.ok()) << buffer.status().message();
+    buffers_.push_back(std::move(*buffer));
+    std::byte* data = buffers_.back().data();
+    const Status status =
+        stream_.Copy(data, values.data(), values.size() * sizeof(T), CopyDirection::kHostToDevice);
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_TRUE(stream_.Synchronize().ok());
+    return reinterpret_cast<T*>(data);
+  }
+
+  template <typename T>
+  std::vector<T> Download(const T* data, size_t count) {
+    std::vector<T> values(count);
+    Status status =
+        stream_.Copy(values.data(), data, count * sizeof(T), CopyDirection::kDeviceToHost);
+    EXPECT_TRUE(status.ok()) << status.message();
+    status = stream_.Synchronize();
+    EXPECT_TRUE(status.ok()) << status.message();
+    return values;
+  }
+
+  struct Matmul {
+    WeightMatrix matrix;
+    std::vector<float> x;
+    std::vector<float> y;  // [tokens, rows]
+  };
+
+  // Quantizes on the device where the type wants it, and multiplies.
+  Matmul Multiply(const WeightType& type, int64_t rows, int64_t cols, int64_t tokens,
+                  uint32_t seed) {
+    std::mt19937 random(seed);
+    Matmul result;
+    result.matrix = test::RandomMatrix(type, static_cast<uint64_t>(rows),
+                                       static_cast<uint64_t>(cols), 16, random);
+    const TileLayout& layout = result.matrix.layout;
+    const GpuLayout gpu = *MakeGpuLayout(layout);
+    const auto num_tiles = static_cast<int64_t>(layout.num_tiles);
+    std::vector<std::byte> tiles(static_cast<size_t>(num_tiles * gpu.tile_bytes));
+    RepackForGpu(layout, result.matrix.tiles.data(), num_tiles, gpu, tiles.data());
+    result.x = test::RandomFloats(static_cast<size_t>(tokens * cols), random);
+    const float* x = Upload(result.x);
+    const ActivationBuffer sizes(tokens, cols, ActivationGroup(type));
+    const QuantizedActivations xq = {Upload(sizes.values), Upload(sizes.scales), Upload(sizes.sums),
+                                     sizes.group_size,     sizes.groups,         sizes.padded_cols};
+    if (type.quantized()) {
+      table_->quantize({x, cols, cols, xq, 0, tokens}, stream_.handle());
+    }
+    float* y = Upload(std::vector<float>(static_cast<size_t>(tokens * rows), -1.0f));
+    table_->matmul({&layout, Upload(tiles), num_tiles, rows, x, cols, &xq, tokens, nullptr, false,
+                    y, rows, 0, (cols + 127) / 128},
+                   stream_.handle());
+    result.y = Download(y, static_cast<size_t>(tokens * rows));
+    return result;
+  }
+
+  std::unique_ptr<Device> device_;
+  const OpTable* table_ = nullptr;
+  std::deque<DeviceBuffer> buffers_;
+  DeviceStream stream_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Where, CudaDevice, testing::Values(Where::kEmulated, Where::kGpu),
+                         [](const auto& info) {
+                           return info.param == Where::kGpu ? "Gpu" : "Emulated";
+                         });
+
+TEST_P(CudaDevice, IntegerWeightsGiveTheContractsBits) {
+  uint32_t seed = 0;
+  for (const WeightType& type : {WeightType{WeightKind::kInt4, WeightOffset::kNone, 32},
+                                 WeightType{WeightKind::kInt4, WeightOffset::kMinimum, 64},
+                                 WeightType{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
+                                 WeightType{WeightKind::kInt8, WeightOffset::kZeroPoint, 32},
+                                 WeightType{WeightKind::kInt8, WeightOffset::kMinimum, 64},
+                                 WeightType{WeightKind::kInt8, WeightOffset::kNone, 0}}) {
+    for (int64_t tokens : {1, 8, 16, 17, 64, 70}) {
+      const int64_t rows = 75;
+      const int64_t cols = 700;
+      const Matmul result = Multiply(type, rows, cols, tokens, ++seed);
+      ActivationBuffer quantized(tokens, cols, ActivationGroup(type));
+      for (int64_t t = 0; t < tokens; ++t) {
+        test::ContractQuantize(result.x.data() + t * cols, cols, t, &quantized);
+      }
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t row = 0; row < rows; ++row) {
+          const float expected =
+              test::ContractQuantizedDot(result.matrix, row, quantized, t, 0, 1 << 20);
+          const float actual = result.y[static_cast<size_t>(t * rows + row)];
+          ASSERT_TRUE(test::SameBits(actual, expected))
+              << WeightTypeName(type) << " row " << row << " token " << t << " of " << tokens
+              << ": " << actual << ", not " << expected;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(CudaDevice, FloatWeightsAreWithinTheirBound) {
+  for (WeightKind kind : {WeightKind::kF32, WeightKind::kF16, WeightKind::kBF16}) {
+    for (int64_t tokens : {1, 9, 20, 40, 70}) {
+      const int64_t rows = 40;
+      const int64_t cols = 600;
+      const Matmul result = Multiply({kind, WeightOffset::kNone, 0}, rows, cols, tokens, 7);
+      for (int64_t t = 0; t < tokens; ++t) {
+        for (int64_t row = 0; row < rows; ++row) {
+          double expected = 0;
+          double magnitude = 0;
+          for (int64_t k = 0; k < cols; ++k) {
+            const double product =
+                test::WeightAt(result.matrix, static_cast<uint64_t>(row), static_cast<uint64_t>(k))
+                    .value *
+                result.x[static_cast<size_t>(t * cols + k)];
+            expected += product;
+            magnitude += std::fabs(product);
+          }
+          // As in cuda_matmul_test: 3 splits, and 2 epsilon for each 8 terms of each product.
+          const double bound =
+              magnitude * (3 * 0x1p-22 + (static_cast<double>(cols) / 8 * 3 + 8) * 0x1p-22);
+          const float actual = result.y[static_cast<size_t>(t * rows + row)];
+          ASSERT_TRUE(std::fabs(actual - expected) <= bound)
+              << static_cast<int>(kind) << ": " << actual << ", not " << expected;
+        }
+      }
+    }
+  }
+}
+
+// One sequence of random keys and values in order in the cache, attended to by the last tokens.
+TEST_P(CudaDevice, AttentionOfDecodeAndPrefillIsThatOfFloat64) {
+  std::mt19937 random(3);
+  constexpr int64_t kHeads = 4;
+  constexpr int64_t kKvHeads = 2;
+  constexpr int64_t kTokens = kGpuMostSplitRun + 1;
+  const bool emulated = GetParam() == Where::kEmulated;
+  const int64_t length = emulated ? 270 : 3000;
+  for (int64_t dim :
+       emulated ? std::vector<int64_t>{100} : std::vector<int64_t>{64, 100, 128, 256}) {
+    const int64_t block_bytes = kKvHeads * 2 * 16 * dim * 2;
+    const int64_t blocks = (length + 15) / 16;
+    const KvLayer layer = {
+        Upload(std::vector<std::byte>(static_cast<size_t>(blocks * block_bytes), std::byte{0xff})),
+        block_bytes, KvType::kF16, kKvHeads, dim};
+    const int64_t width = kKvHeads * dim;
+    const std::vector<float> keys = test::RandomFloats(static_cast<size_t>(length * width), random);
+    const std::vector<float> values = test::RandomFloats(keys.size(), random);
+    std::vector<int64_t> slots(static_cast<size_t>(length));
+    for (int64_t i = 0; i < length; ++i) {
+      slots[static_cast<size_t>(i)] = (blocks - 1 - i / 16) * 16 + i % 16;  // blocks from the end
+    }
+    table_->store_kv({Upload(keys), Upload(values), width, layer, Upload(slots), 0, length},
+                     stream_.handle());
+    std::vector<uint32_t> table;
+    for (int64_t i = 0; i < blocks; ++i) table.push_back(static_cast<uint32_t>(blocks - 1 - i));
+    const uint32_t* device_table = Upload(table);
+    const std::vector<float> query =
+        test::RandomFloats(static_cast<size_t>(kTokens * kHeads * dim), random);
+    std::vector<int64_t> lengths;
+    for (int64_t t = 0; t < kTokens; ++t) lengths.push_back(length - kTokens + t + 1);
+    AttentionArgs args = {};
+    args.query = Upload(query);
+    args.query_stride = kHeads * dim;
+    args.num_heads = kHeads;
+    args.layer = layer;
+    args.block_tables = Upload(std::vector<const uint32_t*>(kTokens, device_table));
+    args.lengths = Upload(lengths);
+    args.scale = 1 / std::sqrt(static_cast<float>(dim));
+    args.out_stride = kHeads * dim;
+    args.item_end = kTokens * kKvHeads;
+    args.longest_length = length;
+    const int64_t scratch = GpuAttentionScratch(kTokens, kHeads, dim, length);
+    args.scratch = Upload(std::vector<float>(static_cast<size_t>(scratch)));
+    args.scratch_size = scratch;
+    for (int64_t run : {int64_t{1}, kTokens}) {
+      args.longest_run = run;
+      args.out = Upload(std::vector<float>(query.size(), -1.0f));
+      table_->attention(args, stream_.handle());
+      const std::vector<float> out = Download(args.out, query.size());
+      const auto half = [](float value) { return double{F16ToFloat(FloatToF16(value))}; };
+      for (int64_t t : {int64_t{0}, int64_t{17}, kTokens - 1}) {
+        for (int64_t head = 0; head < kHeads; ++head) {
+          const int64_t kv_head = head / (kHeads / kKvHeads);
+          const float* q = query.data() + (t * kHeads + head) * dim;
+          std::vector<double> weights;
+          double sum = 0;
+          for (int64_t j = 0; j < lengths[static_cast<size_t>(t)]; ++j) {
+            double dot = 0;
+            for (int64_t i = 0; i < dim; ++i) {
+              dot += q[i] * half(keys[static_cast<size_t>(j * width + kv_head * dim + i)]);
+            }
+            weights.push_back(std::exp(dot * args.scale));
+            sum += weights.back();
+          }
+          for (int64_t i = 0; i < dim; ++i) {
+            double expected = 0;
+            for (size_t j = 0; j < weights.size(); ++j) {
+              expected += weights[j] / sum *
+                          half(values[j * static_cast<size_t>(width) +
+                                      static_cast<size_t>(kv_head * dim + i)]);
+            }
+            // Values are below 6; scores, of magnitude 5 and sums of `dim` terms, are off by some
+            // 1e-5, and so are weights relative to themselves.
+            const float actual = out[static_cast<size_t>((t * kHeads + head) * dim + i)];
+            ASSERT_TRUE(std::fabs(actual - expected) <= 2e-4)
+                << "dim " << dim << " run " << run << ": " << actual << ", not " << expected;
+          }
+        }
+      }
+    }
+  }
+}
+
+// What is left is compared with the emulation: the same source, other sines and exponentials.
+TEST_P(CudaDevice, SmallOperationsGiveWhatTheEmulationGives) {
+  std::mt19937 random(4);
+  constexpr int64_t kTokens = 5;
+  constexpr int64_t kWidth = 384;
+  const std::vector<float> x = test::RandomFloats(kTokens * kWidth, random, 3);
+  const std::vector<float> weight = test::RandomFloats(kWidth, random);
+  const std::vector<int32_t> positions = {0, 1, 77, 4095, 100000};
+  std::vector<float> frequencies;
+  for (int i = 0; i < 32; ++i)
+    frequencies.push_back(std::pow(10000.0f, -static_cast<float>(i) / 32));
+  const auto run = [&](const OpTable& ops, const float* x_in, const float* w, const int32_t* p,
+                       const float* f, float* y, CUstream_st* stream) {
+    ops.rms_norm({x_in, kWidth, w, kWidth, 1e-5f, false, y, kWidth, 0, kTokens}, stream);
+    ops.rope({y, kWidth, p, f, 1.0f, kWidth / 64, 64, 64, 0, kTokens}, stream);
+    ops.scale_add({y, kWidth, 1.5f, x_in, kWidth, kWidth, 0, kTokens}, stream);
+    ops.layer_norm({y, kWidth, w, w, kWidth, 1e-5f, y, kWidth, 0, kTokens}, stream);
+    ops.activate({Activation::kGeluTanh, y, x_in, kWidth, kWidth, y, kWidth, 0, kTokens}, stream);
+    ops.softcap({y, 5.0f, 0, kTokens * kWidth}, stream);
+  };
+  std::vector<float> expected(x.size());
+  run(cuda_emulation::kCudaTable, x.data(), weight.data(), positions.data(), frequencies.data(),
+      expected.data(), nullptr);
+  float* y = Upload(std::vector<float>(x.size(), -1.0f));
+  run(*table_, Upload(x), Upload(weight), Upload(positions), Upload(frequencies), y,
+      stream_.handle());
+  const std::vector<float> actual = Download(y, x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    ASSERT_TRUE(std::fabs(actual[i] - expected[i]) <= 1e-4f) << actual[i] << ", " << expected[i];
+  }
+}
+
+TEST_P(CudaDevice, TwoRunsGiveTheSameBits) {
+  for (const WeightType& type : {WeightType{WeightKind::kInt4, WeightOffset::kNone, 128},
+                                 WeightType{WeightKind::kF16, WeightOffset::kNone, 0}}) {
+    for (int64_t tokens : {4, 33}) {
+      EXPECT_EQ(Multiply(type, 50, 512, tokens, 9).y, Multiply(type, 50, 512, tokens, 9).y);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,213 @@
+#include "offload/device.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/fake_device.h"
+
+namespace sluice {
+namespace {
+
+using test::DeviceFaults;
+using test::FakeDevice;
+using testing::HasSubstr;
+
+// Sends bytes to the device on one stream, on to another place there on a second one, and back.
+Result<std::vector<uint8_t>> RoundTrip(Device* device, const std::vector<uint8_t>& bytes) {
+  Result<DeviceBuffer> pinned = device->Allocate(bytes.size(), MemorySpace::kPinnedHost);
+  if (!pinned.ok()) return pinned.status();
+  Result<DeviceBuffer> first = device->Allocate(bytes.size());
+  if (!first.ok()) return first.status();
+  Result<DeviceBuffer> second = device->Allocate(bytes.size());
+  if (!second.ok()) return second.status();
+  Result<DeviceStream> upload = device->CreateStream();
+  if (!upload.ok()) return upload.status();
+  Result<DeviceStream> compute = device->CreateStream();
+  if (!compute.ok()) return compute.status();
+  Result<DeviceEvent> arrived = device->CreateEvent();
+  if (!arrived.ok()) return arrived.status();
+
+  std::memcpy(pinned->data(), bytes.data(), bytes.size());
+  if (Status s =
+          upload->Copy(first->data(), pinned->data(), bytes.size(), CopyDirection::kHostToDevice);
+      !s.ok()) {
+    return s;
+  }
+  if (Status s = upload->Record(*arrived); !s.ok()) return s;
+  if (Status s = compute->Wait(*arrived); !s.ok()) return s;
+  if (Status s = compute->Copy(second->data(), first->data(), bytes.size(),
+                               CopyDirection::kDeviceToDevice);
+      !s.ok()) {
+    return s;
+  }
+  if (Status s = compute->Fill(second->data(), 7, 1); !s.ok()) return s;
+  std::vector<uint8_t> back(bytes.size());
+  if (Status s =
+          compute->Copy(back.data(), second->data(), bytes.size(), CopyDirection::kDeviceToHost);
+      !s.ok()) {
+    return s;
+  }
+  if (Status s = compute->Synchronize(); !s.ok()) return s;
+  const Result<bool> done = arrived->Done();
+  if (!done.ok()) return done.status();
+  if (!*done) return Status(ErrorCode::kInternal, "the event is not done");
+  return back;
+}
+
+std::vector<uint8_t> Pattern(size_t size) {
+  std::vector<uint8_t> bytes(size);
+  for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<uint8_t>(i * 31 + i / 256);
+  return bytes;
+}
+
+void ExpectRoundTrip(Device* device) {
+  for (size_t size : {size_t{1}, size_t{255}, size_t{1} << 20}) {
+    std::vector<uint8_t> expected = Pattern(size);
+    const Result<std::vector<uint8_t>> back = RoundTrip(device, expected);
+    ASSERT_TRUE(back.ok()) << back.status().message();
+    expected[0] = 7;
+    EXPECT_EQ(*back, expected);
+  }
+}
+
+TEST(Device, BytesGoRoundOnTheHost) { ExpectRoundTrip(OpenHostDevice(64 << 20).get()); }
+
+TEST(Device, BytesGoRoundWhereWorkIsAsLateAsItMayBe) {
+  FakeDevice device;
+  ExpectRoundTrip(&device);
+  EXPECT_EQ(device.live_objects(), 0);
+}
+
+TEST(Device, BytesGoRoundOnAGpuWhereThereIsOne) {
+  Result<std::unique_ptr<Device>> device = OpenCudaDevice(0);
+  if (!device.ok()) {
+    EXPECT_EQ(device.status().code(), ErrorCode::kUnsupported) << device.status().message();
+    GTEST_SKIP() << device.status().message();
+  }
+  ExpectRoundTrip(device->get());
+}
+
+TEST(Device, AGpuThatIsNotThereIsUnsupportedWhateverTheBuild) {
+  for (int index : {-1, 1000}) {
+    const Result<std::unique_ptr<Device>> device = OpenCudaDevice(index);
+    ASSERT_FALSE(device.ok());
+    EXPECT_EQ(device.status().code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(device.status().message(),
+                testing::AnyOf(HasSubstr("GPU"), HasSubstr("no CUDA"), HasSubstr("driver")));
+  }
+}
+
+TEST(Device, WorkIsNotDoneBeforeSomethingWaitsForIt) {
+  FakeDevice device;
+  Result<DeviceStream> stream = device.CreateStream();
+  Result<DeviceEvent> event = device.CreateEvent();
+  uint32_t from = 5;
+  uint32_t to = 0;
+  ASSERT_TRUE(event->Done().value());
+  ASSERT_TRUE(stream->Copy(&to, &from, 4, CopyDirection::kHostToDevice).ok());
+  ASSERT_TRUE(stream->Record(*event).ok());
+  EXPECT_EQ(to, 0u);
+  EXPECT_FALSE(event->Done().value());
+  from = 6;  // too early: the copy reads it later
+  ASSERT_TRUE(event->Synchronize().ok());
+  EXPECT_EQ(to, 6u);
+  EXPECT_TRUE(event->Done().value());
+}
+
+TEST(Device, AStreamWaitsForAnotherOnlyWhereItWasTold) {
+  FakeDevice device;
+  Result<DeviceStream> upload = device.CreateStream();
+  Result<DeviceStream> compute = device.CreateStream();
+  Result<DeviceEvent> event = device.CreateEvent();
+  const uint32_t from = 5;
+  uint32_t middle = 0;
+  uint32_t to = 0;
+  ASSERT_TRUE(upload->Copy(&middle, &from, 4, CopyDirection::kHostToDevice).ok());
+  ASSERT_TRUE(upload->Record(*event).ok());
+  ASSERT_TRUE(compute->Copy(&to, &middle, 4, CopyDirection::kDeviceToDevice).ok());
+  ASSERT_TRUE(compute->Synchronize().ok());
+  EXPECT_EQ(to, 0u);  // nobody waited for the event
+  ASSERT_TRUE(compute->Wait(*event).ok());
+  ASSERT_TRUE(compute->Copy(&to, &middle, 4, CopyDirection::kDeviceToDevice).ok());
+  ASSERT_TRUE(compute->Synchronize().ok());
+  EXPECT_EQ(to, 5u);
+}
+
+TEST(Device, EveryAllocationThatFindsNoMemoryIsAnErrorAndGivesBackTheRest) {
+  FakeDevice counting;
+  ASSERT_TRUE(RoundTrip(&counting, Pattern(100)).ok());
+  ASSERT_EQ(counting.allocations(), 3);
+  for (int64_t i = 0; i < counting.allocations(); ++i) {
+    FakeDevice device({.fail_allocation = i});
+    const Result<std::vector<uint8_t>> back = RoundTrip(&device, Pattern(100));
+    ASSERT_FALSE(back.ok()) << i;
+    EXPECT_EQ(back.status().code(), ErrorCode::kOutOfMemory);
+    EXPECT_EQ(device.live_objects(), 0);
+  }
+}
+
+TEST(Device, EveryCallOnALostDeviceIsAnErrorAndGivesBackTheRest) {
+  FakeDevice counting;
+  ASSERT_TRUE(RoundTrip(&counting, Pattern(100)).ok());
+  ASSERT_GE(counting.calls(), 13);
+  for (int64_t i = 0; i < counting.calls(); ++i) {
+    FakeDevice device({.lost_at_call = i});
+    const Result<std::vector<uint8_t>> back = RoundTrip(&device, Pattern(100));
+    ASSERT_FALSE(back.ok()) << i;
+    EXPECT_EQ(back.status().code(), ErrorCode::kIo);
+    EXPECT_EQ(device.live_objects(), 0);
+  }
+}
+
+TEST(Device, TheHostsMemoryEndsWhereItWasSaid) {
+  const std::unique_ptr<Device> device = OpenHostDevice(1000);
+  Result<DeviceBuffer> first = device->Allocate(600);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(device->Memory()->free_bytes, 400u);
+  EXPECT_EQ(device->Allocate(401).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(device->Allocate(UINT64_MAX).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(device->Allocate(UINT64_MAX, MemorySpace::kPinnedHost).status().code(),
+            ErrorCode::kOutOfMemory);
+  {
+    const Result<DeviceBuffer> second = device->Allocate(400);
+    ASSERT_TRUE(second.ok());
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(second->data()) % 256, 0u);
+    EXPECT_EQ(device->Memory()->free_bytes, 0u);
+  }
+  DeviceBuffer moved = std::move(*first);
+  EXPECT_EQ(device->Memory()->free_bytes, 400u);
+  moved = DeviceBuffer();
+  EXPECT_EQ(first->data(), nullptr);
+  EXPECT_EQ(device->Memory()->free_bytes, 1000u);
+}
+
+TEST(Device, NothingOfNoBytesIsAllowed) {
+  FakeDevice device({.fail_allocation = 0});
+  const Result<DeviceBuffer> empty = device.Allocate(0);
+  ASSERT_TRUE(empty.ok());
+  EXPECT_EQ(empty->size_bytes(), 0u);
+  Result<DeviceStream> stream = device.CreateStream();
+  EXPECT_TRUE(stream->Copy(nullptr, nullptr, 0, CopyDirection::kDeviceToDevice).ok());
+}
+
+TEST(Device, AnEventOfTheHostTellsTimes) {
+  const std::unique_ptr<Device> device = OpenHostDevice(1000);
+  Result<DeviceStream> stream = device->CreateStream();
+  const Result<DeviceEvent> begin = device->CreateEvent();
+  const Result<DeviceEvent> end = device->CreateEvent();
+  ASSERT_TRUE(stream->Record(*begin).ok());
+  ASSERT_TRUE(stream->Record(*end).ok());
+  EXPECT_GE(end->SecondsSince(*begin).value(), 0);
+  EXPECT_LT(end->SecondsSince(*begin).value(), 60);
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,281 @@
+// Whole models through the CUDA operations, emulated, with weights in the GPU's layout.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/sluice_file.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/select.h"
+#include "loaders/architecture.h"
+#include "offload/device_store.h"
+#include "runtime/cuda_layout.h"
+#include "runtime/forward.h"
+#include "tests/support/fake_device.h"
+#include "tests/support/golden_model.h"
+#include "tests/support/scratch_directory.h"
+
+namespace sluice {
+namespace {
+
+using cuda_emulation::kCudaTable;
+using testing::GoldenModel;
+
+constexpr int64_t kContext = 96;
+constexpr uint64_t kDeviceBytes = 64 << 20;
+
+std::unique_ptr<WeightStore> OpenMapped(const std::shared_ptr<const SluiceFile>& file) {
+  Result<std::unique_ptr<WeightStore>> store = OpenMappedStore(file);
+  EXPECT_TRUE(store.ok()) << store.status().message();
+  return std::move(*store);
+}
+
+// A model with everything that a pass needs; on the host if `table` is the CPU's.
+class Model {
+ public:
+  Model(const std::string& path, const OpTable& table, KvType kv_type) : team_(1) {
+    file_ = *SluiceFile::Open(path);
+    store_ = OpenMapped(file_);
+    if (table.on_device) {
+      device_ = OpenHostDevice(kDeviceBytes);
+      Result<std::unique_ptr<WeightStore>> store = OpenDeviceStore(
+          std::move(store_), file_, device_.get(), {DeviceKind::kCuda, 0}, CudaLayout(), nullptr);
+      EXPECT_TRUE(store.ok()) << store.status().message();
+      store_ = std::move(*store);
+    }
+    description_ = *DescribeModel(file_->config());
+    cache_ = std::move(*KvCache::Create(description_.layer_states, kv_type, 64));
+    Result<std::unique_ptr<Forward>> forward =
+        Forward::Create(file_->config(), description_, store_.get(), &table, cache_.get(), &team_,
+                        kContext, kContext);
+    EXPECT_TRUE(forward.ok()) << forward.status().message();
+    forward_ = std::move(*forward);
+  }
+  ~Model() {
+    for (BlockTable& table : tables_) cache_->Truncate(&table, 0);
+  }
+
+  int64_t vocab() const { return file_->config().vocab_size; }
+
+  // Appends tokens to sequence 0 or 1 in one pass; the logits of all of them.
+  std::vector<float> Append(size_t sequence, const std::vector<int32_t>& ids) {
+    BlockTable& table = tables_[sequence];
+    auto& length = lengths_[sequence];
+    const auto count = static_cast<int64_t>(ids.size());
+    EXPECT_TRUE(cache_->Reserve(&table, length + count, length).ok());
+    Batch batch;
+    batch.ids = ids;
+    for (int64_t i = 0; i < count; ++i) {
+      batch.positions.push_back(static_cast<int32_t>(length + i));
+      batch.slots.push_back(KvCache::Slot(table, length + i));
+      batch.lengths.push_back(length + i + 1);
+      batch.block_tables.push_back(table.blocks.data());
+      batch.wanted.push_back(i);
+    }
+    length += count;
+    std::vector<float> logits(static_cast<size_t>(count * vocab()));
+    Status status = forward_->Run(batch, nullptr);
+    EXPECT_TRUE(status.ok()) << status.message();
+    status = forward_->Logits(0, count, logits.data());
+    EXPECT_TRUE(status.ok()) << status.message();
+    return logits;
+  }
+
+ private:
+  ThreadTeam team_;
+  std::shared_ptr<const SluiceFile> file_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<WeightStore> store_;
+  ModelDescription description_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Forward> forward_;
+  BlockTable tables_[2];
+  int64_t lengths_[2] = {0, 0};
+};
+
+// Teacher-forced: 40 tokens in one pass, then some one by one, then a few together; two sequences.
+std::vector<float> AllLogits(const std::string& path, const OpTable& table, KvType kv_type,
+                             const GoldenModel& golden) {
+  Model model(path, table, kv_type);
+  std::vector<float> logits;
+  for (size_t sequence : {size_t{0}, size_t{1}}) {
+    const std::vector<int32_t>& ids = golden.tokens[sequence];
+    std::vector<std::vector<int32_t>> passes = {{ids.begin(), ids.begin() + 40}};
+    for (size_t i = 40; i < 48; ++i) passes.push_back({ids[i]});
+    passes.push_back({ids.begin() + 48, ids.begin() + 53});
+    for (const std::vector<int32_t>& pass : passes) {
+      const std::vector<float> some = model.Append(sequence, pass);
+      logits.insert(logits.end(), some.begin(), some.end());
+    }
+  }
+  return logits;
+}
+
+struct Distance {
+  double root_mean_square = 0;
+  double largest = 0;
+};
+
+Distance DistanceOf(const std::vector<float>& a, const std::vector<float>& b) {
+  Distance distance;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::fabs(double{a[i]} - double{b[i]});
+    if (!(difference <= distance.largest)) distance.largest = difference;
+    distance.root_mean_square += difference * difference;
+  }
+  distance.root_mean_square = std::sqrt(distance.root_mean_square / static_cast<double>(a.size()));
+  return distance;
+}
+
+// Where values are rounded to a grid (the f16 of the cache, the int8 of activations), the last bit
+// of a float decides between neighbours, so two correct tables differ by about as much as one that
+// rounds differs from one that does not. So the GPU is held against `ref` without any such
+// rounding: it may be as far from it as the CPU's table is that rounds the same values. And its
+// most probable token is ref's wherever the margin exceeds twice the largest distance that it may
+// have.
+void ExpectAsGoodAsTheCpu(const GoldenModel& golden, const std::string& quantization,
+                          const OpTable& cpu_table) {
+  const ScratchDirectory folder;
+  const std::string path = testing::ConvertGolden(golden, quantization, folder / "model.sluice");
+  const std::vector<float> exact = AllLogits(path, kRefTable, KvType::kF32, golden);
+  const std::vector<float> cpu = AllLogits(path, cpu_table, KvType::kF16, golden);
+  const std::vector<float> gpu = AllLogits(path, kCudaTable, KvType::kF16, golden);
+  const Distance of_cpu = DistanceOf(cpu, exact);
+  const Distance of_gpu = DistanceOf(gpu, exact);
+  const std::string name = golden.name + " " + quantization;
+  EXPECT_TRUE(of_gpu.root_mean_square <= 1.25 * of_cpu.root_mean_square)
+      << name << ": " << of_gpu.root_mean_square << ", the CPU's is " << of_cpu.root_mean_square;
+  EXPECT_TRUE(of_gpu.largest <= 2 * of_cpu.largest)
+      << name << ": " << of_gpu.largest << ", the CPU's is " << of_cpu.largest;
+  const auto vocab = static_cast<size_t>(golden.vocab);
+  size_t compared = 0;
+  for (size_t t = 0; t < exact.size() / vocab; ++t) {
+    std::vector<float> sorted(exact.begin() + static_cast<ptrdiff_t>(t * vocab),
+                              exact.begin() + static_cast<ptrdiff_t>((t + 1) * vocab));
+    std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
+    if (!(sorted[0] - sorted[1] > 4 * of_cpu.largest)) continue;
+    const auto best = [&](const std::vector<float>& logits) {
+      const auto begin = logits.begin() + static_cast<ptrdiff_t>(t * vocab);
+      return std::max_element(begin, begin + static_cast<ptrdiff_t>(vocab)) - begin;
+    };
+    EXPECT_EQ(best(gpu), best(exact)) << name << " token " << t;
+    ++compared;
+  }
+  ::testing::Test::RecordProperty(
+      name, fmt::format("{:.2e} of {:.2e} rms, {:.2e} of {:.2e} largest, {} tokens",
+                        of_gpu.root_mean_square, of_cpu.root_mean_square, of_gpu.largest,
+                        of_cpu.largest, compared));
+  if (quantization == "keep") {
+    EXPECT_GT(compared, exact.size() / vocab / 2);
+  }
+}
+
+class CudaForward : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(CudaForward, FloatWeights) {
+  ExpectAsGoodAsTheCpu(testing::LoadGolden(GetParam()), "keep", kRefTable);
+}
+
+TEST_P(CudaForward, Int4Weights) {
+  // `ref` does not quantize activations; the fastest table follows the same contract as the GPU.
+  const OpTable* table = AvailableTables().back();
+  if (table == &kRefTable) GTEST_SKIP() << "this processor runs ref alone";
+  ExpectAsGoodAsTheCpu(testing::LoadGolden(GetParam()), "int4", *table);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, CudaForward,
+                         ::testing::Values("mha", "gqa", "mqa", "bias_linear", "head_dim"),
+                         [](const auto& info) { return info.param; });
+
+TEST(CudaForward, EveryArchitecture) {
+  for (const std::string& name : testing::ArchitectureGoldens()) {
+    SCOPED_TRACE(name);
+    ExpectAsGoodAsTheCpu(testing::LoadGolden(name), "keep", kRefTable);
+  }
+}
+
+class DeviceStoreFaults : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string name = testing::HuggingFaceGoldens().front();
+    path_ = testing::ConvertGolden(testing::LoadGolden(name), "int4", folder_ / "model.sluice");
+    file_ = *SluiceFile::Open(path_);
+  }
+
+  Result<std::unique_ptr<WeightStore>> Open(Device* device, const LoadProgress& progress = {}) {
+    return OpenDeviceStore(OpenMapped(file_), file_, device, {DeviceKind::kCuda, 0}, CudaLayout(),
+                           progress);
+  }
+
+  ScratchDirectory folder_;
+  std::string path_;
+  std::shared_ptr<const SluiceFile> file_;
+};
+
+TEST_F(DeviceStoreFaults, LateCopiesArriveBeforeTheStoreIsThere) {
+  test::FakeDevice device;
+  Result<std::unique_ptr<WeightStore>> store = Open(&device);
+  ASSERT_TRUE(store.ok()) << store.status().message();
+  const CudaLayout layout;
+  const std::unique_ptr<WeightStore> mapped = OpenMapped(file_);
+  int64_t compared = 0;
+  for (GroupId g = 0; g < file_->groups().size(); ++g) {
+    const GroupEntry& group = file_->groups()[g];
+    if (group.kind == GroupKind::kEmbedding) continue;
+    const WeightLease lease = *(*store)->Acquire(g);
+    const WeightLease source = *mapped->Acquire(g);
+    for (TensorId t = group.first_tensor; t < group.first_tensor + group.tensor_count; ++t) {
+      const TileLayout& tiles = file_->tensors()[t].layout;
+      for (size_t p = 0; p < lease.Parts(t).size(); ++p) {
+        const WeightPart& part = lease.Parts(t)[p];
+        EXPECT_EQ(part.device, (DeviceId{DeviceKind::kCuda, 0}));
+        std::vector<std::byte> expected(*layout.SizeBytes(tiles, part.num_tiles));
+        layout.Arrange(tiles, *source.Take(source.Parts(t)[p]), part.num_tiles, expected);
+        const std::byte* actual = *lease.Take(part);
+        ASSERT_TRUE(std::equal(expected.begin(), expected.end(), actual));
+        ++compared;
+      }
+    }
+  }
+  EXPECT_GT(compared, 10);
+}
+
+TEST_F(DeviceStoreFaults, EveryAllocationThatFindsNoMemoryIsAnErrorThatLeavesNothing) {
+  test::FakeDevice counting;
+  ASSERT_TRUE(Open(&counting).ok());
+  ASSERT_EQ(counting.allocations(), 3);
+  for (int64_t i = 0; i < counting.allocations(); ++i) {
+    test::FakeDevice device({.fail_allocation = i});
+    EXPECT_EQ(Open(&device).status().code(), ErrorCode::kOutOfMemory);
+    EXPECT_EQ(device.live_objects(), 0);
+  }
+}
+
+TEST_F(DeviceStoreFaults, ADeviceThatIsLostAtAnyCallIsAnErrorThatLeavesNothing) {
+  test::FakeDevice counting;
+  ASSERT_TRUE(Open(&counting).ok());
+  for (int64_t i = 0; i < counting.calls(); ++i) {
+    test::FakeDevice device({.lost_at_call = i});
+    EXPECT_EQ(Open(&device).status().code(), ErrorCode::kIo) << i;
+    EXPECT_EQ(device.live_objects(), 0);
+  }
+}
+
+TEST_F(DeviceStoreFaults, LoadingEndsWhenItIsCancelled) {
+  test::FakeDevice device;
+  int calls = 0;
+  const Result<std::unique_ptr<WeightStore>> store =
+      Open(&device, [&](uint64_t, uint64_t) { return ++calls < 3; });
+  ASSERT_FALSE(store.ok());
+  EXPECT_EQ(store.status().code(), ErrorCode::kCancelled);
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(device.live_objects(), 0);
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,166 @@
+// CUDA on the host, for tests: the functions of kernels/cuda/intrinsics.h, with the same meaning.
+// Each thread of a block is a fiber that runs until it waits for others. What is undefined on a GPU
+// is made to show: shared memory starts as NaN and ends where the launch says (the address
+// sanitizer sees the next byte), a copy arrives only at the wait for it and spoils its target until
+// then, threads and blocks run in an order that the test chooses, and a barrier or exchange that
+// not all threads reach ends the program with a report.
+#ifndef SLUICE_TESTS_SUPPORT_CUDA_EMULATION_CUDA_EMULATION_H_
+#define SLUICE_TESTS_SUPPORT_CUDA_EMULATION_CUDA_EMULATION_H_
+
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "formats/half.h"
+
+struct CUstream_st;
+
+namespace sluice::cuda_emulation {
+
+inline constexpr int kWarpThreads = 32;
+
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
+// The order in which threads that could run do, and blocks. Results must not depend on it.
+enum class Order { kAscending, kDescending, kShuffled };
+void SetOrder(Order order);
+
+// Where the running thread is.
+struct ThreadPlace {
+  int thread = 0;
+  int block_threads = 0;
+  int64_t block_x = 0, block_y = 0, block_z = 0;
+};
+const ThreadPlace& Place();
+
+inline int ThreadIndex() { return Place().thread; }
+inline int BlockThreads() { return Place().block_threads; }
+inline int64_t BlockX() { return Place().block_x; }
+inline int64_t BlockY() { return Place().block_y; }
+inline int64_t BlockZ() { return Place().block_z; }
+inline int Lane() { return ThreadIndex() % kWarpThreads; }
+inline int Warp() { return ThreadIndex() / kWarpThreads; }
+
+void SyncThreads();
+std::byte* SharedBytes();
+template <typename T>
+T* SharedMemory() {
+  return reinterpret_cast<T*>(SharedBytes());
+}
+
+// Waits until all lanes of the warp called it with the same `what`; the last one runs
+// combine(context, values), values[lane] being what each gave.
+using Combine = void (*)(void* const* values);
+void Together(const char* what, void* value, Combine combine);
+
+inline void SyncWarp() {
+  int nothing = 0;
+  Together("SyncWarp", &nothing, [](void* const*) {});
+}
+
+template <typename T>
+T Shuffle(T value, int lane) {
+  struct Exchange {
+    T value;
+    int lane;
+    T result;
+  } exchange = {value, lane, value};
+  Together("Shuffle", &exchange, [](void* const* values) {
+    for (int i = 0; i < kWarpThreads; ++i) {
+      auto* mine = static_cast<Exchange*>(values[i]);
+      mine->result = static_cast<Exchange*>(values[mine->lane % kWarpThreads])->value;
+    }
+  });
+  return exchange.result;
+}
+template <typename T>
+T ShuffleXor(T value, int mask) {
+  return Shuffle(value, Lane() ^ mask);
+}
+uint32_t Ballot(bool predicate);
+
+// Threads of a block take turns only where they wait, so this is atomic.
+inline int AtomicAdd(int* address, int value) {
+  const int before = *address;
+  *address += value;
+  return before;
+}
+inline int CountBits(uint32_t bits) { return std::popcount(bits); }
+
+void CopyAsync(void* shared, const void* global, size_t size_bytes, bool valid);
+inline void CopyAsync16(void* shared, const void* global, bool valid = true) {
+  CopyAsync(shared, global, 16, valid);
+}
+inline void CopyAsync4(void* shared, const void* global, bool valid = true) {
+  CopyAsync(shared, global, 4, valid);
+}
+void CommitCopies();
+void WaitForCopies(int pending);
+template <int kPending>
+void WaitCopies() {
+  WaitForCopies(kPending);
+}
+
+void LoadMatrices(uint32_t (&out)[4], const void* row);
+void LoadMatricesTransposed(uint32_t (&out)[4], const void* row);
+void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void MmaF16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void MmaTf32(float (&c)[4], const float (&a)[4], float b0, float b1);
+
+float ToTf32(float value);
+inline float HalfToFloat(uint16_t bits) { return F16ToFloat(bits); }
+inline uint16_t FloatToHalf(float value) { return FloatToF16(value); }
+inline float FloatFromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
+inline uint32_t BitsOfFloat(float value) { return std::bit_cast<uint32_t>(value); }
+inline int RoundToInt(float value) { return static_cast<int>(std::lrint(value)); }
+
+// What was started: once for each kernel and size. Names are as the compiler writes them.
+struct LaunchRecord {
+  std::string_view kernel;
+  int threads;
+  size_t shared_bytes;
+};
+const std::vector<LaunchRecord>& Launches();
+
+// Called before a kernel runs, with its stream: for devices that are late with earlier work.
+void SetLaunchHook(std::function<void(CUstream_st*)> hook);
+
+// Runs the whole grid before it returns.
+using Body = void (*)(void (*kernel)(), const void* args);
+void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, Body body,
+             void (*kernel)(), const void* args);
+
+template <typename Args>
+void LaunchNamed(std::string_view name, void (*kernel)(Args), const Grid& grid, int threads,
+                 size_t shared_bytes, CUstream_st* stream, const std::type_identity_t<Args>& args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  const Body body = [](void (*erased)(), const void* bytes) {
+    reinterpret_cast<void (*)(Args)>(erased)(*static_cast<const Args*>(bytes));
+  };
+  RunGrid({name, threads, shared_bytes}, grid, stream, body, reinterpret_cast<void (*)()>(kernel),
+          &args);
+}
+
+template <typename Kernel>
+struct KernelArgs;
+template <typename Args>
+struct KernelArgs<void (*)(Args)> {
+  using Type = Args;
+};
+
+template <auto kKernel>
+void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* stream,
+            const typename KernelArgs<decltype(kKernel)>::Type& args) {
+  LaunchNamed(__PRETTY_FUNCTION__, kKernel, grid, threads, shared_bytes, stream, args);
+}
+
+}  // namespace sluice::cuda_emulation
+
+#endif  // SLUICE_TESTS_SUPPORT_CUDA_EMULATION_CUDA_EMULATION_H_

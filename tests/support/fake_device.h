@@ -1,0 +1,78 @@
+// A device of the host that fails when told to, and is as late as a device may be: queued work is
+// done only when something waits for it.
+#ifndef SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_
+#define SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "offload/device.h"
+
+namespace sluice::test {
+
+struct DeviceFaults {
+  int64_t fail_allocation = -1;  // the allocation of that number, from 0, finds no memory
+  int64_t lost_at_call = -1;     // the call of that number, from 0, and all later ones fail
+};
+
+// One thread.
+class FakeDevice final : public Device {
+ public:
+  explicit FakeDevice(const DeviceFaults& faults = {}) : faults_(faults) {}
+  ~FakeDevice() override;
+
+  // What was asked for so far, and what was not given back.
+  int64_t calls() const { return calls_; }
+  int64_t allocations() const { return allocations_; }
+  int64_t live_objects() const { return live_objects_; }
+
+  // Does the work of the stream so far: what a kernel that is started on it would see.
+  void CatchUp(CUstream_st* stream);
+
+  std::string name() const override { return "fake"; }
+  Result<DeviceMemory> Memory() override;
+
+ protected:
+  Result<std::byte*> AllocateBytes(uint64_t size_bytes, MemorySpace space) override;
+  void FreeBytes(std::byte* data, uint64_t size_bytes, MemorySpace space) override;
+  Result<CUstream_st*> MakeStream() override;
+  void EndStream(CUstream_st* stream) override;
+  Result<CUevent_st*> MakeEvent() override;
+  void EndEvent(CUevent_st* event) override;
+  Status Copy(CUstream_st* stream, void* to, const void* from, uint64_t size_bytes,
+              CopyDirection direction) override;
+  Status Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) override;
+  Status Record(CUstream_st* stream, CUevent_st* event) override;
+  Status Wait(CUstream_st* stream, CUevent_st* event) override;
+  Status Synchronize(CUstream_st* stream) override;
+  Result<bool> Done(CUevent_st* event) override;
+  Status Synchronize(CUevent_st* event) override;
+  Result<double> SecondsBetween(CUevent_st* earlier, CUevent_st* later) override;
+
+ private:
+  struct Stream {
+    std::deque<std::function<void()>> work;
+  };
+  struct Event {
+    Stream* stream = nullptr;
+    int64_t recorded = 0;  // times asked for, and done
+    int64_t done = 0;
+  };
+
+  bool lost() const { return faults_.lost_at_call >= 0 && calls_ > faults_.lost_at_call; }
+  Status Call(const char* what);
+  void CatchUp(Event* event, int64_t until);
+
+  const DeviceFaults faults_;
+  int64_t calls_ = 0;
+  int64_t allocations_ = 0;
+  int64_t live_objects_ = 0;
+};
+
+}  // namespace sluice::test
+
+#endif  // SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_

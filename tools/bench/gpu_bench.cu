@@ -1,0 +1,285 @@
+// Speed of the CUDA operations against microbenchmarks of the same run: what a read of memory and
+// the tensor cores' int8 products reach on this GPU. JSON to the file given, tables to the
+// terminal.
+//
+// Usage: gpu_bench JSON_FILE
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/gpu_layout.h"
+#include "kernels/cuda/launchers.h"
+#include "kernels/cuda/support.h"
+
+namespace sluice {
+namespace {
+
+constexpr int kRepeats = 5;  // the best counts
+
+void Check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "gpu_bench: %s: %s\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+
+// Memory for the whole run.
+template <typename T>
+T* Allocate(int64_t count, int fill) {
+  void* data = nullptr;
+  Check(cudaMalloc(&data, static_cast<size_t>(count) * sizeof(T)), "memory");
+  Check(cudaMemset(data, fill, static_cast<size_t>(count) * sizeof(T)), "filling memory");
+  return static_cast<T*>(data);
+}
+
+// Seconds of one call: `calls` of them, recorded once into a graph, the best of some launches.
+double Seconds(int calls, const std::function<void(int, cudaStream_t)>& call) {
+  cudaStream_t stream = nullptr;
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t launch = nullptr;
+  Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
+  Check(cudaEventCreate(&begin), "an event");
+  Check(cudaEventCreate(&end), "an event");
+  call(0, stream);
+  Check(cudaStreamSynchronize(stream), "the first call");
+  Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "a graph");
+  for (int i = 0; i < calls; ++i) call(i, stream);
+  Check(cudaStreamEndCapture(stream, &graph), "a graph");
+  Check(cudaGraphInstantiate(&launch, graph, 0), "a graph");
+  float best = 1e30f;
+  for (int i = 0; i < kRepeats + 1; ++i) {  // the first warms up
+    float milliseconds = 0;
+    Check(cudaEventRecord(begin, stream), "an event");
+    Check(cudaGraphLaunch(launch, stream), "a graph");
+    Check(cudaEventRecord(end, stream), "an event");
+    Check(cudaEventSynchronize(end), "the work of a graph");
+    Check(cudaEventElapsedTime(&milliseconds, begin, end), "a time");
+    if (i > 0) best = std::min(best, milliseconds);
+  }
+  Check(cudaGetLastError(), "starting a kernel");
+  cudaGraphExecDestroy(launch);
+  cudaGraphDestroy(graph);
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaStreamDestroy(stream);
+  return double{best} / 1e3 / calls;
+}
+
+struct ReadArgs {
+  const uint4* data;
+  int64_t count;
+  uint32_t* out;
+};
+
+__global__ void ReadKernel(ReadArgs args) {
+  uint32_t sum = 0;
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+#pragma unroll 8
+  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < args.count;
+       i += threads) {
+    const uint4 words = __ldcs(args.data + i);
+    sum += words.x ^ words.y ^ words.z ^ words.w;
+  }
+  if (sum == 0x12345678u) *args.out = sum;  // so that the loads stay
+}
+
+constexpr int kMmaChains = 8;
+constexpr int kMmaLoops = 4096;
+
+__global__ void MmaKernel(uint32_t* out) {
+  int32_t sums[kMmaChains][4] = {};
+  const uint32_t a[4] = {threadIdx.x, threadIdx.x + 1, threadIdx.x + 2, threadIdx.x + 3};
+  for (int i = 0; i < kMmaLoops; ++i) {
+#pragma unroll
+    for (int j = 0; j < kMmaChains; ++j) cuda::MmaU8S8(sums[j], a, threadIdx.x, i);
+  }
+  int32_t all = 0;
+  for (auto& chain : sums) all ^= chain[0] ^ chain[1] ^ chain[2] ^ chain[3];
+  if (all == 0x12345678) *out = static_cast<uint32_t>(all);
+}
+
+struct Result {
+  std::string name;
+  double seconds, value, share;
+  const char* unit;
+};
+
+class Bench {
+ public:
+  explicit Bench(const cudaDeviceProp& gpu) : gpu_(gpu), out_(Allocate<uint32_t>(1, 0)) {}
+
+  void Peaks() {
+    const int64_t bytes =
+        std::min<int64_t>(int64_t{2} << 30, static_cast<int64_t>(gpu_.totalGlobalMem) / 4);
+    const ReadArgs args = {Allocate<uint4>(bytes / 16, 1), bytes / 16, out_};
+    const int blocks = gpu_.multiProcessorCount * 8;
+    double seconds =
+        Seconds(4, [&](int, cudaStream_t s) { ReadKernel<<<blocks, 256, 0, s>>>(args); });
+    read_ = static_cast<double>(bytes) / seconds;
+    Add({"read of memory", seconds, read_ / 1e9, 1, "GB/s"});
+    seconds = Seconds(2, [&](int, cudaStream_t s) {
+      MmaKernel<<<gpu_.multiProcessorCount * 2, 512, 0, s>>>(out_);
+    });
+    const double operations =
+        2.0 * 16 * 8 * 32 * kMmaChains * kMmaLoops * 16 * 2 * gpu_.multiProcessorCount;
+    mma_ = operations / seconds;
+    Add({"mma int8", seconds, mma_ / 1e12, 1, "TOP/s"});
+  }
+
+  // One int4 matrix of more than 100 MB, as often as it takes to fill the L2 cache four times.
+  void Matmuls(int64_t group) {
+    constexpr int64_t kRows = 8192;
+    constexpr int64_t kCols = 28672;
+    const WeightType type{WeightKind::kInt4, WeightOffset::kNone, static_cast<uint16_t>(group)};
+    const TileLayout layout = *MakeTileLayout(type, kRows, kCols, 16);
+    const GpuLayout gpu = *MakeGpuLayout(layout);
+    const int64_t tiles = kRows / 16;
+    const int64_t bytes = tiles * gpu.tile_bytes;
+    const int copies = static_cast<int>(4 * int64_t{gpu_.l2CacheSize} / bytes) + 2;
+    std::vector<std::byte*> matrices;
+    // Scales of 2^-12 whatever the bytes are would need the layout; any finite f16 will do here.
+    for (int i = 0; i < copies; ++i) matrices.push_back(Allocate<std::byte>(bytes, 0x11));
+    constexpr int64_t kMostTokens = 2048;
+    const int64_t groups = kCols / group;
+    const QuantizedActivations xq = {Allocate<int8_t>(kMostTokens * kCols, 1),
+                                     Allocate<float>(kMostTokens * groups, 0),
+                                     Allocate<int32_t>(kMostTokens * groups, 0),
+                                     group,
+                                     groups,
+                                     kCols};
+    auto* y = Allocate<float>(kMostTokens * kRows, 0);
+    for (int64_t tokens : {1, 2, 4, 8, 16, 32, 64, 512, 1024, 2048}) {
+      const double seconds = Seconds(tokens > 64 ? 2 : 2 * copies, [&](int i, cudaStream_t s) {
+        cuda::kCudaTable.matmul({&layout, matrices[static_cast<size_t>(i % copies)], tiles, kRows,
+                                 nullptr, 0, &xq, tokens, nullptr, false, y, kRows, 0, kCols / 128},
+                                s);
+      });
+      const std::string name =
+          "int4:g" + std::to_string(group) + ", " + std::to_string(tokens) + " tokens";
+      const double operations = 2.0 * kRows * kCols * static_cast<double>(tokens) / seconds;
+      if (tokens <= 64) {
+        const double rate = static_cast<double>(bytes) / seconds;
+        Add({name, seconds, rate / 1e9, rate / read_, "GB/s"});
+      } else {
+        Add({name, seconds, operations / 1e12, operations / mma_, "TOP/s"});
+      }
+    }
+    for (std::byte* matrix : matrices) cudaFree(matrix);
+    for (void* memory : {static_cast<void*>(xq.values), static_cast<void*>(xq.scales),
+                         static_cast<void*>(xq.sums), static_cast<void*>(y)}) {
+      cudaFree(memory);
+    }
+  }
+
+  // `sequences` of 8k each, one new token for each; blocks in order, or spread over the cache.
+  void Attention(int sequences, bool spread) {
+    constexpr int64_t kLength = 8192, kHeads = 32, kKvHeads = 8, kDim = 128;
+    constexpr int64_t kBlocks = kLength / 16;
+    const int64_t block_bytes = kKvHeads * 2 * 16 * kDim * 2;
+    const int64_t all = kBlocks * sequences;
+    const KvLayer layer = {Allocate<std::byte>(all * block_bytes, 0x11), block_bytes, KvType::kF16,
+                           kKvHeads, kDim};
+    std::vector<uint32_t> ids(static_cast<size_t>(all));
+    for (int64_t i = 0; i < all; ++i) {
+      // 7919 is a prime that divides no number of blocks here.
+      ids[static_cast<size_t>(i)] = static_cast<uint32_t>(spread ? i * 7919 % all : i);
+    }
+    auto* tables = Allocate<uint32_t>(all, 0);
+    Check(cudaMemcpy(tables, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice), "tables");
+    std::vector<const uint32_t*> table_pointers;
+    for (int i = 0; i < sequences; ++i) table_pointers.push_back(tables + i * kBlocks);
+    auto* pointers = Allocate<const uint32_t*>(sequences, 0);
+    Check(cudaMemcpy(pointers, table_pointers.data(), table_pointers.size() * sizeof(void*),
+                     cudaMemcpyHostToDevice),
+          "tables");
+    const std::vector<int64_t> lengths(static_cast<size_t>(sequences), kLength);
+    auto* device_lengths = Allocate<int64_t>(sequences, 0);
+    Check(cudaMemcpy(device_lengths, lengths.data(), lengths.size() * 8, cudaMemcpyHostToDevice),
+          "lengths");
+    AttentionArgs args = {};
+    args.query = Allocate<float>(sequences * kHeads * kDim, 0);
+    args.query_stride = kHeads * kDim;
+    args.num_heads = kHeads;
+    args.layer = layer;
+    args.block_tables = pointers;
+    args.lengths = device_lengths;
+    args.scale = 0.088f;
+    args.out = Allocate<float>(sequences * kHeads * kDim, 0);
+    args.out_stride = kHeads * kDim;
+    args.item_end = sequences * kKvHeads;
+    args.longest_length = kLength;
+    args.longest_run = 1;
+    args.scratch_size = GpuAttentionScratch(sequences, kHeads, kDim, kLength);
+    args.scratch = Allocate<float>(args.scratch_size, 0);
+    const double seconds =
+        Seconds(8, [&](int, cudaStream_t s) { cuda::kCudaTable.attention(args, s); });
+    const double rate = static_cast<double>(all * block_bytes) / seconds;
+    Add({"decode attention, " + std::to_string(sequences) + " sequences of 8k" +
+             (spread ? ", blocks spread" : ", blocks in order"),
+         seconds, rate / 1e9, rate / read_, "GB/s"});
+  }
+
+  bool WriteJson(const char* path) const {
+    std::FILE* file = std::fopen(path, "w");
+    if (file == nullptr) return false;
+    std::fprintf(file, "{\"gpu\": \"%s\", \"compute_capability\": \"%d.%d\", \"results\": [",
+                 gpu_.name, gpu_.major, gpu_.minor);
+    for (size_t i = 0; i < results_.size(); ++i) {
+      const Result& r = results_[i];
+      std::fprintf(file,
+                   "%s\n  {\"name\": \"%s\", \"seconds\": %.4g, \"value\": %.4g, \"unit\": \"%s\", "
+                   "\"share\": %.4f}",
+                   i == 0 ? "" : ",", r.name.c_str(), r.seconds, r.value, r.unit, r.share);
+    }
+    std::fprintf(file, "\n]}\n");
+    return std::fclose(file) == 0;
+  }
+
+ private:
+  void Add(const Result& r) {
+    if (results_.empty()) std::printf("| | us | | share of the peak |\n|---|---|---|---|\n");
+    std::printf("| %s | %.1f | %.4g %s | %.3f |\n", r.name.c_str(), r.seconds * 1e6, r.value,
+                r.unit, r.share);
+    std::fflush(stdout);
+    results_.push_back(r);
+  }
+
+  const cudaDeviceProp gpu_;
+  uint32_t* out_;
+  double read_ = 0;
+  double mma_ = 0;
+  std::vector<Result> results_;
+};
+
+int Run(const char* json_path) {
+  cudaDeviceProp gpu = {};
+  Check(cudaGetDeviceProperties(&gpu, 0), "the GPU");
+  std::printf("%s, compute capability %d.%d, %d multiprocessors, %d MB of L2 cache\n\n", gpu.name,
+              gpu.major, gpu.minor, gpu.multiProcessorCount, gpu.l2CacheSize >> 20);
+  Bench bench(gpu);
+  bench.Peaks();
+  for (int64_t group : {128, 64, 32}) bench.Matmuls(group);
+  for (int sequences : {1, 8}) {
+    for (bool spread : {false, true}) bench.Attention(sequences, spread);
+  }
+  if (bench.WriteJson(json_path)) return 0;
+  std::fprintf(stderr, "gpu_bench: cannot write %s\n", json_path);
+  return 1;
+}
+
+}  // namespace
+}  // namespace sluice
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "Usage: gpu_bench JSON_FILE\n");
+    return 2;
+  }
+  return sluice::Run(argv[1]);
+}
