@@ -33,10 +33,10 @@ class Fiber {
   bool ended_ = true;
   void* outer_pointer_ = nullptr;
   // What the address sanitizer wants to know of both stacks.
-  void* fake_stack_ = nullptr;
-  void* outer_fake_stack_ = nullptr;
-  const void* outer_bottom_ = nullptr;
-  size_t outer_size_ = 0;
+  [[maybe_unused]] void* fake_stack_ = nullptr;
+  [[maybe_unused]] void* outer_fake_stack_ = nullptr;
+  [[maybe_unused]] const void* outer_bottom_ = nullptr;
+  [[maybe_unused]] size_t outer_size_ = 0;
 };
 
 }  // namespace sluice::test
