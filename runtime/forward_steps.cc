@@ -1,0 +1,324 @@
+// The steps of a description, each as one or more operations divided among the threads.
+#include <algorithm>
+#include <mutex>
+
+#include "formats/checked.h"
+#include "runtime/forward.h"
+
+namespace sluice {
+namespace {
+
+// Ranges of an operation that each thread gets, so that a late thread holds up little.
+constexpr int64_t kRangesPerThread = 8;
+
+int64_t Grain(int64_t items, int threads) {
+  return std::max<int64_t>(1, items / (threads * kRangesPerThread));
+}
+
+// What a device is told of a batch that it cannot look at.
+struct Longest {
+  int64_t length = 0;
+  int64_t run = 0;  // tokens in a row that share a block table
+};
+
+Longest LongestOf(const Batch& batch) {
+  Longest longest;
+  int64_t run = 0;
+  for (size_t t = 0; t < batch.lengths.size(); ++t) {
+    run = t > 0 && batch.block_tables[t] == batch.block_tables[t - 1] ? run + 1 : 1;
+    longest.run = std::max(longest.run, run);
+    longest.length = std::max(longest.length, batch.lengths[t]);
+  }
+  return longest;
+}
+
+// A range of weights that is read for one token: shorter ones end before the processor has noticed
+// that it reads a stream.
+constexpr int64_t kStreamBytes = 64 << 10;
+
+// Of tiles of weights. For one token long ranges; for several an even number of tiles, because
+// kernels take two at a time, and for many the smallest, since each of them is long work.
+int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
+  const int64_t grain = Grain(tiles, threads);
+  if (tokens > 1) return tokens >= 64 ? 2 : std::max<int64_t>(grain / 2 * 2, 2);
+  const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
+  return std::clamp<int64_t>(stream, grain, std::max(grain, (tiles + threads - 1) / threads));
+}
+
+// Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
+// tokens than threads as many KV heads as there are for each thread.
+int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
+  if (tokens >= threads) return Grain(tokens, threads) * kv_heads;
+  return (tokens * kv_heads + threads - 1) / threads;
+}
+
+// The first error of several workers.
+class ErrorSlot {
+ public:
+  void Set(const Status& status) {
+    const std::lock_guard lock(mutex_);
+    if (status_.ok()) status_ = status;
+    failed_ = true;
+  }
+  bool failed() const { return failed_; }
+  Status Take() { return status_; }
+
+ private:
+  std::mutex mutex_;
+  Status status_;
+  std::atomic<bool> failed_ = false;
+};
+
+}  // namespace
+
+int64_t Forward::RangeOf(int64_t items) const {
+  return RangeOf(items, Grain(items, team_->threads()));
+}
+
+int64_t Forward::RangeOf(int64_t items, int64_t grain) const {
+  return ops_->on_device ? std::max<int64_t>(1, items) : grain;
+}
+
+Status Forward::RunSteps(const Pass& pass) {
+  for (const Step& step : pass.group.description->steps) {
+    const Status status = std::visit([&](const auto& s) { return RunStep(pass, s); }, step);
+    if (!status.ok()) return status;
+  }
+  return Status();
+}
+
+const float* Forward::InputOf(const Pass& pass, Buffer buffer) const {
+  const float* rows = activations_.data(buffer);
+  return buffer == Buffer::kHidden ? rows + pass.first_hidden * activations_.width(buffer) : rows;
+}
+
+Status Forward::RunStep(const Pass& pass, const RmsNormStep& step) {
+  Result<const float*> weight = Vector(pass, step.weight);
+  if (!weight.ok()) return weight.status();
+  // Parts of a row follow each other without a gap, and so do the rows of both buffers: each part
+  // is a row to the operation.
+  const int64_t width = activations_.width(step.in) / step.heads;
+  const int64_t rows = pass.tokens * step.heads;
+  team_->For(rows, RangeOf(rows), [&](int64_t begin, int64_t end) {
+    ops_->rms_norm({.x = InputOf(pass, step.in),
+                    .x_stride = width,
+                    .weight = *weight,
+                    .width = width,
+                    .eps = step.eps,
+                    .add_to_y = step.add_to_out,
+                    .y = activations_.data(step.out),
+                    .y_stride = activations_.width(step.out) / step.heads,
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const LayerNormStep& step) {
+  Result<const float*> weight = Vector(pass, step.weight, 0);
+  if (!weight.ok()) return weight.status();
+  const float* bias = nullptr;
+  if (step.bias != kNoTensor) {
+    Result<const float*> vector = Vector(pass, step.bias, 1);
+    if (!vector.ok()) return vector.status();
+    bias = *vector;
+  }
+  const int64_t width = activations_.width(step.in);
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
+    ops_->layer_norm({.x = InputOf(pass, step.in),
+                      .x_stride = width,
+                      .weight = *weight,
+                      .bias = bias,
+                      .width = width,
+                      .eps = step.eps,
+                      .y = activations_.data(step.out),
+                      .y_stride = activations_.width(step.out),
+                      .token_begin = begin,
+                      .token_end = end},
+                     nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
+  const float* bias = nullptr;
+  if (step.bias != kNoTensor) {
+    Result<const float*> vector = Vector(pass, step.bias);
+    if (!vector.ok()) return vector.status();
+    bias = *vector;
+  }
+  const Status status =
+      Matmul(pass, pass.group.tensors[step.weight], step.in, bias, step.add_to_out,
+             activations_.data(step.out), activations_.width(step.out));
+  Written(step.out);
+  return status;
+}
+
+Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
+  const RopeConfig& rope = description_.ropes[step.rope];
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
+    ops_->rope({.x = activations_.data(step.data),
+                .x_stride = activations_.width(step.data),
+                .positions = pass.batch->positions.data(),
+                .frequencies = rope_frequencies_[step.rope].data(),
+                .magnitude = static_cast<float>(rope.attention_factor),
+                .heads = step.heads,
+                .head_dim = step.head_dim,
+                .dim = rope.dim,
+                .token_begin = begin,
+                .token_end = end},
+               nullptr);
+  });
+  Written(step.data);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
+  const KvLayer& layer = kv_cache_->layer(step.layer);
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
+    ops_->store_kv({.key = activations_.data(step.key),
+                    .value = activations_.data(step.value),
+                    .stride = activations_.width(step.key),
+                    .layer = layer,
+                    .slots = pass.batch->slots.data(),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
+  const int64_t items = pass.tokens * step.num_kv_heads;
+  const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
+  team_->For(items, RangeOf(items, grain), [&](int64_t begin, int64_t end) {
+    ops_->attention({.query = activations_.data(step.query),
+                     .query_stride = activations_.width(step.query),
+                     .num_heads = step.num_heads,
+                     .layer = layer,
+                     .block_tables = pass.batch->block_tables.data(),
+                     .lengths = pass.batch->lengths.data(),
+                     .window = step.window,
+                     .scale = step.scale,
+                     .softcap = step.softcap,
+                     .out = activations_.data(step.out),
+                     .out_stride = activations_.width(step.out),
+                     .item_begin = begin,
+                     .item_end = end,
+                     .longest_length = longest.length,
+                     .longest_run = longest.run,
+                     .scratch = attention_scratch_.data(),
+                     .scratch_size = static_cast<int64_t>(attention_scratch_.size())},
+                    nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::RunStep(const Pass& pass, const ActivationStep& step) {
+  const int64_t width = activations_.width(step.gate);
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
+    ops_->activate({.activation = step.activation,
+                    .gate = activations_.data(step.gate),
+                    .up = step.up ? activations_.data(*step.up) : nullptr,
+                    .stride = width,
+                    .width = width,
+                    .out = activations_.data(step.out),
+                    .out_stride = activations_.width(step.out),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  Written(step.out);
+  return Status();
+}
+
+Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias,
+                       bool add_to_out, float* out, int64_t out_stride) {
+  const TileLayout& layout = store_->file().tensors()[tensor].layout;
+  const auto cols = static_cast<int64_t>(layout.cols);
+  const bool quantized = ops_->activations(layout.type) == ActivationForm::kQuantized;
+  QuantizedActivations xq = {};
+  if (quantized) {
+    const int64_t group = ActivationGroup(layout.type);
+    Quantize(in, cols, group, pass.tokens);
+    xq = activations_.Quantized(cols, group);
+  }
+  ErrorSlot error;
+  for (const WeightPart& part : pass.lease.Parts(tensor)) {
+    if (pass.cancel != nullptr && pass.cancel->load(std::memory_order_relaxed)) {
+      return Status(ErrorCode::kCancelled, "the pass was cancelled");
+    }
+    const auto num_tiles = static_cast<int64_t>(part.num_tiles);
+    const auto part_rows = static_cast<int64_t>(part.row_count);
+    const int64_t grain = TileGrain(num_tiles, layout.tile_bytes, pass.tokens, team_->threads());
+    team_->For(num_tiles, RangeOf(num_tiles, grain), [&](int64_t begin, int64_t end) {
+      if (error.failed()) return;
+      const Result<const std::byte*> tiles = pass.lease.Take(part);
+      if (!tiles.ok()) return error.Set(tiles.status());
+      const int64_t row = static_cast<int64_t>(part.row_begin) + begin * kTileRows;
+      ops_->matmul({.layout = &layout,
+                    .tiles = *tiles + static_cast<uint64_t>(begin) * layout.tile_bytes,
+                    .num_tiles = end - begin,
+                    .rows = std::min(end * kTileRows, part_rows) - begin * kTileRows,
+                    .x = activations_.data(in),
+                    .x_stride = activations_.width(in),
+                    .xq = quantized ? &xq : nullptr,
+                    .tokens = pass.tokens,
+                    .bias = bias == nullptr ? nullptr : bias + row,
+                    .add_to_y = add_to_out,
+                    .y = out + row,
+                    .y_stride = out_stride,
+                    .block_begin = 0,
+                    .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))},
+                   nullptr);
+    });
+    pass.lease.Done(part);
+    if (error.failed()) break;
+  }
+  return error.Take();
+}
+
+void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens) {
+  const Activations::QuantizedContent content = {buffer, group_size};
+  if (activations_.quantized_content == content) return;
+  team_->For(tokens, RangeOf(tokens), [&](int64_t begin, int64_t end) {
+    ops_->quantize({.x = activations_.data(buffer),
+                    .x_stride = activations_.width(buffer),
+                    .cols = cols,
+                    .out = activations_.Quantized(cols, group_size),
+                    .token_begin = begin,
+                    .token_end = end},
+                   nullptr);
+  });
+  activations_.quantized_content = content;
+}
+
+Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index, size_t scratch) {
+  const TensorId tensor = pass.group.tensors[index];
+  const TileLayout& layout = store_->file().tensors()[tensor].layout;
+  const Result<const std::byte*> bytes = pass.lease.Take(pass.lease.Parts(tensor)[0]);
+  if (!bytes.ok()) return bytes.status();
+  // A device gets its vectors in float32.
+  if (layout.type.kind == WeightKind::kF32 || ops_->on_device) {
+    return reinterpret_cast<const float*>(*bytes);
+  }
+  const std::byte* tile = *bytes;
+  const uint32_t row = 0;
+  ops_->gather_rows({.layout = &layout,
+                     .row_tiles = &tile,
+                     .rows_in_tile = &row,
+                     .count = 1,
+                     .out = activations_.vector_scratch(scratch),
+                     .out_stride = static_cast<int64_t>(layout.cols)},
+                    nullptr);
+  return static_cast<const float*>(activations_.vector_scratch(scratch));
+}
+
+void Forward::Written(Buffer buffer) {
+  if (activations_.quantized_content && activations_.quantized_content->buffer == buffer) {
+    activations_.quantized_content.reset();
+  }
+}
+
+}  // namespace sluice
