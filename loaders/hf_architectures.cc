@@ -97,12 +97,14 @@ constexpr auto kEveryLayer = [](int64_t) { return true; };
 struct LlamaRules {
   double norm_eps = 1e-6;
   int64_t context_length = 2048;
-  RopeRules rope;
+  RopeRules rope = {};
+  int64_t head_dim = 0;  // where the file does not say; 0: hidden_size / num_attention_heads
 };
 
 Status ReadLlamaLike(const Json& json, const LlamaRules& rules, FieldReader* fields,
                      ModelConfig* model) {
   ReadSizes(fields, model);
+  if (rules.head_dim != 0) model->head_dim = fields->Int("head_dim", rules.head_dim);
   model->context_length = fields->Int("max_position_embeddings", rules.context_length);
   model->norm_eps = fields->Number("rms_norm_eps", rules.norm_eps);
   model->tie_embeddings = fields->Bool("tie_word_embeddings", false);
@@ -134,8 +136,9 @@ Status ReadMistral(const Json& json, ModelConfig* model) {
   return {};
 }
 
-Status ReadQwen(const Json& json, FieldReader* fields, ModelConfig* model) {
-  if (Status s = ReadLlamaLike(json, {1e-6, 32768, {}}, fields, model); !s.ok()) return s;
+Status ReadQwen(const Json& json, int64_t head_dim, FieldReader* fields, ModelConfig* model) {
+  const LlamaRules rules = {1e-6, 32768, {}, head_dim};
+  if (Status s = ReadLlamaLike(json, rules, fields, model); !s.ok()) return s;
   if (!fields->Bool("use_sliding_window", false)) return fields->status();
   const int64_t first = fields->Int("max_window_layers", 28);
   ReadWindows(
@@ -147,19 +150,14 @@ Status ReadQwen(const Json& json, FieldReader* fields, ModelConfig* model) {
 Status ReadQwen2(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
   model->attention_bias = true;
-  return ReadQwen(json, &fields, model);
+  return ReadQwen(json, /*head_dim=*/0, &fields, model);
 }
 
 Status ReadQwen3(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
   model->attention_bias = fields.Bool("attention_bias", false);
   model->attention_output_bias = model->attention_bias;
-  const int64_t head_dim = fields.Int("head_dim", 128);
-  if (!fields.status().ok()) return fields.status();
-  Json with_head_dim = json;
-  with_head_dim["head_dim"] = head_dim;
-  FieldReader all(with_head_dim, "");
-  return ReadQwen(with_head_dim, &all, model);
+  return ReadQwen(json, /*head_dim=*/128, &fields, model);
 }
 
 Status ReadPhi3(const Json& json, ModelConfig* model) {

@@ -195,6 +195,19 @@ const BadConfig kBadConfigs[] = {
 INSTANTIATE_TEST_SUITE_P(All, HfConfigBad, ::testing::ValuesIn(kBadConfigs),
                          [](const auto& info) { return std::string(info.param.name); });
 
+TEST(HfConfig, HeadsOfQwen3Have128ValuesWhereTheFileDoesNotSay) {
+  Json json = BaseConfig();
+  json["architectures"] = {"Qwen3ForCausalLM"};
+  json["model_type"] = "qwen3";
+  EXPECT_EQ(Read(json)->head_dim, 128);
+  json["head_dim"] = 32;
+  EXPECT_EQ(Read(json)->head_dim, 32);
+  json["model_type"] = "qwen2";
+  json["architectures"] = {"Qwen2ForCausalLM"};
+  json.erase("head_dim");
+  EXPECT_EQ(Read(json)->head_dim, 16);
+}
+
 TEST(HfConfig, TextThatIsNoConfigurationIsRefused) {
   for (const char* text : {"", "[]", "3", "{", "{}", "{\"vocab_size\":1,\"vocab_size\":2}"}) {
     EXPECT_EQ(ModelConfigFromHuggingFace(text).status().code(), ErrorCode::kCorrupt) << text;

@@ -113,6 +113,9 @@ TEST(ArchitectureGoldens, ThereIsOneForEachArchitecture) {
       covered.insert((*file)->config().architecture);
     }
   }
+  // Those that llama.cpp's converter knows are there as GGUF too: tests are made from the files.
+  EXPECT_EQ(testing::ArchitectureGgufGoldens().size(), 13u);
+  EXPECT_EQ(testing::ArchitectureGoldens().size(), 19u);
   for (const std::string_view name : SupportedArchitectures()) {
     EXPECT_EQ(covered.count(std::string(name)), 1u) << name;
   }
