@@ -237,7 +237,6 @@ void ReadGemma(const GgufFile&, KeyReader*, ModelConfig* config) { ScaleEmbeddin
 // so.
 void ReadGemmaAttention(KeyReader* keys, int64_t layers_of_27b, ModelConfig* config) {
   ScaleEmbedding(config);
-  config->attention_softcap = keys->Float("attn_logit_softcapping", 0);
   config->logit_softcap = keys->Float("final_logit_softcapping", 0);
   if (config->num_layers != layers_of_27b || config->num_heads < 1) return;
   config->attention_scale = 1.0 / std::sqrt(static_cast<double>(config->hidden_size) /
@@ -246,6 +245,7 @@ void ReadGemmaAttention(KeyReader* keys, int64_t layers_of_27b, ModelConfig* con
 
 void ReadGemma2(const GgufFile& file, KeyReader* keys, ModelConfig* config) {
   ReadGemmaAttention(keys, /*layers_of_27b=*/46, config);
+  config->attention_softcap = keys->Float("attn_logit_softcapping", 0);
   ReadWindows(file, keys, /*default_period=*/2, config);
 }
 

@@ -48,15 +48,25 @@ void RefuseUnless(FieldReader* fields, const char* name, bool wanted) {
       Status(ErrorCode::kUnsupported, fmt::format("{} {}", name, wanted ? "false" : "true")));
 }
 
+// What a class of transformers assumes of members that are absent; 0: as if they were null.
+struct SizeDefaults {
+  int64_t kv_heads = 0;  // null: as many as query heads
+  int64_t head_dim = 0;  // null: hidden_size / num_attention_heads
+};
+
 // The numbers that most architectures spell alike.
-void ReadSizes(FieldReader* fields, ModelConfig* model) {
+void ReadSizes(const SizeDefaults& defaults, FieldReader* fields, ModelConfig* model) {
   model->vocab_size = fields->RequiredInt("vocab_size");
   model->hidden_size = fields->RequiredInt("hidden_size");
   model->num_layers = fields->RequiredInt("num_hidden_layers");
   model->num_heads = fields->RequiredInt("num_attention_heads");
-  model->num_kv_heads = fields->Int("num_key_value_heads", model->num_heads);
-  model->head_dim =
-      fields->Int("head_dim", model->num_heads > 0 ? model->hidden_size / model->num_heads : 0);
+  const auto absent = [fields](const char* name, int64_t fallback, int64_t null) {
+    return fallback != 0 && !fields->Has(name) ? fallback : null;
+  };
+  model->num_kv_heads = fields->Int(
+      "num_key_value_heads", absent("num_key_value_heads", defaults.kv_heads, model->num_heads));
+  const int64_t divided = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
+  model->head_dim = fields->Int("head_dim", absent("head_dim", defaults.head_dim, divided));
   model->intermediate_size = fields->RequiredInt("intermediate_size");
 }
 
@@ -98,13 +108,12 @@ struct LlamaRules {
   double norm_eps = 1e-6;
   int64_t context_length = 2048;
   RopeRules rope = {};
-  int64_t head_dim = 0;  // where the file does not say; 0: hidden_size / num_attention_heads
+  SizeDefaults sizes = {};
 };
 
 Status ReadLlamaLike(const Json& json, const LlamaRules& rules, FieldReader* fields,
                      ModelConfig* model) {
-  ReadSizes(fields, model);
-  if (rules.head_dim != 0) model->head_dim = fields->Int("head_dim", rules.head_dim);
+  ReadSizes(rules.sizes, fields, model);
   model->context_length = fields->Int("max_position_embeddings", rules.context_length);
   model->norm_eps = fields->Number("rms_norm_eps", rules.norm_eps);
   model->tie_embeddings = fields->Bool("tie_word_embeddings", false);
@@ -123,7 +132,7 @@ Status ReadLlama(const Json& json, ModelConfig* model) {
 
 Status ReadMistral(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  const Status s = ReadLlamaLike(json, {1e-6, 131072, {}}, &fields, model);
+  const Status s = ReadLlamaLike(json, {1e-6, 131072, {}, {.kv_heads = 8}}, &fields, model);
   // Absent means 4096, null means none; layer_types are other models'.
   const bool none = fields.Has("sliding_window") && fields.Find("sliding_window") == nullptr;
   if (!s.ok() || none) return s;
@@ -136,8 +145,9 @@ Status ReadMistral(const Json& json, ModelConfig* model) {
   return {};
 }
 
-Status ReadQwen(const Json& json, int64_t head_dim, FieldReader* fields, ModelConfig* model) {
-  const LlamaRules rules = {1e-6, 32768, {}, head_dim};
+Status ReadQwen(const Json& json, const SizeDefaults& sizes, FieldReader* fields,
+                ModelConfig* model) {
+  const LlamaRules rules = {1e-6, 32768, {}, sizes};
   if (Status s = ReadLlamaLike(json, rules, fields, model); !s.ok()) return s;
   if (!fields->Bool("use_sliding_window", false)) return fields->status();
   const int64_t first = fields->Int("max_window_layers", 28);
@@ -150,14 +160,14 @@ Status ReadQwen(const Json& json, int64_t head_dim, FieldReader* fields, ModelCo
 Status ReadQwen2(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
   model->attention_bias = true;
-  return ReadQwen(json, /*head_dim=*/0, &fields, model);
+  return ReadQwen(json, {.kv_heads = 32}, &fields, model);
 }
 
 Status ReadQwen3(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
   model->attention_bias = fields.Bool("attention_bias", false);
   model->attention_output_bias = model->attention_bias;
-  return ReadQwen(json, /*head_dim=*/128, &fields, model);
+  return ReadQwen(json, {.kv_heads = 32, .head_dim = 128}, &fields, model);
 }
 
 Status ReadPhi3(const Json& json, ModelConfig* model) {
@@ -182,8 +192,8 @@ Status ReadOlmo2(const Json& json, ModelConfig* model) {
 }
 
 // What the three Gemmas share. Only 3 leaves sizes out where they are the defaults.
-void ReadGemmaSizes(FieldReader* fields, ModelConfig* model) {
-  ReadSizes(fields, model);
+void ReadGemmaSizes(int64_t kv_heads, FieldReader* fields, ModelConfig* model) {
+  ReadSizes({kv_heads, /*head_dim=*/256}, fields, model);
   model->context_length = fields->Int("max_position_embeddings", 8192);
   model->norm_eps = fields->Number("rms_norm_eps", 1e-6);
   model->tie_embeddings = fields->Bool("tie_word_embeddings", true);
@@ -194,7 +204,7 @@ void ReadGemmaSizes(FieldReader* fields, ModelConfig* model) {
 
 Status ReadGemma(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  ReadGemmaSizes(&fields, model);
+  ReadGemmaSizes(/*kv_heads=*/16, &fields, model);
   // "gelu" in the first files meant the approximation.
   const bool named = fields.Find("hidden_activation") != nullptr;
   const std::string activation = fields.String("hidden_act", "gelu");
@@ -209,25 +219,25 @@ Status ReadGemma(const Json& json, ModelConfig* model) {
   return ReadHuggingFaceRope(json, *model, RopeRules(), &model->rope);
 }
 
-void ReadGemmaAttention(FieldReader* fields, double scalar, double attention_cap, double logit_cap,
-                        ModelConfig* model) {
-  const double given = fields->Number("query_pre_attn_scalar", scalar);
+// null means none, also where the default is another.
+double ReadCap(FieldReader* fields, const char* name, double fallback) {
+  return fields->Number(name, fields->Has(name) ? 0 : fallback);
+}
+
+void ReadGemmaAttention(FieldReader* fields, double logit_cap, ModelConfig* model) {
+  const double given = fields->Number("query_pre_attn_scalar", 256);
   if (!(given > 0)) return fields->Fail("query_pre_attn_scalar", fmt::format("is {}", given));
   model->attention_scale = 1.0 / std::sqrt(given);
-  // null means none, also where the default is another.
-  const auto cap = [fields](const char* name, double fallback) {
-    return fields->Number(name, fields->Has(name) ? 0 : fallback);
-  };
-  model->attention_softcap = cap("attn_logit_softcapping", attention_cap);
-  model->logit_softcap = cap("final_logit_softcapping", logit_cap);
+  model->logit_softcap = ReadCap(fields, "final_logit_softcapping", logit_cap);
   ReadActivation(fields, "hidden_activation", "gelu_pytorch_tanh", model);
   RefuseUnless(fields, "use_bidirectional_attention", false);
 }
 
 Status ReadGemma2(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  ReadGemmaSizes(&fields, model);
-  ReadGemmaAttention(&fields, 256, 50, 30, model);
+  ReadGemmaSizes(/*kv_heads=*/4, &fields, model);
+  ReadGemmaAttention(&fields, 30, model);
+  model->attention_softcap = ReadCap(&fields, "attn_logit_softcapping", 50);
   const bool windows = !fields.Has("sliding_window") || fields.Find("sliding_window") != nullptr;
   if (windows) {
     ReadWindows(
@@ -246,8 +256,9 @@ Status ReadGemma3Text(const Json& json, ModelConfig* model) {
                {"head_dim", 256},           {"max_position_embeddings", 131072}};
   full.update(json);
   FieldReader fields(full, "");
-  ReadGemmaSizes(&fields, model);
-  ReadGemmaAttention(&fields, 256, 0, 0, model);
+  ReadGemmaSizes(/*kv_heads=*/4, &fields, model);
+  // attn_logit_softcapping may be there, but no implementation applies it.
+  ReadGemmaAttention(&fields, 0, model);
   const int64_t pattern = fields.Int("sliding_window_pattern", 6);
   if (pattern < 1) fields.Fail("sliding_window_pattern", fmt::format("is {}", pattern));
   ReadWindows(
@@ -270,7 +281,7 @@ Status ReadGemma3(const Json& json, ModelConfig* model) {
 
 Status ReadStarcoder2(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  ReadSizes(&fields, model);
+  ReadSizes({.kv_heads = 2}, &fields, model);
   model->context_length = fields.Int("max_position_embeddings", 4096);
   model->norm_eps = fields.Number("norm_epsilon", 1e-5);
   model->tie_embeddings = fields.Bool("tie_word_embeddings", true);

@@ -13,6 +13,9 @@
 namespace sluice {
 namespace {
 
+// Queries, keys and values (fused), the attention's output, and two of the feed-forward network.
+constexpr size_t kMinTensorsPerLayer = 4;
+
 std::string ShapeText(const std::vector<uint64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
 }
@@ -20,8 +23,9 @@ std::string ShapeText(const std::vector<uint64_t>& shape) {
 // The rows of a canonical tensor within the foreign one that holds them. Of a vector, its elements.
 struct Slice {
   uint64_t first = 0;
-  uint64_t total = 0;           // of the foreign tensor
-  std::vector<uint32_t> order;  // absolute, in place of first, if they are scattered
+  uint64_t total = 0;  // of the foreign tensor
+  // "q", "k" or "v", in place of first: the rows of InterleavedRows.
+  std::string_view interleaved = {};
 };
 
 // A vector may be written as [n] or [1, n], and nothing else.
@@ -45,8 +49,23 @@ Status SetType(const ForeignTensor& tensor, SourceTensor* out) {
           fmt::format("type {} cannot be read; readable: {}", tensor.type_name, known)};
 }
 
-Result<SourceTensor> MakeSourceTensor(const ForeignTensor& tensor, const TensorRequirement& wanted,
-                                      Slice slice) {
+// Rows of q, k and v in a tensor that holds them head by head (TensorDialect::interleaves_qkv).
+std::vector<uint32_t> InterleavedRows(const ModelConfig& config, std::string_view part) {
+  const auto dim = static_cast<uint64_t>(config.head_dim);
+  const auto group = static_cast<uint64_t>(config.num_heads / config.num_kv_heads);
+  const uint64_t heads = part == "q" ? group : 1;
+  const uint64_t first = part == "q" ? 0 : part == "k" ? group : group + 1;
+  std::vector<uint32_t> rows;
+  for (uint64_t kv_head = 0; kv_head < static_cast<uint64_t>(config.num_kv_heads); ++kv_head) {
+    for (uint64_t i = 0; i < heads * dim; ++i) {
+      rows.push_back(static_cast<uint32_t>((kv_head * (group + 2) + first) * dim + i));
+    }
+  }
+  return rows;
+}
+
+Result<SourceTensor> MakeSourceTensor(const ModelConfig& config, const ForeignTensor& tensor,
+                                      const TensorRequirement& wanted, const Slice& slice) {
   const std::vector<std::vector<uint64_t>> shapes = ShapesOf(wanted, slice.total);
   if (std::find(shapes.begin(), shapes.end(), tensor.shape) == shapes.end()) {
     return Status(ErrorCode::kCorrupt,
@@ -69,7 +88,7 @@ Result<SourceTensor> MakeSourceTensor(const ForeignTensor& tensor, const TensorR
     return Status(ErrorCode::kCorrupt, fmt::format("{} bytes of data, its shape and type take {}",
                                                    tensor.size_bytes, size_bytes));
   }
-  const bool part = slice.first != 0 || !slice.order.empty();
+  const bool part = slice.first != 0 || !slice.interleaved.empty();
   if (vector && part && out.type != SourceType::kF32 && out.type != SourceType::kF16 &&
       out.type != SourceType::kBF16) {
     return Status(ErrorCode::kUnsupported,
@@ -77,23 +96,8 @@ Result<SourceTensor> MakeSourceTensor(const ForeignTensor& tensor, const TensorR
   }
   // Within the tensor, whose size was just checked.
   out.offset_bytes += slice.first * (size_bytes / slice.total);
-  out.row_order = std::move(slice.order);
+  if (!slice.interleaved.empty()) out.row_order = InterleavedRows(config, slice.interleaved);
   return out;
-}
-
-// Rows of q, k and v in a tensor that holds them head by head (TensorDialect::interleaves_qkv).
-std::vector<uint32_t> InterleavedRows(const ModelConfig& config, std::string_view part) {
-  const auto dim = static_cast<uint64_t>(config.head_dim);
-  const auto group = static_cast<uint64_t>(config.num_heads / config.num_kv_heads);
-  const uint64_t heads = part == "q" ? group : 1;
-  const uint64_t first = part == "q" ? 0 : part == "k" ? group : group + 1;
-  std::vector<uint32_t> rows;
-  for (uint64_t kv_head = 0; kv_head < static_cast<uint64_t>(config.num_kv_heads); ++kv_head) {
-    for (uint64_t i = 0; i < heads * dim; ++i) {
-      rows.push_back(static_cast<uint32_t>((kv_head * (group + 2) + first) * dim + i));
-    }
-  }
-  return rows;
 }
 
 // A tensor that holds several, and which part of it is wanted.
@@ -125,7 +129,7 @@ std::optional<FusedTensor> FusedTensorOf(const ModelConfig& config, const Tensor
     fused.slice.total = p.total;
     if (dialect.interleaves_qkv && config.num_kv_heads > 1 && part.starts_with(".attn.")) {
       fused.slice.first = 0;
-      fused.slice.order = InterleavedRows(config, part.substr(6, 1));
+      fused.slice.interleaved = part.substr(6, 1);
     }
     return fused;
   }
@@ -162,6 +166,12 @@ Result<std::vector<SourceTensor>> MatchTensors(
     const ModelConfig& config, const TensorDialect& dialect,
     const std::vector<ForeignTensor>& foreign,
     const std::vector<std::unique_ptr<ByteSource>>& files) {
+  // Before the description, whose size is the configuration's word and not the file's.
+  if (foreign.size() / kMinTensorsPerLayer < static_cast<uint64_t>(config.num_layers)) {
+    return Status(ErrorCode::kCorrupt,
+                  fmt::format("{}: {} tensors cannot be the {} layers of the configuration",
+                              files.front()->name(), foreign.size(), config.num_layers));
+  }
   Result<ModelDescription> model = DescribeModel(config);
   if (!model.ok()) return model.status();
   Result<TensorsByName> by_name = IndexTensors(config, dialect, foreign, files);
@@ -180,7 +190,7 @@ Result<std::vector<SourceTensor>> MatchTensors(
     if (found == by_name->end()) {
       std::optional<FusedTensor> fused = FusedTensorOf(config, dialect, wanted.name);
       if (fused) found = by_name->find(fused->name);
-      if (fused) slice = std::move(fused->slice);
+      if (fused) slice = fused->slice;
     }
     if (found == by_name->end()) {
       return Status(ErrorCode::kCorrupt,
@@ -188,7 +198,7 @@ Result<std::vector<SourceTensor>> MatchTensors(
                                 Quoted(dialect.ForeignName(wanted.name))));
     }
     const ForeignTensor& tensor = *found->second;
-    Result<SourceTensor> matched = MakeSourceTensor(tensor, wanted, std::move(slice));
+    Result<SourceTensor> matched = MakeSourceTensor(config, tensor, wanted, slice);
     if (!matched.ok()) {
       return matched.status().WithContext(files[tensor.file_index]->name() + ": tensor " +
                                           Quoted(tensor.name));

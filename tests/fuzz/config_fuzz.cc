@@ -31,7 +31,10 @@ void Check(const Result<ModelConfig>& config) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const MeasuredInput measured(size, MeasuredInput::kJsonFactor);
+  // A configuration of 40 bytes may leave all sizes to the defaults of its class: 64 layers are
+  // described whatever its own size.
+  constexpr size_t kDescriptionBytes = 256 << 10;
+  const MeasuredInput measured(size, MeasuredInput::kJsonFactor, kDescriptionBytes);
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   Check(ModelConfigFromHuggingFace(text));
   Check(ModelConfig::FromJson(text));

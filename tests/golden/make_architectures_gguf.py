@@ -68,32 +68,34 @@ def set_vocab(self):
     writer.add_chat_template(common.CHAT_TEMPLATE)
 
 
-def convert(name, conversion):
+def write_gguf(directory, target, llama_cpp, file_type):
+    """Runs llama.cpp's converter, whose source is in the folder llama_cpp, on a checkpoint."""
+    sys.path[:0] = [path for path in (str(llama_cpp), str(llama_cpp / "gguf-py")) if path not in sys.path]
+    import conversion
     import gguf
-    directory = common.HERE / "architectures" / name
-    target = directory / "model.gguf"
+    from conversion import base
     target.unlink(missing_ok=True)
-    base = conversion.base
-    hparams = base.ModelBase.load_hparams(directory, False)
-    architecture = base.get_model_architecture(hparams, base.ModelType.TEXT)
+    architecture = base.get_model_architecture(base.ModelBase.load_hparams(directory, False), base.ModelType.TEXT)
     model_class = conversion.get_model_class(architecture, mmproj=False)
-    model = model_class(directory, gguf.LlamaFileType.MOSTLY_BF16, target)
+    model = model_class(directory, gguf.LlamaFileType[file_type], target)
     if model.hparams.get("multi_query") and not model.hparams.get("new_decoder_architecture"):
         # transformers 5 writes the number of query heads, Falcon's own files have none.
         model.hparams["num_kv_heads"] = 1
     model.set_vocab = types.MethodType(set_vocab, model)
     model.write()
+
+
+def convert(name, llama_cpp):
+    directory = common.HERE / "architectures" / name
+    target = directory / "model.gguf"
+    write_gguf(directory, target, llama_cpp, "MOSTLY_BF16")
     print(f"{name:18} {target.stat().st_size}", flush=True)
 
 
 def main():
     common.deterministic()
-    source = pathlib.Path(sys.argv[1])
-    sys.path[:0] = [str(source), str(source / "gguf-py")]
-    import conversion
-    from conversion import base  # noqa: F401  (a module of the package)
     for name in sys.argv[2:] or NAMES:
-        convert(name, conversion)
+        convert(name, pathlib.Path(sys.argv[1]))
         if name in CHANGES:
             write_results(name, CHANGES[name])
 

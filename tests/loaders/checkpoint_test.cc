@@ -283,6 +283,12 @@ TEST(CheckpointHuggingFace, NamesTheTensorThatIsMissing) {
                 "'model.layers.1.self_attn.v_proj.weight' is missing");
 }
 
+TEST(CheckpointHuggingFace, MoreLayersThanItsTensorsCanBeAreNotDescribed) {
+  Copy copy("gqa");
+  copy.Edit("config.json", [](Json& config) { config["num_hidden_layers"] = 4096; });
+  ExpectRefused(copy.Open(), ErrorCode::kCorrupt, "cannot be the 4096 layers of the configuration");
+}
+
 TEST(CheckpointHuggingFace, NamesTheTensorThatIsTooMuch) {
   Copy unknown("gqa");
   unknown.EditHeader(
