@@ -6,21 +6,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <utility>
-#include <vector>
 
-#include "formats/gguf_set.h"
 #include "formats/mapped_file.h"
 #include "formats/sluice_file.h"
+#include "loaders/checkpoint.h"
 #include "tools/interrupt.h"
 #include "tools/output.h"
 #include "tools/progress.h"
-#include "tools/version.h"
+#include "tools/source_files.h"
 
 namespace sluice {
 namespace {
@@ -37,33 +36,6 @@ Status ErrnoStatus(const std::string& what, const std::string& path) {
 std::string Environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
-}
-
-// Everything by which a change of the source can be seen without reading it.
-Result<std::string> SourceIdentity(const std::string& source) {
-  std::error_code error;
-  const fs::path path = fs::canonical(source, error);
-  if (error) return Status(ErrorCode::kNotFound, source + ": " + error.message());
-  std::string name = path.string();
-  std::vector<std::string> files;
-  if (fs::is_directory(path, error)) {
-    for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-      if (it->is_regular_file(error)) files.push_back(it->path().string());
-    }
-    if (error) return Status(ErrorCode::kIo, source + ": " + error.message());
-    std::sort(files.begin(), files.end());
-  } else {
-    files = GgufShardPaths(name);
-    name = files.front();  // any shard stands for the set
-  }
-  std::string identity = "sluice " + Version() + '\0' + name;
-  for (const std::string& file : files) {
-    struct stat info;
-    if (stat(file.c_str(), &info) != 0) return ErrnoStatus("stat", file);
-    identity += fmt::format("\n{} {} {} {}.{:09}", file, info.st_ino, info.st_size,
-                            info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
-  }
-  return identity;
 }
 
 // An exclusive lock on a file beside the conversion. Ends with the process, however that ends.
@@ -92,8 +64,56 @@ class FileLock {
   int fd_ = -1;
 };
 
-// Whether a usable conversion is there. One of an older format, or damaged, is not.
-bool IsUsable(const std::string& path) { return SluiceFile::Open(path).ok(); }
+// The conversion of the content `key` that is there, under whatever name its source had, or "". One
+// of an older format, or damaged, is none.
+std::string ConversionOf(const std::string& key, const std::string& directory) {
+  const std::string ending = "-" + key + ".sluice";
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    const std::string path = it->path().string();
+    if (path.ends_with(ending) && SluiceFile::Open(path).ok()) return path;
+  }
+  return "";
+}
+
+std::string ReadKey(const std::string& path) {
+  std::ifstream file(path);
+  std::string key;
+  if (!std::getline(file, key) || key.size() != 16 ||
+      key.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return "";
+  }
+  return key;
+}
+
+// Under a name of its own first: others may read it, or write it too.
+void WriteKey(const std::string& path, const std::string& key) {
+  const std::string written = fmt::format("{}.{}", path, getpid());
+  std::error_code error;
+  if (std::ofstream(written) << key << '\n') fs::rename(written, path, error);
+  fs::remove(written, error);
+}
+
+// 16 digits that stand for the source's content. It is read once, and known again by paths, sizes
+// and times afterwards.
+Result<std::string> ContentKey(const std::string& source, const std::string& directory,
+                               bool quiet) {
+  Result<SourceFiles> files = SourceFilesOf(source);
+  if (!files.ok()) return files.status();
+  Result<uint64_t> identity = IdentityOf(*files);
+  if (!identity.ok()) return identity.status();
+  const std::string path = fmt::format("{}/{:016x}.key", directory, *identity);
+  if (std::string key = ReadKey(path); !key.empty()) return key;
+  // Before gigabytes are read of what cannot be converted.
+  if (Result<Checkpoint> checkpoint = Checkpoint::Open(source); !checkpoint.ok()) {
+    return checkpoint.status();
+  }
+  Result<uint64_t> content = ContentOf(*files, quiet);
+  if (!content.ok()) return content.status();
+  const std::string key = fmt::format("{:016x}", *content);
+  WriteKey(path, key);  // if it fails, the source is read again next time
+  return key;
+}
 
 Status MakeDirectories(const std::string& path) {
   std::error_code error;
@@ -148,21 +168,21 @@ Result<std::string> SluiceFileFor(const std::string& model, bool quiet) {
   // A damaged .sluice file is to be reported as such, by who opens it.
   if (*ready || fs::path(model).extension() == ".sluice") return model;
 
-  Result<std::string> identity = SourceIdentity(model);
-  if (!identity.ok()) return identity.status();
   Result<std::string> cache = CacheDirectory();
   if (!cache.ok()) return cache.status();
   const std::string directory = *cache + "/models";
   if (Status s = MakeDirectories(directory); !s.ok()) return s;
+  Result<std::string> key = ContentKey(model, directory, quiet);
+  if (!key.ok()) return key.status();
+  if (std::string path = ConversionOf(*key, directory); !path.empty()) return path;
+
+  Result<FileLock> lock = FileLock::Acquire(fmt::format("{}/{}.lock", directory, *key), quiet);
+  if (!lock.ok()) return lock.status();
+  // Made by who held the lock.
+  if (std::string path = ConversionOf(*key, directory); !path.empty()) return path;
   std::error_code error;
   const std::string stem = fs::canonical(model, error).stem().string();
-  const std::string path = fmt::format("{}/{}-{:016x}.sluice", directory, stem.substr(0, 100),
-                                       HashBytes(std::as_bytes(std::span<const char>(*identity))));
-  if (IsUsable(path)) return path;
-
-  Result<FileLock> lock = FileLock::Acquire(path + ".lock", quiet);
-  if (!lock.ok()) return lock.status();
-  if (IsUsable(path)) return path;  // made by who held the lock
+  const std::string path = fmt::format("{}/{}-{}.sluice", directory, stem.substr(0, 100), *key);
   if (!quiet) PrintLine(fmt::format("converting {} into {}", model, path));
   ConvertOptions options;
   options.resume = true;

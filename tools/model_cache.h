@@ -17,10 +17,10 @@ Result<std::string> CacheDirectory();
 Result<bool> IsSluiceFile(const std::string& path);
 
 // `model` itself if it is a .sluice file; else the path of its conversion in the cache, made now if
-// it is not there. The name in the cache holds a hash of the path, sizes and times of the source's
-// files, so a changed source is converted anew. Several processes may ask at once: one converts,
-// the others wait for it. A conversion that was interrupted goes on. Errors: those of
-// ConvertCheckpoint and CacheDirectory.
+// it is not there. The name in the cache holds a hash of the source's content, so a copy is not
+// converted again, and a changed source is. The content is read when paths, sizes and times of the
+// files are new. Several processes may ask at once: one converts, the others wait for it. A
+// conversion that was interrupted goes on. Errors: those of ConvertCheckpoint and CacheDirectory.
 Result<std::string> SluiceFileFor(const std::string& model, bool quiet);
 
 // ConvertCheckpoint with a progress bar, ended by Ctrl-C.

@@ -1,13 +1,17 @@
-// sluice verify: every checksum of a .sluice file.
+// sluice verify: every checksum of a .sluice file; of a checkpoint, which has none, everything that
+// can be checked without.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
 #include "formats/sluice_file.h"
+#include "loaders/checkpoint.h"
 #include "tools/cli.h"
 #include "tools/interrupt.h"
+#include "tools/model_cache.h"
 #include "tools/options.h"
 #include "tools/output.h"
 #include "tools/progress.h"
@@ -16,6 +20,7 @@ namespace sluice {
 namespace {
 
 constexpr uint64_t kMaxReported = 100;
+constexpr uint64_t kReadBytes = 4 << 20;
 
 struct Options {
   std::string file;
@@ -77,7 +82,7 @@ Result<Counts> CheckAllPieces(const SluiceFile& file, bool quiet) {
   return counts;
 }
 
-Status Verify(const Options& options) {
+Status VerifySluiceFile(const Options& options) {
   Result<std::shared_ptr<const SluiceFile>> file = SluiceFile::Open(options.file);
   if (!file.ok()) return file.status();
   Result<Counts> counts = CheckAllPieces(**file, options.quiet);
@@ -93,14 +98,86 @@ Status Verify(const Options& options) {
                   options.file, (*file)->tensors().size(), counts->chunks));
 }
 
+// The first value of a row that is no finite number, or cols.
+uint64_t FirstNotFinite(std::span<const float> row) {
+  const auto wrong =
+      std::find_if_not(row.begin(), row.end(), [](float x) { return std::isfinite(x); });
+  return static_cast<uint64_t>(wrong - row.begin());
+}
+
+// Reads all rows. Returns what is wrong first: the tensor cannot be used, wherever else it is.
+Status CheckTensor(const Checkpoint& checkpoint, const SourceTensor& tensor) {
+  const uint64_t row_bytes = SourceRowBytes(tensor.type, tensor.cols);
+  const uint64_t rows = std::clamp<uint64_t>(kReadBytes / row_bytes, 1, tensor.rows);
+  std::vector<std::byte> bytes(rows * row_bytes);
+  std::vector<float> values(tensor.cols);
+  for (uint64_t begin = 0; begin < tensor.rows; begin += rows) {
+    if (Interrupted()) return InterruptedStatus();
+    const uint64_t count = std::min(rows, tensor.rows - begin);
+    const std::span<std::byte> part = std::span(bytes).first(count * row_bytes);
+    if (Status s = checkpoint.ReadRows(tensor, begin, count, part); !s.ok()) return s;
+    for (uint64_t row = 0; row < count; ++row) {
+      DecodeSourceRow(tensor.type, part.data() + row * row_bytes, tensor.cols, values.data());
+      const uint64_t col = FirstNotFinite(values);
+      if (col == tensor.cols) continue;
+      return Status(ErrorCode::kCorrupt,
+                    fmt::format("tensor {}: row {}, column {} is {}", tensor.file_name, begin + row,
+                                col, values[col]));
+    }
+  }
+  return Status();
+}
+
+// Structure and shapes are what Open checks.
+Status VerifyCheckpoint(const Options& options) {
+  Result<Checkpoint> checkpoint = Checkpoint::Open(options.file);
+  if (!checkpoint.ok()) return checkpoint.status();
+  Progress bar("verifying", Progress::Unit::kBytes, options.quiet);
+  Reporter reporter(&bar);
+  uint64_t bad = 0, done_bytes = 0;
+  for (const SourceTensor& tensor : checkpoint->tensors()) {
+    const Status wrong = CheckTensor(*checkpoint, tensor);
+    if (wrong.code() == ErrorCode::kCancelled) return wrong;
+    if (!wrong.ok()) {
+      ++bad;
+      if (Status s = reporter.Add(wrong); !s.ok()) return s;
+    }
+    done_bytes += tensor.rows * SourceRowBytes(tensor.type, tensor.cols);
+    bar.Update(done_bytes, checkpoint->size_bytes(), tensor.name);
+  }
+  const size_t total = checkpoint->tensors().size();
+  if (bad > 0) {
+    return Status(ErrorCode::kCorrupt,
+                  fmt::format("{}: {} of {} tensors are wrong{}", options.file, bad, total,
+                              bad > kMaxReported ? ", the first 100 are listed" : ""));
+  }
+  return WriteStdout(
+      fmt::format("{}: configuration, tokenizer and {} tensors fit together, and all values can be "
+                  "read and are finite; "
+                  "checkpoints have no checksums\n",
+                  options.file, total));
+}
+
+// A damaged .sluice file is to be reported as such.
+Status Verify(const Options& options) {
+  Result<bool> is_sluice = IsSluiceFile(options.file);
+  if (!is_sluice.ok()) return is_sluice.status();
+  if (*is_sluice || options.file.ends_with(".sluice")) return VerifySluiceFile(options);
+  return VerifyCheckpoint(options);
+}
+
 }  // namespace
 
 void AddVerifyVerb(Cli* cli) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      cli->AddVerb("verify", "Compares a .sluice file with all of its checksums",
-                   "  sluice verify model.sluice\n", [options] { return Verify(*options); });
-  verb->add_option("FILE", options->file, "A .sluice file")->required();
+  CLI::App* verb = cli->AddVerb(
+      "verify", "Compares a .sluice file with all of its checksums, or reads all of a checkpoint",
+      "  sluice verify model.sluice\n"
+      "  sluice verify model.gguf\n",
+      [options] { return Verify(*options); });
+  verb->add_option("FILE", options->file,
+                   "A .sluice file, a GGUF file (of several, any), or a directory with safetensors")
+      ->required();
   AddQuietOption(verb, &options->quiet);
 }
 

@@ -10,6 +10,7 @@ in float32. --gguf converts each case with llama.cpp's converter too and compare
 import argparse
 import json
 import logging
+import os
 import pathlib
 import random
 import subprocess
@@ -180,8 +181,36 @@ def random_model(config, seed):
     return model
 
 
-def save(config, model, tokenizer, rng, directory):
-    dtype = rng.choice([torch.float32, torch.bfloat16, torch.float16])
+# Options that GGUF files of an architecture have no word for are given the only value they can have.
+def sayable_in_gguf(kind, fields):
+    if kind.startswith("gemma"):
+        fields.update(tie_word_embeddings=True, attention_bias=False)
+        if kind != "gemma3_text":
+            fields["rope_parameters"] = dict(rope_type="default", rope_theta=10000.0)
+        fields.update({name: 7.5 for name in ("attn_logit_softcapping", "final_logit_softcapping") if kind == "gemma2"})
+    if kind == "gemma3_text":
+        fields.update(attn_logit_softcapping=None, final_logit_softcapping=None)
+        fields.pop("layer_types", None)
+    yarn = fields.get("rope_parameters", {})
+    for name in ("mscale", "mscale_all_dim", "truncate"):
+        yarn.pop(name, None)
+    if kind in ("falcon", "qwen2", "qwen3", "starcoder2", "olmo2") and (kind == "falcon" or yarn["rope_type"] == "llama3"):
+        fields["rope_parameters"] = dict(rope_type="default", rope_theta=10000.0)
+    if kind == "starcoder2":
+        fields["hidden_act"] = "gelu_pytorch_tanh"
+    if kind == "gpt_bigcode":
+        fields.update(activation_function="gelu_pytorch_tanh", multi_query=True, tie_word_embeddings=True, n_inner=None)
+    if kind == "falcon":
+        fields.update(parallel_attn=True, bias=False)
+        fields.update(dict(num_ln_in_parallel_attn=2) if "num_kv_heads" in fields else dict(multi_query=True))
+        fields.pop("ffn_hidden_size")
+    return fields
+
+
+def save(config, model, tokenizer, rng, directory, complete):
+    # llama.cpp's converter adds the 1 that Gemma's norms lack in the type of the checkpoint.
+    exact = complete and config.model_type.startswith("gemma")
+    dtype = torch.float32 if exact else rng.choice([torch.float32, torch.bfloat16, torch.float16])
     shard = rng.choice(["1GB", "20KB"])
     model.to(dtype).save_pretrained(directory, max_shard_size=shard)
     GenerationConfig(bos_token_id=0, eos_token_id=1).save_pretrained(directory)
@@ -189,7 +218,7 @@ def save(config, model, tokenizer, rng, directory):
     # Members that equal what the class assumes are left out of many published files.
     path = pathlib.Path(directory) / "config.json"
     members = json.loads(path.read_text())
-    if rng.random() < 0.5:
+    if not complete and rng.random() < 0.5:
         plain = type(config)().to_dict()
         for name, value in list(members.items()):
             if name not in ("model_type", "architectures") and name in plain and plain[name] == value and rng.random() < 0.7:
@@ -249,12 +278,14 @@ def compare_gguf(sluice, llama_cpp, directory, tokens):
     return distance(actual, common.logits_of(model, tokens)), ""
 
 
-def draw(kind, seed):
+def draw(kind, seed, gguf):
     rng = random.Random(f"{kind} {seed}")
-    base = dict(vocab_size=rng.choice([307, 320]), bos_token_id=0, eos_token_id=1, pad_token_id=None)
+    base = dict(vocab_size=rng.choice([307, 320] if not gguf else [309]), bos_token_id=0, eos_token_id=1, pad_token_id=None)
     if kind != "gpt_bigcode":
         base["max_position_embeddings"] = 128
     fields = ARCHITECTURES[kind](rng.choice)
+    if gguf:
+        fields = sayable_in_gguf(kind, fields)
     return rng, fields, AutoConfig.for_model(kind, **{**base, **fields})
 
 
@@ -278,10 +309,10 @@ class Tally:
 
 
 def compare(args, kind, seed, tokenizer, plain, gguf):
-    rng, fields, config = draw(kind, seed)
+    rng, fields, config = draw(kind, seed, gguf)
     with tempfile.TemporaryDirectory() as folder:
         directory = pathlib.Path(folder)
-        form = save(config, random_model(config, seed), tokenizer, rng, directory)
+        form = save(config, random_model(config, seed), tokenizer, rng, directory, complete=gguf is not None)
         description = f"{kind} {seed} ({form}) {fields}"
         tokens = np.random.default_rng(seed).integers(0, config.vocab_size, size=(2, TOKENS))
         expected = common.logits_of(common.load_float32(directory), tokens)
@@ -303,6 +334,7 @@ def main():
     args = parser.parse_args()
     common.deterministic()
     logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"
     tokenizer = common.make_tokenizer()
     failed = 0
     for kind in [args.only] if args.only else ARCHITECTURES:

@@ -13,6 +13,7 @@
 
 #include "formats/npy.h"
 #include "formats/sluice_writer.h"
+#include "tests/support/llama_directory.h"
 #include "tests/support/program.h"
 #include "tools/perplexity.h"
 #include "tools/token_lines.h"
@@ -301,6 +302,33 @@ TEST(Run, DamagedConversionInTheCacheIsMadeAnew) {
   EXPECT_THAT(result.err, HasSubstr("converting"));
 }
 
+TEST(Run, CopyOfACheckpointIsNotConvertedAgainButAChangedOneIs) {
+  const ScratchDirectory scratch;
+  ProgramOptions cache;
+  cache.environment = {{"SLUICE_CACHE", scratch / "cache"}};
+  const std::string copy = scratch / "copy";
+  std::filesystem::copy(GoldenCheckpoint("mha"), copy);
+  const auto converts = [&cache](const std::string& model) {
+    const ProgramResult result = RunSluice({"run", model, "-p", "x", "-n", "1"}, cache);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.err.find("converting") != std::string::npos;
+  };
+  EXPECT_TRUE(converts(GoldenCheckpoint("mha")));
+  EXPECT_FALSE(converts(copy));
+  WriteTestFile(copy + "/picture.png", "no part of the model");
+  EXPECT_FALSE(converts(copy));
+  // One bit of a weight; size and time stay.
+  const std::string weights = copy + "/model.safetensors";
+  const auto time = std::filesystem::last_write_time(weights);
+  std::string bytes = ReadTestFile(weights);
+  bytes[bytes.size() - 8] ^= 1;
+  const std::string other = scratch / "other";
+  std::filesystem::rename(copy, other);
+  WriteTestFile(other + "/model.safetensors", bytes);
+  std::filesystem::last_write_time(other + "/model.safetensors", time);
+  EXPECT_TRUE(converts(other));
+}
+
 TEST(Convert, DoesNotReplaceWithoutForce) {
   const ScratchDirectory scratch;
   WriteTestFile(scratch / "out.sluice", "precious");
@@ -333,6 +361,32 @@ TEST(Verify, GoodFile) {
   const ProgramResult result = RunSluice({"verify", GoldenModel()});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("agree"));
+}
+
+TEST(Verify, ChecksCheckpointsOfEveryContainer) {
+  for (const std::string& good :
+       {GoldenCheckpoint("mha"), GoldenCheckpoint("sharded"), GoldenCheckpoint("gguf/q4_0.gguf")}) {
+    const ProgramResult result = RunSluice({"verify", good});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.out, HasSubstr("no checksums"));
+  }
+  const ScratchDirectory scratch;
+  const std::string directory = scratch / "bad";
+  testing::LlamaDirectory model;
+  model.spoiled_tensor = "model.layers.1.mlp.up_proj.weight";
+  model.spoiled_index = 3 * 64 + 5;
+  model.spoiled_value = std::numeric_limits<float>::infinity();
+  model.Write(directory);
+  const ProgramResult infinite = RunSluice({"verify", directory});
+  ExpectFailure(infinite, 1, "corrupt");
+  EXPECT_THAT(infinite.err, HasSubstr("1 of 21 tensors are wrong"));
+  EXPECT_THAT(infinite.out, HasSubstr("model.layers.1.mlp.up_proj.weight: row 3, column 5 is inf"));
+  const std::string cut = scratch / "cut.gguf";
+  const std::string bytes = ReadTestFile(GoldenCheckpoint("gguf/q4_0.gguf"));
+  WriteTestFile(cut, bytes.substr(0, bytes.size() - 100));
+  EXPECT_EQ(RunSluice({"verify", cut}).exit_code, 1);
+  std::filesystem::remove(directory + "/tokenizer.json");
+  ExpectFailure(RunSluice({"verify", directory}), 1, "not found");
 }
 
 TEST(Verify, NamesTensorAndOffsetOfEveryBadPiece) {
