@@ -99,6 +99,7 @@ class GgufFile {
   Result<std::string> GetString(std::string_view key) const;
   // The array stays owned by this object.
   Result<const std::vector<std::string>*> GetStrings(std::string_view key) const;
+  // Booleans are 0 and 1.
   Result<std::vector<int64_t>> GetInts(std::string_view key) const;
   Result<std::vector<float>> GetFloats(std::string_view key) const;
 

@@ -26,6 +26,8 @@ T ElementAt(const std::vector<std::byte>& bytes, uint64_t index) {
 
 int64_t IntAt(const GgufArray& array, uint64_t index) {
   switch (array.element_type) {
+    case GgufValueType::kBool:
+      return ElementAt<uint8_t>(array.bytes, index) != 0 ? 1 : 0;
     case GgufValueType::kU8:
       return ElementAt<uint8_t>(array.bytes, index);
     case GgufValueType::kI8:
@@ -127,11 +129,12 @@ Status GgufFile::AddShard(const GgufFile& shard, uint32_t file_index) {
 }
 
 Result<std::vector<int64_t>> GgufFile::GetInts(std::string_view key) const {
-  constexpr char kWanted[] = "an array of integers below 2^63";
+  constexpr char kWanted[] = "an array of integers below 2^63, or of booleans";
   Result<const GgufArray*> array = Get<GgufArray>(key, kWanted);
   if (!array.ok()) return array.status();
   const bool is_u64 = (*array)->element_type == GgufValueType::kU64;
-  if (!IsInteger((*array)->element_type)) return WrongType(key, kWanted);
+  const GgufValueType type = (*array)->element_type;
+  if (!IsInteger(type) && type != GgufValueType::kBool) return WrongType(key, kWanted);
   std::vector<int64_t> values((*array)->count);
   for (uint64_t i = 0; i < values.size(); ++i) {
     values[i] = IntAt(**array, i);

@@ -283,6 +283,7 @@ Json ToJsonValue(const ModelConfig& config) {
   };
   const ModelConfig fallback;
   PutUnlessDefault("layer_windows", config.layer_windows, fallback.layer_windows, &json);
+  PutUnlessDefault("rotating_layers", config.rotating_layers, fallback.rotating_layers, &json);
   if (config.local_rope) json["local_rope"] = ToJsonValue(*config.local_rope);
   PutUnlessDefault("attention_scale", config.attention_scale, fallback.attention_scale, &json);
   PutUnlessDefault("attention_softcap", config.attention_softcap, fallback.attention_softcap,
@@ -354,12 +355,19 @@ Status ModelConfig::Validate() const {
     return {ErrorCode::kCorrupt, fmt::format("num_heads {} times head_dim {} is above {}",
                                              num_heads, head_dim, kMaxSize)};
   }
-  if (!layer_windows.empty() && layer_windows.size() != static_cast<uint64_t>(num_layers)) {
-    return {ErrorCode::kCorrupt, fmt::format("layer_windows has {} values, num_layers is {}",
-                                             layer_windows.size(), num_layers)};
+  for (const auto& [field, values] : {std::pair{"layer_windows", &layer_windows},
+                                      std::pair{"rotating_layers", &rotating_layers}}) {
+    if (values->empty() || values->size() == static_cast<uint64_t>(num_layers)) continue;
+    return {ErrorCode::kCorrupt,
+            fmt::format("{} has {} values, num_layers is {}", field, values->size(), num_layers)};
   }
   for (const int64_t window : layer_windows) {
     if (window < 0) return OutOfRange("layer_windows", std::to_string(window), "0 or more");
+  }
+  for (const int64_t rotates : rotating_layers) {
+    if (rotates != 0 && rotates != 1) {
+      return OutOfRange("rotating_layers", std::to_string(rotates), "0 or 1");
+    }
   }
   Status numbers = FirstError({
       CheckNumber("attention_scale", attention_scale, 0, 1e6),
@@ -401,6 +409,7 @@ Result<ModelConfig> ModelConfig::FromJson(std::string_view json) {
   reader.Read("tie_embeddings", &config.tie_embeddings);
   const Json* rope = reader.Take("rope");
   reader.ReadOptional("layer_windows", &config.layer_windows);
+  reader.ReadOptional("rotating_layers", &config.rotating_layers);
   const Json* local_rope = reader.Has("local_rope") ? reader.Take("local_rope") : nullptr;
   if (local_rope != nullptr) config.local_rope.emplace();
   reader.ReadOptional("attention_scale", &config.attention_scale);

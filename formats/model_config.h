@@ -65,6 +65,9 @@ struct ModelConfig {
   // Keys that a token of each layer sees, its own included; 0: all before it. Empty: all, in every
   // layer (sliding windows: Beltagy et al., 2020).
   std::vector<int64_t> layer_windows;
+  // 1: the layer rotates its queries and keys; 0: it knows no positions (NoPE: Kazemnejad et al.,
+  // 2023). Empty: all rotate.
+  std::vector<int64_t> rotating_layers;
   std::optional<RopeConfig> local_rope;  // of the layers with a window, where it differs from rope
   double attention_scale = 0;            // of q k^T; 0: 1 / sqrt(head_dim)
   double attention_softcap = 0;          // c tanh(score / c); 0: none
@@ -80,6 +83,10 @@ struct ModelConfig {
   // even and <= head_dim, windows for every layer or none, numbers finite. Errors: kCorrupt, naming
   // the field.
   Status Validate() const;
+
+  bool Rotates(int64_t layer) const {
+    return rotating_layers.empty() || rotating_layers[static_cast<size_t>(layer)] != 0;
+  }
 
   std::string ToJson() const;
   // Validates too. The text is untrusted.

@@ -27,10 +27,15 @@ constexpr Architecture kArchitectures[] = {
     {"gemma2", {.norm_place = NormPlace::kBoth}},  // Gemma team, 2024: soft caps, windows
     {"gemma3", {.norm_place = NormPlace::kBoth, .qk_norm = QkNorm::kHead}},  // 2025: two rotations
     {"olmo2", {.norm_place = NormPlace::kOutput, .qk_norm = QkNorm::kRow}},  // Team OLMo, 2024
-    {"falcon", kRotatingGpt},      // Almazrouei et al., 2023: MQA, parallel blocks
-    {"starcoder2", kRotatingGpt},  // Lozhkov et al., 2024
-    {"gpt_bigcode", kGpt},         // Li et al., 2023: MQA
-    {"opt", kGpt},                 // Zhang et al., 2022
+    {"olmo3", {.norm_place = NormPlace::kOutput, .qk_norm = QkNorm::kRow}},  // 2025: windows
+    {"seed_oss", {}},                                                        // ByteDance, 2025
+    {"smollm3", {}},                           // Bakouch et al., 2025: layers without rotation
+    {"stablelm", {.norm = NormKind::kLayer}},  // Bellagamba et al., 2024: part of each head rotates
+    {"gpt_neox", kRotatingGpt},                // Black et al., 2022: parallel blocks
+    {"falcon", kRotatingGpt},                  // Almazrouei et al., 2023: MQA, parallel blocks
+    {"starcoder2", kRotatingGpt},              // Lozhkov et al., 2024
+    {"gpt_bigcode", kGpt},                     // Li et al., 2023: MQA
+    {"opt", kGpt},                             // Zhang et al., 2022
 };
 
 }  // namespace

@@ -37,6 +37,13 @@ class KeyReader {
     return Has(key) ? RequiredFloat(key) : fallback;
   }
 
+  bool Bool(const char* key, bool fallback) {
+    if (!Has(key)) return fallback;
+    Result<bool> value = file_.GetBool(Name(key));
+    if (!value.ok()) return Fail(value.status()), fallback;
+    return *value;
+  }
+
   std::string String(const char* key, const char* fallback) {
     if (!Has(key)) return fallback;
     Result<std::string> value = file_.GetString(Name(key));
@@ -258,10 +265,31 @@ void ReadGemma3(const GgufFile& file, KeyReader* keys, ModelConfig* config) {
   local.dim = config->rope.dim;
 }
 
-void ReadOlmo2(const GgufFile&, KeyReader* keys, ModelConfig*) {
-  if (keys->Size("attention.sliding_window", 0) == 0) return;
-  keys->Fail(Status(ErrorCode::kUnsupported, "sliding window attention of OLMo 3 (" +
-                                                 keys->Name("attention.sliding_window") + ")"));
+// OLMo 3 has the name of 2, and windows in layers whose rotation is not scaled.
+void ReadOlmo2(const GgufFile& file, KeyReader* keys, ModelConfig* config) {
+  ReadWindows(file, keys, /*default_period=*/4, config);
+  if (config->layer_windows.empty()) return;
+  config->architecture = "olmo3";
+  RopeConfig& local = config->local_rope.emplace();
+  local.theta = keys->Float("rope.freq_base_swa", config->rope.theta);
+  local.dim = config->rope.dim;
+}
+
+// One layer in four knows no positions; the file does not say so.
+void ReadSmolLm3(const GgufFile&, KeyReader*, ModelConfig* config) {
+  if (config->num_layers < 1 || config->num_layers > 4096) return;  // Validate says so
+  for (int64_t layer = 0; layer < config->num_layers; ++layer) {
+    config->rotating_layers.push_back((layer + 1) % 4 != 0);
+  }
+}
+
+void ReadStableLm(const GgufFile& file, KeyReader*, ModelConfig* config) {
+  config->separate_ffn_norm = file.FindTensor("blk.0.ffn_norm.weight") != nullptr;
+  config->parallel_blocks = !config->separate_ffn_norm;
+}
+
+void ReadGptNeoX(const GgufFile&, KeyReader* keys, ModelConfig* config) {
+  config->parallel_blocks = keys->Bool("use_parallel_residual", true);
 }
 
 void ReadFalcon(const GgufFile& file, KeyReader*, ModelConfig* config) {
@@ -283,6 +311,10 @@ constexpr GgufArchitecture kArchitectures[] = {
     {"gemma2", "gemma2", Activation::kGeluTanh, true, ReadGemma2},
     {"gemma3", "gemma3", Activation::kGeluTanh, true, ReadGemma3},
     {"olmo2", "olmo2", Activation::kSilu, true, ReadOlmo2},
+    {"seed_oss", "seed_oss", Activation::kSilu, true, ReadPlain},
+    {"smollm3", "smollm3", Activation::kSilu, true, ReadSmolLm3},
+    {"stablelm", "stablelm", Activation::kSilu, false, ReadStableLm},
+    {"gptneox", "gpt_neox", Activation::kGelu, false, ReadGptNeoX},
     {"falcon", "falcon", Activation::kGelu, false, ReadFalcon},
     {"starcoder", "gpt_bigcode", Activation::kGeluTanh, false, ReadStarcoder},
     {"starcoder2", "starcoder2", Activation::kGeluTanh, false, ReadPlain},

@@ -79,8 +79,9 @@ Status ReadScaling(const Json& config, const Json& scaling, const std::string& p
     }
   }
   const double partial =
-      fields.Number("partial_rotary_factor", outer.Number("partial_rotary_factor", 1));
-  if (partial != 1 && !rules.partial) {
+      fields.Number("partial_rotary_factor",
+                    outer.Number("partial_rotary_factor", rules.partial != 0 ? rules.partial : 1));
+  if (partial != 1 && rules.partial == 0) {
     return {ErrorCode::kUnsupported, "partial_rotary_factor other than 1"};
   }
   if (!(partial > 0 && partial <= 1)) {
@@ -145,13 +146,11 @@ Status ReadHuggingFaceRope(const Json& config, const ModelConfig& model, const R
   return ReadScaling(config, Json::object(), "", model, rules, rope);
 }
 
-Status ReadHuggingFaceRopePair(const Json& config, ModelConfig* model) {
-  FieldReader outer(config, "");
-  const double local_theta = outer.Number("rope_local_base_freq", 10000.0);
-  if (!outer.status().ok()) return outer.status();
+Status ReadHuggingFaceRopePair(const Json& config, double theta, double local_theta,
+                               ModelConfig* model) {
   const Result<const Json*> pair = FindObject(config, "rope_parameters");
   if (!pair.ok()) return pair.status();
-  // The new form has an object for each kind of layer; the old one scales the global rotation only.
+  // The new form has an object for each kind of layer.
   Json global_config = config;
   Json local_config = {{"rope_theta", local_theta}};
   if (*pair != nullptr) {
@@ -164,7 +163,7 @@ Status ReadHuggingFaceRopePair(const Json& config, ModelConfig* model) {
     }
   }
   RopeRules rules;
-  rules.theta = 1e6;
+  rules.theta = theta;
   if (Status s = ReadHuggingFaceRope(global_config, *model, rules, &model->rope); !s.ok()) return s;
   return ReadHuggingFaceRope(local_config, *model, RopeRules(), &model->local_rope.emplace());
 }

@@ -12,7 +12,7 @@ namespace sluice {
 struct RopeRules {
   double theta = 10000.0;         // where the file does not say
   double original_context = 0;    // the same; 0: max_position_embeddings
-  bool partial = false;           // partial_rotary_factor is understood
+  double partial = 0;             // default of partial_rotary_factor; 0: it is not understood
   bool yarn_is_longrope = false;  // Phi-3's first files call it so
 };
 
@@ -21,8 +21,10 @@ struct RopeRules {
 Status ReadHuggingFaceRope(const nlohmann::json& config, const ModelConfig& model,
                            const RopeRules& rules, RopeConfig* rope);
 
-// Gemma 3's two: rope for the layers that see all, local_rope for those with a window.
-Status ReadHuggingFaceRopePair(const nlohmann::json& config, ModelConfig* model);
+// Two rotations: rope for the layers that see all, local_rope for those with a window, each with
+// its base where the file does not say. In the old form rope_scaling is of the first only.
+Status ReadHuggingFaceRopePair(const nlohmann::json& config, double theta, double local_theta,
+                               ModelConfig* model);
 
 }  // namespace sluice
 

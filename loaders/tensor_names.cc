@@ -43,6 +43,14 @@ constexpr NamePair kFalconLayer[] = {
     {"mlp.dense_4h_to_h", "ffn.down"},
 };
 
+constexpr NamePair kGptNeoXModel[] = {
+    {"embed_in", "embed"}, {"final_layer_norm", "norm"}, {"embed_out", "head"}};
+constexpr NamePair kGptNeoXLayer[] = {
+    {"input_layernorm", "attn_norm"}, {"attention.query_key_value", "attn.qkv"},
+    {"attention.dense", "attn.o"},    {"post_attention_layernorm", "ffn_norm"},
+    {"mlp.dense_h_to_4h", "ffn.up"},  {"mlp.dense_4h_to_h", "ffn.down"},
+};
+
 constexpr NamePair kOptModel[] = {{"embed_tokens", "embed"},
                                   {"embed_positions", "positions"},
                                   {"final_layer_norm", "norm"},
@@ -60,6 +68,7 @@ constexpr NamePair kOptLayer[] = {
 
 constexpr std::string_view kModelPrefix[] = {"model."};
 constexpr std::string_view kTransformerPrefix[] = {"transformer."};
+constexpr std::string_view kGptNeoXPrefix[] = {"gpt_neox."};
 constexpr std::string_view kOptPrefixes[] = {"model.decoder.", "decoder."};
 // Checkpoints with a part for images keep the language model one level deeper.
 constexpr std::string_view kGemma3Prefixes[] = {"model.", "language_model.model.",
@@ -68,7 +77,8 @@ constexpr std::string_view kImageParts[] = {"vision_tower.", "multi_modal_projec
                                             "model.vision_tower.", "model.multi_modal_projector.",
                                             "language_model.lm_head."};
 constexpr std::string_view kHuggingFaceBuffers[] = {".rotary_emb.inv_freq", ".attn.bias",
-                                                    ".attn.masked_bias"};
+                                                    ".attn.masked_bias", ".attention.bias",
+                                                    ".attention.masked_bias"};
 
 // GGUF.
 constexpr NamePair kGgufModel[] = {{"token_embd", "embed"},
@@ -86,6 +96,7 @@ constexpr NamePair kGgufAttention[] = {
     {"attn_qkv", "attn.qkv"},
     {"post_attention_norm", "attn_post_norm"},
 };
+constexpr NamePair kGgufSeedOssNorm[] = {{"post_attention_norm", "ffn_norm"}};
 // The two norms of parallel blocks: the second name is the attention's.
 constexpr NamePair kGgufTwoNorms[] = {{"attn_norm_2", "attn_norm"},
                                       {"attn_norm", "ffn_norm"},
@@ -206,7 +217,8 @@ TensorDialect HuggingFaceDialect(const ModelConfig& config) {
   dialect.layer = {kAttention, kMlp, kInputNorms};
   dialect.ignored_suffixes = kHuggingFaceBuffers;
   dialect.norms_lack_one = architecture.starts_with("gemma");
-  if (architecture == "gemma2" || architecture == "gemma3" || architecture == "olmo2") {
+  if (architecture == "gemma2" || architecture == "gemma3" || architecture == "olmo2" ||
+      architecture == "olmo3") {
     dialect.layer[2] = kAllNorms;
   }
   if (architecture == "gemma3") {
@@ -219,6 +231,11 @@ TensorDialect HuggingFaceDialect(const ModelConfig& config) {
     dialect.model = kOptModel;
     dialect.layer = {kOptLayer};
     dialect.rows_before_positions = 2;
+  } else if (architecture == "gpt_neox") {
+    dialect.prefixes = kGptNeoXPrefix;
+    dialect.interleaves_qkv = true;
+    dialect.model = kGptNeoXModel;
+    dialect.layer = {kGptNeoXLayer};
   } else if (architecture == "gpt_bigcode" || architecture == "falcon") {
     dialect.prefixes = kTransformerPrefix;
     dialect.layer_prefix = "h.";
@@ -240,9 +257,15 @@ TensorDialect GgufDialect(const ModelConfig& config) {
   dialect.layer = {kGgufAttention, kGgufFfn};
   dialect.ignored_prefixes = kGgufIgnoredPrefixes;
   dialect.ignored_suffixes = kGgufIgnoredSuffixes;
-  dialect.pairs_neighbours = config.architecture == "llama" || config.architecture == "mistral";
+  dialect.pairs_neighbours = config.architecture == "llama" || config.architecture == "mistral" ||
+                             config.architecture == "smollm3";
   if (config.architecture == "phi3") dialect.layer[1] = kGgufFusedFfn;
-  if (config.parallel_blocks && config.separate_ffn_norm) dialect.layer[0] = kGgufTwoNorms;
+  if (config.architecture == "seed_oss") {
+    dialect.layer = {kGgufSeedOssNorm, kGgufAttention, kGgufFfn};
+  }
+  if (config.architecture == "falcon" && config.parallel_blocks && config.separate_ffn_norm) {
+    dialect.layer[0] = kGgufTwoNorms;
+  }
   return dialect;
 }
 

@@ -71,6 +71,7 @@ void Decoder::Position(int64_t layer, GroupBuilder* group) const {
     group->RmsNorm(Buffer::kQuery, Buffer::kQuery, "attn.q_norm", query_width_, config_.norm_eps);
     group->RmsNorm(Buffer::kKey, Buffer::kKey, "attn.k_norm", kv_width_, config_.norm_eps);
   }
+  if (!config_.Rotates(layer)) return;
   const size_t rope = config_.local_rope && WindowOf(layer) > 0 ? 1 : 0;
   if ((rope == 1 ? *config_.local_rope : config_.rope).type == RopeType::kNone) return;
   group->Add(RopeStep{Buffer::kQuery, config_.num_heads, config_.head_dim, rope});

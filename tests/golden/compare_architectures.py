@@ -161,8 +161,52 @@ def falcon(pick):
     return fields
 
 
+def olmo3(pick):
+    fields = dict(sizes(pick, explicit_dim=False), attention_bias=pick([True, False]), sliding_window=pick([1, 9, 40]),
+                  num_hidden_layers=pick([1, 4, 5]))
+    theta = pick([10000.0, 500000.0])
+    fields["rope_parameters"] = dict(full_attention=dict(rope(pick), rope_theta=theta),
+                                     sliding_attention=dict(rope_type="default", rope_theta=theta))
+    return fields
+
+
+def seed_oss(pick):
+    return dict(llama(pick), attention_out_bias=pick([True, False]))
+
+
+def smollm3(pick):
+    fields = dict(llama(pick), num_hidden_layers=pick([1, 4, 5]), no_rope_layer_interval=pick([2, 4]))
+    fields.pop("head_dim", None)
+    fields["hidden_size"] = fields["num_attention_heads"] * pick([8, 16])
+    if pick([True, False]):
+        fields["no_rope_layers"] = [pick([0, 1]) for _ in range(fields["num_hidden_layers"])]
+    if pick([True, False]):
+        fields.update(use_sliding_window=True, sliding_window=pick([1, 7, 20]))
+    return fields
+
+
+def stablelm(pick):
+    fields = dict(sizes(pick, explicit_dim=False), use_qkv_bias=pick([True, False]), use_parallel_residual=pick([True, False]),
+                  layer_norm_eps=pick([1e-5, 1e-3]))
+    del fields["rms_norm_eps"]
+    dim = fields["hidden_size"] // fields["num_attention_heads"]
+    partial = pick([p for p in (0.25, 0.5, 1.0) if dim * p % 2 == 0])
+    fields["rope_parameters"] = dict(rope_type="default", rope_theta=pick([10000.0, 500.0]), partial_rotary_factor=partial)
+    return fields
+
+
+def gpt_neox(pick):
+    heads = pick([1, 2, 3, 4])
+    dim = pick([8, 16])
+    return dict(hidden_size=heads * dim, num_attention_heads=heads, intermediate_size=pick([17, 64]), num_hidden_layers=pick([1, 2]),
+                use_parallel_residual=pick([True, False]), attention_bias=pick([True, False]), tie_word_embeddings=pick([True, False]),
+                layer_norm_eps=pick([1e-5, 1e-3]), hidden_act=pick(["gelu", "gelu_fast", "relu"]),
+                rope_parameters=dict(rope_type="default", rope_theta=pick([10000.0, 500.0]), partial_rotary_factor=pick([0.25, 0.5, 1.0])))
+
+
 ARCHITECTURES = dict(llama=llama, mistral=mistral, qwen2=qwen2, qwen3=qwen3, phi3=phi3, gemma=gemma, gemma2=gemma2, gemma3_text=gemma3_text,
-                     olmo2=olmo2, starcoder2=starcoder2, gpt_bigcode=gpt_bigcode, opt=opt, falcon=falcon)
+                     olmo2=olmo2, starcoder2=starcoder2, gpt_bigcode=gpt_bigcode, opt=opt, falcon=falcon, olmo3=olmo3, seed_oss=seed_oss,
+                     smollm3=smollm3, stablelm=stablelm, gpt_neox=gpt_neox)
 
 
 def random_model(config, seed):
@@ -194,8 +238,21 @@ def sayable_in_gguf(kind, fields):
     yarn = fields.get("rope_parameters", {})
     for name in ("mscale", "mscale_all_dim", "truncate"):
         yarn.pop(name, None)
-    if kind in ("falcon", "qwen2", "qwen3", "starcoder2", "olmo2") and (kind == "falcon" or yarn["rope_type"] == "llama3"):
+    if "full_attention" in yarn and kind == "olmo3":
+        yarn["full_attention"] = {k: v for k, v in yarn["full_attention"].items() if k not in ("mscale", "mscale_all_dim", "truncate")}
+        if yarn["full_attention"]["rope_type"] == "llama3":
+            yarn["full_attention"] = yarn["sliding_attention"]
+    if kind in ("stablelm", "gpt_neox"):
+        yarn["rope_theta"] = 10000.0
+    if kind == "falcon" or (kind in ("qwen2", "qwen3", "starcoder2", "olmo2", "seed_oss") and yarn["rope_type"] == "llama3"):
         fields["rope_parameters"] = dict(rope_type="default", rope_theta=10000.0)
+    if kind == "smollm3":
+        fields.update(no_rope_layer_interval=4, use_sliding_window=False, sliding_window=None)
+        fields.pop("no_rope_layers", None)
+    if kind == "gpt_neox":
+        fields.update(hidden_act="gelu", tie_word_embeddings=False)
+    if kind == "stablelm":
+        fields["tie_word_embeddings"] = False
     if kind == "starcoder2":
         fields["hidden_act"] = "gelu_pytorch_tanh"
     if kind == "gpt_bigcode":

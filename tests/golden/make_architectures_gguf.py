@@ -20,7 +20,7 @@ import transformers
 import common
 
 NAMES = ["mistral", "qwen2", "qwen3", "phi3", "phi3_long", "gemma", "gemma2", "gemma3", "olmo2", "starcoder2",
-         "gpt_bigcode", "falcon", "falcon_two_norms"]
+         "gpt_bigcode", "falcon", "falcon_two_norms", "olmo3", "smollm3", "stablelm", "gpt_neox"]
 
 
 # The converter does not write windows of these architectures, nor the scale of queries.
@@ -81,6 +81,9 @@ def write_gguf(directory, target, llama_cpp, file_type):
     if model.hparams.get("multi_query") and not model.hparams.get("new_decoder_architecture"):
         # transformers 5 writes the number of query heads, Falcon's own files have none.
         model.hparams["num_kv_heads"] = 1
+    if model.hparams.get("model_type") == "gpt_neox":
+        # transformers 5 writes the new name.
+        model.hparams["rotary_pct"] = model.hparams["rope_parameters"]["partial_rotary_factor"]
     model.set_vocab = types.MethodType(set_vocab, model)
     model.write()
 
