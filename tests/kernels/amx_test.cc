@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <bit>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -279,36 +279,68 @@ TEST(AmxTable, TheSystemLetsNobodyUseWhatTheProcessorDoesNotHave) {
   }
 }
 
-// Every kind of panel does its sums in tiles, and all of them: as many instructions as the blocks
-// that there are.
+struct Product {
+  test::WeightMatrix matrix;
+  test::ActivationBuffer x;
+  int64_t rows, tokens;
+};
+
+Product MakeProduct(const WeightType& type, int64_t rows, int64_t cols, int64_t tokens) {
+  std::mt19937 random(3);
+  cols = test::ColsFor(type, cols);
+  Product p{test::RandomMatrix(type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), 16,
+                               random),
+            test::ActivationBuffer(tokens, cols, ActivationGroup(type)), rows, tokens};
+  const std::vector<float> x = test::RandomFloats(static_cast<size_t>(tokens * cols), random);
+  kAvx512Table.quantize({x.data(), cols, cols, p.x.view(), 0, tokens}, nullptr);
+  return p;
+}
+
+std::vector<float> Multiply(void (*matmul)(const MatmulArgs&, CUstream_st*), Product* p) {
+  std::vector<float> y(static_cast<size_t>(p->tokens * p->rows));
+  const QuantizedActivations xq = p->x.view();
+  MatmulArgs args{};
+  args.layout = &p->matrix.layout;
+  args.tiles = p->matrix.tiles.data();
+  args.num_tiles = static_cast<int64_t>(p->matrix.layout.num_tiles);
+  args.rows = p->rows;
+  args.xq = &xq;
+  args.tokens = p->tokens;
+  args.y = y.data();
+  args.y_stride = p->rows;
+  args.block_end = static_cast<int64_t>(p->matrix.layout.num_blocks());
+  matmul(args, nullptr);
+  return y;
+}
+
+// As many instructions as there are registers of weights and of tokens, in one configuration.
 TEST(AmxMatmul, AllProductsAreTheTiles) {
   if (!SelectTable("avx512").ok()) GTEST_SKIP() << "no AVX-512";
-  std::mt19937 random(3);
   for (const WeightType& type : test::AllWeightTypes()) {
     if (!type.quantized()) continue;
-    const test::WeightMatrix matrix = test::RandomMatrix(type, 48, 512, 16, random);
-    const std::vector<float> x = test::RandomFloats(40 * 512, random);
-    test::ActivationBuffer buffer(40, 512, ActivationGroup(type));
-    const QuantizedActivations xq = buffer.view();
-    kAvx512Table.quantize({x.data(), 512, 512, xq, 0, 40}, nullptr);
-    std::vector<float> y(40 * 48);
-    MatmulArgs args{};
-    args.layout = &matrix.layout;
-    args.tiles = matrix.tiles.data();
-    args.num_tiles = 3;
-    args.rows = 48;
-    args.xq = &xq;
-    args.tokens = 40;
-    args.y = y.data();
-    args.y_stride = 48;
-    args.block_end = 4;
+    Product p = MakeProduct(type, 48, 512, 40);
     const int64_t products = EmulatedTiles::products();
     const int64_t configurations = EmulatedTiles::configurations();
-    test::MatmulEmulatedAmx(args, nullptr);
+    Multiply(test::MatmulEmulatedAmx, &p);
     EXPECT_EQ(EmulatedTiles::configurations() - configurations, 1);
-    // Three tiles of weights by three of tokens by 512 channels, 64 or a group at a time.
-    const int64_t step = std::min<int64_t>(xq.group_size, 64);
+    // 512 channels, 64 or a group at a time.
+    const int64_t step = std::min<int64_t>(p.x.group_size, 64);
     EXPECT_EQ(EmulatedTiles::products() - products, 3 * 3 * 512 / step) << WeightTypeName(type);
+  }
+}
+
+// More rows, channels and tokens than the kernel takes at a time; the other sizes are
+// matmul_test.cc's.
+TEST(AmxMatmul, MoreThanFitsTheBuffersAgreesWithAvx512ToTheBit) {
+  if (!SelectTable("avx512").ok()) GTEST_SKIP() << "no AVX-512";
+  for (const WeightType& type : test::AllWeightTypes()) {
+    if (!type.quantized()) continue;
+    Product p = MakeProduct(type, 16 * 16 + 5, 1024 + 160, 67);
+    const std::vector<float> y = Multiply(test::MatmulEmulatedAmx, &p);
+    const std::vector<float> expected = Multiply(kAvx512Table.matmul, &p);
+    for (size_t i = 0; i < y.size(); ++i) {
+      ASSERT_TRUE(test::SameBits(y[i], expected[i])) << WeightTypeName(type) << " " << i;
+    }
   }
 }
 
