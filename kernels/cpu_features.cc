@@ -12,9 +12,9 @@ struct Registers {
 };
 
 // Intel SDM volume 2, CPUID; all zero for a leaf that the processor does not know.
-Registers Cpuid(unsigned int leaf) {
+Registers Cpuid(unsigned int leaf, unsigned int subleaf = 0) {
   Registers r;
-  if (__get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
+  if (__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx) == 0) return {};
   return r;
 }
 
@@ -54,6 +54,25 @@ bool CpuHasAvx512() {
   const bool vl = Bit(features.ebx, 31);
   const bool vnni = Bit(features.ecx, 11);
   return f && dq && bw && vl && vnni;
+}
+
+bool CpuHasAmx() {
+  if (!CpuHasAvx512()) return false;
+  const Registers features = Cpuid(7);
+  const bool bf16 = Bit(features.edx, 22);
+  const bool tile = Bit(features.edx, 24);
+  const bool int8 = Bit(features.edx, 25);
+  if (!bf16 || !tile || !int8) return false;
+  // Leaf 1D: palette 1 has at least 8 registers of 16 rows of 64 bytes.
+  constexpr unsigned int kTileInformation = 0x1d;
+  if (Cpuid(kTileInformation).eax < 1) return false;
+  const Registers palette = Cpuid(kTileInformation, 1);
+  return palette.ebx >> 16 >= 8 && (palette.ebx & 0xffff) >= 64 && (palette.ecx & 0xffff) >= 16;
+}
+
+bool OsSavesAmx() {
+  constexpr uint64_t kTileStates = 3u << 17;  // configuration and data
+  return Bit(Cpuid(1).ecx, 27) && (EnabledStates() & kTileStates) == kTileStates;
 }
 
 }  // namespace sluice

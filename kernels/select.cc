@@ -1,7 +1,9 @@
 #include "kernels/select.h"
 
 #include <string>
+#include <utility>
 
+#include "kernels/amx_support.h"
 #include "kernels/cpu_features.h"
 
 namespace sluice {
@@ -16,10 +18,11 @@ constexpr Candidate kCandidates[] = {
     {&kRefTable, [] { return true; }},
     {&kAvx2Table, CpuHasAvx2},
     {&kAvx512Table, CpuHasAvx512},
+    {&kAmxTable, [] { return AmxOfThisMachine() == AmxState::kUsable; }},
 };
 
 // Tables that the command line names and this build does not have.
-constexpr const char* kNotBuilt[] = {"amx", "cuda"};
+constexpr const char* kNotBuilt[] = {"cuda"};
 
 }  // namespace
 
@@ -36,8 +39,9 @@ Result<const OpTable*> SelectTable(std::string_view name) {
   for (const Candidate& candidate : kCandidates) {
     if (candidate.table->name != name) continue;
     if (candidate.runs_here()) return candidate.table;
-    return Status(ErrorCode::kUnsupported,
-                  "this processor cannot run the operations \"" + std::string(name) + "\"");
+    std::string message = "this processor cannot run the operations \"" + std::string(name) + "\"";
+    if (candidate.table == &kAmxTable) message += std::string(": ") + Describe(AmxOfThisMachine());
+    return Status(ErrorCode::kUnsupported, std::move(message));
   }
   for (const char* planned : kNotBuilt) {
     if (name == planned) {
@@ -47,6 +51,12 @@ Result<const OpTable*> SelectTable(std::string_view name) {
   }
   return Status(ErrorCode::kInvalidArgument,
                 "operations \"" + std::string(name) + "\" are not known");
+}
+
+std::string FallbackReason() {
+  const AmxState amx = AmxOfThisMachine();
+  if (amx == AmxState::kUsable || amx == AmxState::kAbsent) return "";
+  return std::string("AMX: ") + Describe(amx);
 }
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 #ifndef SLUICE_KERNELS_SELECT_H_
 #define SLUICE_KERNELS_SELECT_H_
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,9 +18,14 @@ std::vector<const OpTable*> AvailableTables();
 // name that is not known, kUnsupported for one that this machine cannot run.
 Result<const OpTable*> SelectTable(std::string_view name);
 
+// Why the fastest table that the processor advertises does not run here ("AMX: the kernel ...");
+// empty where it runs, or none is advertised that does not.
+std::string FallbackReason();
+
 extern const OpTable kRefTable;
 extern const OpTable kAvx2Table;
 extern const OpTable kAvx512Table;
+extern const OpTable kAmxTable;
 
 }  // namespace sluice
 

@@ -1,4 +1,5 @@
 // Which function fills which slot. This file is compiled for every processor.
+#include "kernels/cpu/amx/amx.h"
 #include "kernels/cpu/avx2.h"
 #include "kernels/cpu/avx512.h"
 #include "kernels/ref/ref.h"
@@ -43,6 +44,22 @@ const OpTable kAvx512Table = {
     .activations = ActivationsAvx2,
     .quantize = QuantizeAvx2,
     .matmul = MatmulAvx512,
+    .gather_rows = GatherRowsRef,
+    .rms_norm = RmsNormAvx2,
+    .layer_norm = LayerNormRef,
+    .scale_add = ScaleAddRef,
+    .rope = RopeAvx2,
+    .store_kv = StoreKvAvx2,
+    .attention = AttentionAvx512,
+    .activate = ActivateAvx2,
+    .softcap = SoftcapAvx2,
+};
+
+const OpTable kAmxTable = {
+    .name = "amx",
+    .activations = ActivationsAvx2,
+    .quantize = QuantizeAvx2,
+    .matmul = MatmulAmx,
     .gather_rows = GatherRowsRef,
     .rms_norm = RmsNormAvx2,
     .layer_norm = LayerNormRef,

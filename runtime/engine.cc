@@ -86,6 +86,7 @@ Status EngineImpl::Load(const EngineOptions& options) {
   info_.architecture = config.architecture;
   info_.model_name = config.name;
   info_.isa = (*ops)->name;
+  if (options.isa.empty()) info_.isa_note = FallbackReason();
   info_.threads = options.threads > 0 ? options.threads : UsableCores();
   info_.model_context_tokens = config.context_length;
   info_.context_tokens = options.context_tokens > 0

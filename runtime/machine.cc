@@ -255,6 +255,7 @@ MachineFacts ProbeMachine() {
   facts.logical_processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   facts.usable_cores = UsableCores();
   for (const OpTable* table : AvailableTables()) facts.tables.emplace_back(table->name);
+  facts.missing_table = FallbackReason();
   facts.memory_bytes =
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   facts.available_bytes = AvailableMemoryBytes();

@@ -79,6 +79,8 @@ struct MachineFacts {
   int logical_processors = 0;
   int usable_cores = 0;
   std::vector<std::string> tables;  // that run, slowest first
+  // Why a faster one that the processor advertises is not among them ("AMX: ..."); "" as a rule.
+  std::string missing_table;
   uint64_t memory_bytes = 0;
   uint64_t available_bytes = 0;  // limits of control groups considered
   uint64_t lockable_bytes = 0;   // UINT64_MAX: no limit

@@ -47,6 +47,9 @@ Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options, std::stri
   if (!engine.ok()) return engine.status();
   if (Interrupted()) return InterruptedStatus();
   if (!options.quiet) PrintLine(ChoicesLine((*engine)->info(), options));
+  const std::string& note = (*engine)->info().isa_note;
+  if (!options.quiet && !note.empty())
+    PrintLine(fmt::format("a faster table does not run: {}", note));
   return engine;
 }
 

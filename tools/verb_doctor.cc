@@ -43,6 +43,11 @@ void FindProblems(Diagnosis* diagnosis) {
     add("no fast instruction set runs here: only the reference does",
         "a processor with AVX2, F16C and FMA (and a virtual machine that passes them on)");
   }
+  if (!facts.missing_table.empty()) {
+    add(fmt::format("the processor advertises more than runs here: {}", facts.missing_table),
+        "Linux 5.16 or later, a virtual machine that passes AMX on, and a sandbox that allows "
+        "arch_prctl; until then AVX-512 computes");
+  }
   if (!facts.io_uring.ok()) {
     add(facts.io_uring.message(),
         "weights are read by threads instead, which is slower on fast drives; allow io_uring for "
@@ -88,6 +93,7 @@ std::string DiagnosisJson(const Diagnosis& diagnosis) {
                {"logical_processors", facts.logical_processors},
                {"usable_cores", facts.usable_cores},
                {"tables", facts.tables},
+               {"missing_table", facts.missing_table},
                {"memory_bytes", facts.memory_bytes},
                {"available_bytes", facts.available_bytes},
                {"memory_bytes_per_s", diagnosis.memory_bytes_per_s},

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "kernels/select.h"
+#include "tests/support/amx_emulation/emulated_tiles.h"
+#include "tests/support/amx_emulation/matmul_emulated_amx.h"
 #include "tests/support/numeric_contract.h"
 
 namespace sluice {
@@ -22,6 +24,26 @@ constexpr int64_t kCols[] = {1,   2,   31,  32,  33,  63,  64,  65,  96,
                              127, 128, 129, 160, 255, 257, 576, 1536};
 constexpr uint32_t kGuard = 0x7fedcba9;  // a NaN that no kernel makes
 constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+
+// Those that run here, and with AVX-512 the kernels for AMX in emulation.
+const std::vector<const OpTable*>& TestedTables() {
+  static const OpTable emulated = [] {
+    OpTable table = kAvx512Table;
+    table.name = "amx, emulated";
+    table.matmul = [](const MatmulArgs& args, CUstream_st* stream) {
+      if (!args.layout->type.quantized()) return kAvx512Table.matmul(args, stream);
+      test::MatmulEmulatedAmx(args, stream);
+      EXPECT_FALSE(test::EmulatedTiles::configured()) << "the thread's registers keep their shapes";
+    };
+    return table;
+  }();
+  static const std::vector<const OpTable*> tables = [] {
+    std::vector<const OpTable*> all = AvailableTables();
+    if (SelectTable("avx512").ok()) all.push_back(&emulated);
+    return all;
+  }();
+  return tables;
+}
 
 struct Case {
   WeightMatrix matrix;
@@ -186,7 +208,7 @@ TEST_P(MatmulTest, EveryTableMeetsTheContractAtAwkwardSizes) {
       const Case c = MakeCase(GetParam(), next_rows, cols, next_tokens, ++seed);
       next_rows = next_rows % 49 + 1;
       next_tokens = next_tokens % 33 + 1;
-      for (const OpTable* table : AvailableTables()) {
+      for (const OpTable* table : TestedTables()) {
         ASSERT_NO_FATAL_FAILURE(ExpectCorrect(*table, c));
       }
     }
@@ -196,13 +218,13 @@ TEST_P(MatmulTest, EveryTableMeetsTheContractAtAwkwardSizes) {
 TEST_P(MatmulTest, EveryNumberOfTokensAndEveryPrimeOfRows) {
   for (int64_t tokens = 1; tokens <= 70; tokens += tokens < 34 ? 1 : 7) {
     const Case c = MakeCase(GetParam(), 17, 160, tokens, static_cast<uint32_t>(tokens));
-    for (const OpTable* table : AvailableTables()) {
+    for (const OpTable* table : TestedTables()) {
       ASSERT_NO_FATAL_FAILURE(ExpectCorrect(*table, c));
     }
   }
   for (int64_t rows : {1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 97, 127}) {
     const Case c = MakeCase(GetParam(), rows, 161, 3, static_cast<uint32_t>(rows));
-    for (const OpTable* table : AvailableTables()) {
+    for (const OpTable* table : TestedTables()) {
       ASSERT_NO_FATAL_FAILURE(ExpectCorrect(*table, c));
     }
   }
@@ -211,7 +233,7 @@ TEST_P(MatmulTest, EveryNumberOfTokensAndEveryPrimeOfRows) {
 TEST_P(MatmulTest, AResultDoesNotDependOnTheBatchOrOnTheRangesOfRows) {
   for (int64_t cols : {33, 129, 576}) {
     const Case c = MakeCase(GetParam(), 49, cols, 33, static_cast<uint32_t>(cols));
-    for (const OpTable* table : AvailableTables()) {
+    for (const OpTable* table : TestedTables()) {
       const std::vector<float> whole = Multiply(*table, c, 0, c.tokens, 1000);
       for (int64_t batch : {1, 2, 3, 4, 5, 7, 8, 9, 16, 17}) {
         for (int64_t begin = 0; begin < c.tokens; begin += batch) {
@@ -236,7 +258,7 @@ TEST_P(MatmulTest, ANaNOrInfinityStaysWithItsToken) {
       if (place < good.block_begin * 128 || place >= good.block_end * 128) continue;
       Case c = good;
       c.x[static_cast<size_t>(4 * c.x_stride + place)] = bad;
-      for (const OpTable* table : AvailableTables()) {
+      for (const OpTable* table : TestedTables()) {
         const std::vector<float> expected = Multiply(*table, good, 0, 6, 1000);
         const std::vector<float> y = Multiply(*table, c, 0, 6, 1000);
         for (int64_t t = 0; t < 6; ++t) {
@@ -259,7 +281,7 @@ TEST_P(MatmulTest, ZerosGiveTheBias) {
   c.x.assign(c.x.size(), 0.0f);
   c.has_bias = true;
   c.add_to_y = false;
-  for (const OpTable* table : AvailableTables()) {
+  for (const OpTable* table : TestedTables()) {
     const std::vector<float> y = Multiply(*table, c, 0, 5, 1000);
     for (int64_t t = 0; t < 5; ++t) {
       for (int64_t row = 0; row < 33; ++row) {
@@ -282,7 +304,7 @@ TEST_P(MatmulTest, TheLargestIntegersAreSummedExactly) {
         PackRow(c.matrix.layout, static_cast<uint32_t>(row), codes.codes(), c.matrix.tiles.data());
       }
       c.x.assign(c.x.size(), negative ? -3.0f : 3.0f);
-      for (const OpTable* table : AvailableTables()) {
+      for (const OpTable* table : TestedTables()) {
         ASSERT_NO_FATAL_FAILURE(ExpectCorrect(*table, c));
       }
     }

@@ -64,6 +64,7 @@ struct EngineInfo {
   std::string architecture;
   std::string model_name;
   std::string isa;
+  std::string isa_note;  // why a faster table that the processor advertises was not taken; or ""
   int threads = 0;
   int64_t context_tokens = 0;
   int64_t model_context_tokens = 0;

@@ -1,0 +1,31 @@
+#include "kernels/cpu/amx/tile.h"
+#include "kernels/cpu/peak_loops.h"
+
+namespace sluice {
+
+// Two operands on each side and four sums, as long products want them: no instruction waits for the
+// one before it.
+int64_t ArithmeticPeakAmx(int64_t rounds) {
+  constexpr int64_t kProducts = 4;
+  alignas(64) static constexpr uint8_t kBytes[16][64] = {};
+  TileConfig config;
+  for (int tile = 0; tile < kTileRegisters; ++tile) config.Set(tile, 16, 64);
+  const ConfiguredTiles<AmxTiles> shapes(config);
+  AmxTiles::Load<0>(kBytes, 64);
+  AmxTiles::Load<1>(kBytes, 64);
+  AmxTiles::Load<2>(kBytes, 64);
+  AmxTiles::Load<3>(kBytes, 64);
+  AmxTiles::Zero<4>();
+  AmxTiles::Zero<5>();
+  AmxTiles::Zero<6>();
+  AmxTiles::Zero<7>();
+  for (int64_t round = 0; round < rounds; ++round) {
+    AmxTiles::AddSignedSigned<4, 0, 2>();
+    AmxTiles::AddSignedSigned<5, 0, 3>();
+    AmxTiles::AddSignedSigned<6, 1, 2>();
+    AmxTiles::AddSignedSigned<7, 1, 3>();
+  }
+  return rounds * kProducts * 16 * 16 * 64 * 2;
+}
+
+}  // namespace sluice
