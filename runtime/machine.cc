@@ -200,6 +200,7 @@ Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial)
   options.chunk_bytes = trial.chunk_bytes;
   options.seconds = trial.seconds;
   options.begin = trial.begin;
+  options.reuse_buffers = trial.reuse_buffers;
   Result<ReadRate> rate = MeasureReadRate(path, options);
   if (!rate.ok()) return rate.status();
   return DriveRate{rate->bytes_per_s, rate->description};

@@ -40,9 +40,11 @@ enum class DriveMethod : uint8_t { kAuto, kUring, kPread };
 struct DriveTrial {
   DriveMethod method = DriveMethod::kAuto;
   int depth = 16;
-  uint32_t chunk_bytes = 1u << 20;
+  uint32_t chunk_bytes = 4u << 20;
   double seconds = 2;
   double begin = 0;  // where in the file, as a part of it
+  // Reads go to the memory of those that have just finished, not to ever new memory.
+  bool reuse_buffers = false;
 };
 // Reads of the file as streaming weights are read. Errors: kNotFound, kIo, kUnsupported,
 // kInvalidArgument for a file of less than one chunk.
