@@ -23,7 +23,8 @@ struct MatmulRate {
 
 inline constexpr int64_t kPrefillTokens = 512;
 
-// Measured for about half a second: matrices larger than the caches, all threads.
+// Measured for about a second: matrices larger than the caches, all threads; one_token_bytes_per_s
+// is a mean over that time, as a run sees it.
 // Error: kOutOfMemory.
 Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int threads);
 // The same with the table of that name. Errors: those of SelectTable too.
