@@ -14,6 +14,7 @@
 #include <filesystem>
 
 #include "formats/checked.h"
+#include "formats/mapped_file.h"
 
 namespace sluice {
 namespace {
@@ -91,7 +92,10 @@ Result<std::unique_ptr<OutputFile>> OutputFile::OpenLocked(FileSystem* files,
   }
 }
 
-OutputFile::~OutputFile() { close(fd_); }
+OutputFile::~OutputFile() {
+  if (direct_fd_ >= 0) close(direct_fd_);
+  close(fd_);
+}
 
 Status OutputFile::Error(const std::string& what) const {
   const int error = errno;
@@ -140,11 +144,29 @@ Status OutputFile::Resize(uint64_t size_bytes) {
   return Error(fmt::format("resize to {} bytes", size_bytes));
 }
 
+void OutputFile::WriteDirectly() {
+  // The open file again, whatever its path names by now.
+  direct_fd_ = files_->Open(fmt::format("/proc/self/fd/{}", fd_), O_WRONLY | O_CLOEXEC | O_DIRECT);
+}
+
+bool OutputFile::FitsDirect(uint64_t offset_bytes, std::span<const std::byte> bytes) const {
+  return direct_fd_ >= 0 &&
+         (offset_bytes | bytes.size() | reinterpret_cast<uintptr_t>(bytes.data())) %
+                 kDirectAlignment ==
+             0;
+}
+
 Status OutputFile::WriteAt(uint64_t offset_bytes, std::span<const std::byte> bytes) {
+  bool refused = false;
   while (!bytes.empty()) {
-    const ssize_t written =
-        files_->Write(fd_, bytes.first(std::min(bytes.size(), kMaxPerCall)), offset_bytes);
+    const bool direct = !refused && FitsDirect(offset_bytes, bytes);
+    const ssize_t written = files_->Write(
+        direct ? direct_fd_ : fd_, bytes.first(std::min(bytes.size(), kMaxPerCall)), offset_bytes);
     if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && direct && errno == EINVAL) {  // larger blocks, or none of this
+      refused = true;
+      continue;
+    }
     if (written == 0) errno = ENOSPC;
     if (written <= 0) {
       return Error(fmt::format("write of {} bytes at offset {}", bytes.size(), offset_bytes));

@@ -57,6 +57,9 @@ class OutputFile {
   // can.
   Status Reserve(uint64_t size_bytes);
   Status Resize(uint64_t size_bytes);
+  // From now on writes go past the page cache where offset, size and address are multiples of
+  // kDirectAlignment, if the file system can do that. Before other threads write.
+  void WriteDirectly();
   Status WriteAt(uint64_t offset_bytes, std::span<const std::byte> bytes);
   // Errors: kTruncated when the file ends before; kIo.
   Status ReadAt(uint64_t offset_bytes, std::span<std::byte> out) const;
@@ -67,9 +70,11 @@ class OutputFile {
   OutputFile(FileSystem* files, int fd, std::string path)
       : files_(files), fd_(fd), path_(std::move(path)) {}
   Status Error(const std::string& what) const;
+  bool FitsDirect(uint64_t offset_bytes, std::span<const std::byte> bytes) const;
 
   FileSystem* files_;
   int fd_;
+  int direct_fd_ = -1;  // the same file, past the page cache; -1: none
   std::string path_;
 };
 

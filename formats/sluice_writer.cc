@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "formats/checked.h"
+#include "formats/mapped_file.h"
 #include "formats/piece_journal.h"
 #include "formats/sluice_records.h"
 
@@ -15,6 +16,12 @@ namespace {
 
 constexpr uint64_t kSyncBytes = uint64_t{256}
                                 << 20;  // at most this much work is lost with the power
+
+// The part of `memory` that begins at a page, for writes past the page cache.
+std::span<std::byte> FromPage(std::span<std::byte> memory) {
+  const uint64_t rest = reinterpret_cast<uintptr_t>(memory.data()) % kDirectAlignment;
+  return memory.subspan((kDirectAlignment - rest) % kDirectAlignment);
+}
 
 uint64_t TilesPerPiece(const TileLayout& layout) {
   return kSluiceMaxPieceBytes / layout.tile_bytes;  // a tile is never larger than a piece
@@ -210,6 +217,7 @@ Status SluiceWriter::Impl::OpenFiles(const WriterOptions& options) {
     remove = true;
     if (Status s = file->Resize(0); !s.ok()) return s;
   }
+  if (options.direct) file->WriteDirectly();
   return file->Reserve(file_size);
 }
 
@@ -251,8 +259,10 @@ Status SluiceWriter::WritePiece(PieceId id, std::span<const std::byte> tiles) {
   if (Status s = impl_->file->WriteAt(piece.offset_bytes, tiles.first(whole)); !s.ok()) return s;
   // Chunks are hashed with their padding; only the last one can have any.
   if (whole < piece.size_bytes) {
-    std::vector<std::byte> rest(piece.size_bytes - whole);
-    std::copy(tiles.begin() + static_cast<ptrdiff_t>(whole), tiles.end(), rest.begin());
+    const std::span<const std::byte> last = tiles.subspan(whole);
+    std::vector<std::byte> memory(piece.size_bytes - whole + kDirectAlignment);
+    const std::span<std::byte> rest = FromPage(memory).first(piece.size_bytes - whole);
+    std::copy(last.begin(), last.end(), rest.begin());
     impl_->chunk_hashes[chunk++] = HashBytes(rest);
     if (Status s = impl_->file->WriteAt(piece.offset_bytes + whole, rest); !s.ok()) return s;
   }

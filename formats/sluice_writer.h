@@ -45,6 +45,9 @@ struct WriterOptions {
   bool resume = false;
   // Stands for the weights of the source: two runs with the same one write the same pieces.
   uint64_t source_identity = 0;
+  // Pieces go past the page cache, where the file system can do that and their bytes are aligned
+  // in memory to kDirectAlignment.
+  bool direct = false;
   FileSystem* files = SystemFiles();
 };
 

@@ -1,15 +1,23 @@
 #include "loaders/synth.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <system_error>
+#include <thread>
 
 #include "formats/checked.h"
 #include "formats/sluice_writer.h"
 #include "loaders/architecture.h"
-#include "loaders/quantizer.h"
+#include "loaders/random_tiles.h"
 #include "loaders/tokenizer/tokenizer.h"
 #include "loaders/weight_plan.h"
 
@@ -31,26 +39,10 @@ constexpr Shape kShapes[] = {
     {"llama-3-70b", 128256, 8192, 80, 64, 8, 128, 28672, 8192, 500000, false},
 };
 
-// Tiles of one tensor that differ; they repeat down its rows.
-constexpr uint64_t kDistinctTiles = 16;
-
-// SplitMix64 (Steele, Lea and Flood, 2014).
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  // Uniform in [-1, 1).
-  float Next() {
-    state_ += 0x9e3779b97f4a7c15u;
-    uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return static_cast<float>(static_cast<double>(z >> 11) * 0x1p-52 - 1.0);
-  }
-
- private:
-  uint64_t state_;
-};
+// Threads that make pieces and write them: some compute while others wait for the disk.
+constexpr int kThreadsPerProcessor = 3;
+// Pieces lie in 2 MiB pages, where there are any: a write is few segments for the disk then.
+constexpr uint64_t kBufferAlignment = uint64_t{2} << 20;
 
 ModelConfig ConfigOf(const Shape& shape) {
   ModelConfig config;
@@ -87,20 +79,21 @@ std::string ByteSpelling(int byte) {
 // Every byte is a token, so any text can be written; all other ids spell words of letters, so that
 // every id can be read.
 Result<std::string> ByteTokenizerJson(int64_t vocab_size) {
-  nlohmann::ordered_json vocab = nlohmann::ordered_json::object();
-  for (int byte = 0; byte < 256; ++byte) vocab[ByteSpelling(byte)] = byte;
+  // No word comes twice; looking for each among those before it would take most of the time.
+  nlohmann::ordered_json::object_t vocab;
+  for (int byte = 0; byte < 256; ++byte) vocab.emplace_back(ByteSpelling(byte), byte);
   const int64_t eos = vocab_size - 1;
   const int64_t bos = vocab_size - 2;
   for (int64_t id = 256; id < bos; ++id) {
     std::string word = ByteSpelling(' ');
     for (int64_t rest = id + 420; rest > 0; rest /= 26) word += static_cast<char>('a' + rest % 26);
-    vocab[word] = id;
+    vocab.emplace_back(word, id);
   }
   nlohmann::ordered_json json;
   json["version"] = "1.0";
   json["added_tokens"] = nlohmann::ordered_json::array();
   for (const auto& [id, text] : {std::pair(bos, "<|bos|>"), std::pair(eos, "<|eos|>")}) {
-    vocab[text] = id;
+    vocab.emplace_back(text, id);
     json["added_tokens"].push_back({{"id", id},
                                     {"content", text},
                                     {"single_word", false},
@@ -115,7 +108,7 @@ Result<std::string> ByteTokenizerJson(int64_t vocab_size) {
                                              {"use_regex", true}};
   json["pre_tokenizer"] = byte_level;
   json["decoder"] = byte_level;
-  json["model"] = {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}};
+  json["model"] = {{"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", nlohmann::json::array()}};
   const std::string text = json.dump();
   const std::string config = R"({"bos_token":"<|bos|>","eos_token":"<|eos|>"})";
   HuggingFaceTokenizerFiles files;
@@ -126,57 +119,99 @@ Result<std::string> ByteTokenizerJson(int64_t vocab_size) {
   return tokenizer->ToJson();
 }
 
-// The distinct tiles of a tensor, one after the other.
-Result<std::vector<std::byte>> RandomTiles(const TileLayout& layout, bool norm, Random* random) {
-  const uint64_t tiles = std::min(kDistinctTiles, layout.num_tiles);
-  std::vector<std::byte> bytes(tiles * layout.tile_bytes);
-  std::vector<float> row(layout.cols);
-  std::vector<uint32_t> values(layout.cols);
-  std::vector<uint16_t> scales(layout.groups_per_row()), offsets(layout.groups_per_row());
-  const RowCodes codes = {values.data(), scales.data(), offsets.data()};
-  // The variance that keeps the size of activations from layer to layer.
-  const float range = std::sqrt(3.0f / static_cast<float>(layout.cols));
-  for (uint64_t r = 0; r < std::min(tiles * layout.tile_rows, layout.rows); ++r) {
-    for (float& value : row) value = norm ? 1.0f : random->Next() * range;
-    if (Status s = QuantizeRow(row.data(), layout, codes); !s.ok()) return s;
-    PackRow(layout, static_cast<uint32_t>(r % layout.tile_rows), codes,
-            bytes.data() + r / layout.tile_rows * layout.tile_bytes);
+// Memory for one piece.
+class PieceMemory {
+ public:
+  PieceMemory()
+      : bytes_(static_cast<std::byte*>(
+            std::aligned_alloc(kBufferAlignment, kSluiceMaxPieceBytes + kBufferAlignment))) {
+    if (bytes_ != nullptr) madvise(bytes_.get(), kSluiceMaxPieceBytes, MADV_HUGEPAGE);
   }
-  return bytes;
-}
+  std::byte* get() const { return bytes_.get(); }
 
-Status WriteTensors(SluiceWriter* writer, const ConvertOptions& options, uint64_t seed) {
-  std::vector<std::byte> distinct, tiles;
-  uint64_t done_bytes = 0;
-  TensorId current = kNoIndex;
-  for (PieceId id = 0; id < writer->pieces().size(); ++id) {
-    const PieceEntry& piece = writer->pieces()[id];
-    const TileLayout& layout = writer->LayoutOf(piece.tensor);
-    if (piece.tensor != current) {
-      current = piece.tensor;
-      Random random(seed + current * uint64_t{0x632be59bd9b4e019});
-      Result<std::vector<std::byte>> made = RandomTiles(layout, layout.rows == 1, &random);
-      if (!made.ok()) return made.status();
-      distinct = std::move(*made);
+ private:
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  std::unique_ptr<std::byte, Free> bytes_;
+};
+
+// Several threads take the next piece, make it and write it. What a piece holds depends on the seed
+// and its place alone.
+class SynthWriter {
+ public:
+  SynthWriter(SluiceWriter* writer, const ConvertOptions& options, uint64_t seed)
+      : writer_(writer), options_(options), seed_(seed) {}
+
+  Status Run() {
+    const int processors = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    const int wanted = options_.threads > 0 ? options_.threads : kThreadsPerProcessor * processors;
+    const uint64_t affordable = options_.max_ram_bytes / (kSluiceMaxPieceBytes + kBufferAlignment);
+    const int count =
+        static_cast<int>(std::clamp<uint64_t>(affordable, 1, static_cast<uint64_t>(wanted)));
+    std::vector<std::thread> threads;
+    try {
+      for (int i = 1; i < count; ++i) threads.emplace_back([this] { Work(); });
+    } catch (const std::system_error&) {
+      // Those that there are will do.
     }
-    // The rows of every shape's matrices are whole tiles, so no padding is filled.
-    const uint64_t count = CeilDiv(piece.row_count, layout.tile_rows);
-    tiles.resize(count * layout.tile_bytes);
-    for (uint64_t t = 0; t < count; ++t) {
-      const uint64_t tile = piece.row_begin / layout.tile_rows + t;
-      const uint64_t source = tile % (distinct.size() / layout.tile_bytes);
-      std::copy_n(distinct.begin() + static_cast<ptrdiff_t>(source * layout.tile_bytes),
-                  layout.tile_bytes, tiles.begin() + static_cast<ptrdiff_t>(t * layout.tile_bytes));
+    Work();
+    for (std::thread& thread : threads) thread.join();
+    return first_error_;
+  }
+
+ private:
+  void Work() {
+    const PieceMemory memory;
+    if (memory.get() == nullptr) return Fail(Status(ErrorCode::kOutOfMemory, "no memory"));
+    while (!stopped_) {
+      const uint64_t id = next_.fetch_add(1);
+      if (id >= writer_->pieces().size()) return;
+      if (Status s = WritePiece(static_cast<PieceId>(id), memory.get()); !s.ok()) return Fail(s);
     }
-    if (Status s = writer->WritePiece(id, tiles); !s.ok()) return s;
-    done_bytes += piece.size_bytes;
-    if (options.progress &&
-        !options.progress({done_bytes, writer->file_size_bytes(), writer->NameOf(current)})) {
+  }
+
+  Status WritePiece(PieceId id, std::byte* memory) {
+    const PieceEntry& piece = writer_->pieces()[id];
+    const TileLayout& layout = writer_->LayoutOf(piece.tensor);
+    const uint64_t first = piece.row_begin / layout.tile_rows;
+    const uint64_t tiles = CeilDiv(piece.row_count, layout.tile_rows);
+    if (layout.rows == 1) {  // a norm, as checkpoints mostly have them
+      std::fill_n(reinterpret_cast<float*>(memory), layout.cols, 1.0f);
+    } else {
+      const Result<RandomTiles> random =
+          RandomTiles::Make(layout, seed_ + piece.tensor * uint64_t{0x632be59bd9b4e019});
+      if (!random.ok()) return random.status();
+      for (uint64_t tile = 0; tile < tiles; ++tile) {
+        random->Fill(first + tile, memory + tile * layout.tile_bytes);
+      }
+    }
+    const std::span<const std::byte> bytes(memory, tiles * layout.tile_bytes);
+    if (Status s = writer_->WritePiece(id, bytes); !s.ok()) return s;
+    const std::lock_guard lock(mutex_);
+    done_bytes_ += piece.size_bytes;
+    if (!stopped_ && options_.progress &&
+        !options_.progress(
+            {done_bytes_, writer_->file_size_bytes(), writer_->NameOf(piece.tensor)})) {
       return Status(ErrorCode::kCancelled, "cancelled");
     }
+    return Status();
   }
-  return Status();
-}
+
+  void Fail(const Status& status) {
+    const std::lock_guard lock(mutex_);
+    if (!stopped_.exchange(true)) first_error_ = status;
+  }
+
+  SluiceWriter* writer_;
+  const ConvertOptions& options_;
+  const uint64_t seed_;
+  std::atomic<uint64_t> next_ = 0;
+  std::atomic<bool> stopped_ = false;
+  std::mutex mutex_;  // for all below
+  uint64_t done_bytes_ = 0;
+  Status first_error_;
+};
 
 Result<Shape> FindShape(std::string_view name) {
   std::string known;
@@ -215,9 +250,13 @@ Result<ConvertReport> SynthesizeModel(std::string_view name, const std::string& 
   contents.groups = PlanWeights(*description, options.quantization, [](const std::string&) {
     return WeightType{WeightKind::kF32, WeightOffset::kNone, 0};
   });
-  Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(output_path, contents);
+  WriterOptions writer_options;
+  writer_options.direct = true;
+  writer_options.files = options.files;
+  Result<std::unique_ptr<SluiceWriter>> writer =
+      SluiceWriter::Create(output_path, contents, writer_options);
   if (!writer.ok()) return writer.status();
-  if (Status s = WriteTensors(writer->get(), options, seed); !s.ok()) return s;
+  if (Status s = SynthWriter(writer->get(), options, seed).Run(); !s.ok()) return s;
   if (Status s = (*writer)->Finish(); !s.ok()) return s;
   ConvertReport report;
   report.file_bytes = (*writer)->file_size_bytes();

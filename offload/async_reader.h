@@ -21,7 +21,7 @@ class AsyncReader {
     Status status;  // kIo or kTruncated with path, offset and cause
   };
 
-  static constexpr uint32_t kDefaultChunkBytes = 1u << 20;
+  static constexpr uint32_t kDefaultChunkBytes = 4u << 20;
 
   // `storage` outlives the reader; `path` is for messages; `file_size_bytes` as the file was when
   // it was opened. REQUIRES: chunk_bytes is a multiple of storage->alignment().

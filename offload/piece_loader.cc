@@ -13,7 +13,7 @@
 namespace sluice {
 namespace {
 
-constexpr uint64_t kBytesOnTheWay = uint64_t{32} << 20;
+constexpr uint64_t kBytesOnTheWay = uint64_t{64} << 20;
 
 // Threads that verify what they are given.
 class Verifiers {

@@ -78,25 +78,32 @@ bool ParseRule(std::string_view text, PlaceRule* rule) {
          (dot == std::string_view::npos || ParseKind(what.substr(dot + 1), rule));
 }
 
-// Chooses among the groups that no rule placed. Going through the pass, a group becomes resident
+// Chooses among the groups that no rule placed. The head comes first: it is by far the largest, and
+// while it streams at the end of a pass the layers before it would have so little left to stream
+// that the ring is full there and the drive waits. Going through the pass, a group becomes resident
 // whenever the share of bytes that may be resident has run ahead of what is: what streams is then
 // never far from its even share. What that leaves of the budget goes to groups that still fit,
 // largest first.
 void ChooseResident(std::span<const PlacementGroup> groups, const std::vector<bool>& open,
                     uint64_t budget_bytes, Placement* placement) {
-  uint64_t open_bytes = 0;
-  for (size_t i = 0; i < groups.size(); ++i) open_bytes += open[i] ? groups[i].matrix_bytes : 0;
-  if (open_bytes == 0) return;
   uint64_t left = budget_bytes;
   const auto keep = [&](size_t i) {
     placement->tiers[i] = Tier::kRam;
     left -= groups[i].matrix_bytes;
   };
-  const double share =
-      std::min(1.0, static_cast<double>(budget_bytes) / static_cast<double>(open_bytes));
+  const auto undecided = [&](size_t i) {
+    return open[i] && placement->tiers[i] == Tier::kDisk && groups[i].kind != GroupKind::kHead;
+  };
+  uint64_t even_bytes = 0;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (open[i] && groups[i].kind == GroupKind::kHead && groups[i].matrix_bytes <= left) keep(i);
+    if (undecided(i)) even_bytes += groups[i].matrix_bytes;
+  }
+  const double share = std::min(
+      1.0, static_cast<double>(left) / static_cast<double>(std::max<uint64_t>(even_bytes, 1)));
   double due = 0;
   for (size_t i = 0; i < groups.size(); ++i) {
-    if (!open[i]) continue;
+    if (!undecided(i)) continue;
     const auto bytes = static_cast<double>(groups[i].matrix_bytes);
     due += share * bytes;
     if (due >= bytes / 2 && groups[i].matrix_bytes <= left) {

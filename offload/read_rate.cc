@@ -26,10 +26,9 @@ Result<ReadRate> MeasureReadRate(const std::string& path, const ReadRateOptions&
         ErrorCode::kInvalidArgument,
         fmt::format("{}: {} bytes are too few to measure with", path, (*file)->size_bytes()));
   }
-  // Reads go to ever new memory, as those of a ring do: a buffer that stays in the cache is faster
-  // than what streaming sees.
-  const uint64_t places = std::max<uint64_t>(4 * static_cast<uint64_t>(options.depth),
-                                             kBufferBytes / options.chunk_bytes);
+  const auto depth = static_cast<uint64_t>(options.depth);
+  const uint64_t places =
+      options.reuse_buffers ? depth : std::max(4 * depth, kBufferBytes / options.chunk_bytes);
   Result<HostArena> buffer = HostArena::Allocate(places * options.chunk_bytes);
   if (!buffer.ok()) return buffer.status();
   StorageOptions storage_options;
@@ -43,18 +42,22 @@ Result<ReadRate> MeasureReadRate(const std::string& path, const ReadRateOptions&
   if (!storage.ok()) return storage.status();
 
   uint64_t next = static_cast<uint64_t>(options.begin * static_cast<double>(chunks));
-  const auto submit = [&] {
+  uint64_t started = 0;
+  const auto submit = [&](uint64_t finished_place) {
+    const uint64_t place =
+        started < places || !options.reuse_buffers ? started % places : finished_place;
     (*storage)->Submit({next % chunks * options.chunk_bytes,
-                        buffer->bytes().data() + next % places * options.chunk_bytes,
-                        options.chunk_bytes, next});
+                        buffer->bytes().data() + place * options.chunk_bytes, options.chunk_bytes,
+                        place});
     ++next;
+    ++started;
   };
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   int on_the_way = options.depth;
-  for (int i = 0; i < options.depth; ++i) submit();
+  for (int i = 0; i < options.depth; ++i) submit(0);
   ReadRate rate;
   double seconds = 0;
   std::vector<StorageDone> done;
@@ -70,7 +73,7 @@ Result<ReadRate> MeasureReadRate(const std::string& path, const ReadRateOptions&
       }
       rate.bytes += static_cast<uint64_t>(end.result);
       if (over) continue;
-      submit();
+      submit(end.tag);
       ++on_the_way;
     }
     seconds = elapsed();

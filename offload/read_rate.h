@@ -18,6 +18,9 @@ struct ReadRateOptions {
   double seconds = 2;
   // Where in the file to begin, as a part of it: runs that follow each other read other places.
   double begin = 0;
+  // Each read goes to the memory of one that has just finished, which may lie in a cache still, as
+  // programs that measure drives do it. Otherwise to ever new memory, as those of a ring do.
+  bool reuse_buffers = false;
 };
 
 struct ReadRate {

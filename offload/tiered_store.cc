@@ -30,7 +30,7 @@ constexpr uint64_t kNotResident = ~uint64_t{0};
 constexpr uint32_t kNotStreamed = ~uint32_t{0};
 
 // What is asked of the drive at once: enough to fill its queue while finished pieces are handed on.
-constexpr uint64_t kBytesOnTheWay = uint64_t{32} << 20;
+constexpr uint64_t kBytesOnTheWay = uint64_t{64} << 20;
 
 class TieredStore : public WeightStore {
  public:
@@ -216,6 +216,8 @@ class TieredStore : public WeightStore {
       const uint64_t begin = chunk * kSluiceChunkBytes;
       const std::span<const std::byte> part =
           bytes.subspan(begin, std::min(kSluiceChunkBytes, bytes.size() - begin));
+      // All of it at once: page after page, each a read of its own, takes forty times as long.
+      madvise(const_cast<std::byte*>(part.data()), part.size(), MADV_WILLNEED);
       if (Status status = file().VerifyChunk(place.piece, chunk, part); !status.ok()) return status;
       verified.store(true, std::memory_order_release);
       // The page cache keeps what fits; the process does not hold it.

@@ -23,7 +23,8 @@ struct MatmulRate {
 
 inline constexpr int64_t kPrefillTokens = 512;
 
-// Measured for about half a second: matrices larger than the caches, all threads.
+// Measured for about a second: matrices larger than the caches, all threads; one_token_bytes_per_s
+// is a mean over that time, as a run sees it.
 // Error: kOutOfMemory.
 Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int threads);
 // The same with the table of that name. Errors: those of SelectTable too.
@@ -40,9 +41,11 @@ enum class DriveMethod : uint8_t { kAuto, kUring, kPread };
 struct DriveTrial {
   DriveMethod method = DriveMethod::kAuto;
   int depth = 16;
-  uint32_t chunk_bytes = 1u << 20;
+  uint32_t chunk_bytes = 4u << 20;
   double seconds = 2;
   double begin = 0;  // where in the file, as a part of it
+  // Reads go to the memory of those that have just finished, not to ever new memory.
+  bool reuse_buffers = false;
 };
 // Reads of the file as streaming weights are read. Errors: kNotFound, kIo, kUnsupported,
 // kInvalidArgument for a file of less than one chunk.

@@ -26,6 +26,7 @@ struct BenchOptions {
   int64_t repeats = 5;
   int64_t sequences = 1;
   double seconds = 1;
+  bool reuse_buffers = false;
   std::string format = "md";
 };
 
@@ -45,9 +46,9 @@ Status BenchIo(const BenchOptions& options) {
   for (const uint32_t chunk_kib : {256u, 1024u, 4096u}) {
     for (const int depth : {1, 4, 16, 64}) {
       if (Interrupted()) return InterruptedStatus();
-      Result<DriveRate> rate = MeasureDrive(
-          options.file,
-          {ToDriveMethod(options.model.io), depth, chunk_kib << 10, options.seconds, begin});
+      Result<DriveRate> rate =
+          MeasureDrive(options.file, {ToDriveMethod(options.model.io), depth, chunk_kib << 10,
+                                      options.seconds, begin, options.reuse_buffers});
       if (!rate.ok()) return rate.status();
       rows.push_back({fmt::format("{} KiB, {} on the way", chunk_kib, depth),
                       {},
@@ -261,6 +262,9 @@ void AddBenchVerb(Cli* cli) {
   AddModelOptions(verb, &options->model, "Context length (default: what the measurement needs)");
   verb->get_option("MODEL")->description("A model as for run, or the word io or kernels");
   verb->add_option("FILE", options->file, "io: a file on the drive to be measured");
+  verb->add_flag(
+      "--reuse-buffers", options->reuse_buffers,
+      "io: read into memory that may lie in a cache, as fio does, not as streaming does");
   AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
       ->capture_default_str();
   AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")

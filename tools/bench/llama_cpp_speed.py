@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Speed of llama.cpp (the PyPI package llama-cpp-python): prefill, and decoding of one or of several sequences side by side.
 
-Usage: llama_cpp_speed.py MODEL.gguf [--prompt-tokens N] [--max-tokens N] [--sequences N] [--threads N] [--repeats N] [--flash]
+Usage: llama_cpp_speed.py MODEL.gguf [--prompt-tokens N] [--max-tokens N] [--sequences N] [--threads N] [--repeats N] [--flash] [--no-repack]
 Prints one JSON object: tokens/s of the prompts and of the decoding, all sequences together, the median of the repeats; and what the
 library says of itself.
 """
@@ -73,11 +73,17 @@ def main():
     for name, default in {"prompt-tokens": 512, "max-tokens": 32, "sequences": 1, "threads": 2, "repeats": 5}.items():
         parser.add_argument("--" + name, type=int, default=default)
     parser.add_argument("--flash", action="store_true", help="flash attention on (default: the library's choice)")
+    parser.add_argument("--no-repack", action="store_true", help="weights stay in the mapped file (default: the library's choice, mostly copies in another layout)")
     options = parser.parse_args()
     silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(options.model.encode(), llama_cpp.llama_model_default_params())
+    model_params = llama_cpp.llama_model_default_params()
+    if options.no_repack:
+        model_params.use_extra_bufts = False
+        if hasattr(model_params, "load_mode"):
+            model_params.load_mode = llama_cpp.LLAMA_LOAD_MODE_MMAP
+    model = llama_cpp.llama_model_load_from_file(options.model.encode(), model_params)
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = (options.prompt_tokens + options.max_tokens) * options.sequences
     params.n_batch = params.n_ubatch = 512

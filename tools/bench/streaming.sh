@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# A model in less memory than it has: tokens/s at several budgets against what the drive and the memory allow, what plan
-# predicted, the peak of memory, and the tokens of an unlimited run. Each run is inside a memory cgroup of the budget where one can
-# be made (version 1 or 2, as root).
+# A model in less memory than it has: tokens/s at several budgets against what the drive allows, what plan predicted, the peak of memory,
+# the tokens of an unlimited run, and llama.cpp beside it. Each run is inside a memory cgroup of the budget where one can be made (version
+# 1 or 2, as root). Plan, run, drive and llama.cpp alternate; the medians of $ROUNDS rounds are printed.
 #
-# Usage: tools/bench/streaming.sh MODEL.sluice [SLUICE] [BUDGET ...]    budgets such as 2200M; default: 25, 50, 75, 100% of the file
-# Writes a Markdown table to stdout, and rows of JSON to $JSON if that is set.
+# Usage: tools/bench/streaming.sh MODEL.sluice [SLUICE] [BUDGET ...]    budgets such as 2200M; default: 25, 50, 75% of the file, and all
+# ROUNDS (default 3), TOKENS (12), CONTEXT (512) and PROMPT (tokens of the prompt: 400), which fills most of what the plan counts.
+# GGUF=FILE.gguf with PYTHON, which has llama-cpp-python: llama.cpp with mmap and without repacking, in the same cgroup (best: the same
+# weights, `sluice convert --quant keep`). LLAMA_TOKENS (4).
+# Writes a Markdown table to stdout, rows of JSON to $JSON, and a plot to $PLOT (SVG), where those are set.
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 model=${1:?a .sluice file}
 sluice=${2:-build/release/tools/sluice}
 shift $(($# < 2 ? $# : 2))
@@ -17,6 +21,8 @@ else
 fi
 tokens=${TOKENS:-12}
 context=${CONTEXT:-512}
+prompt_tokens=${PROMPT:-400}
+python=${PYTHON:-python3}
 
 group=
 make_group() { # MiB
@@ -25,10 +31,15 @@ make_group() { # MiB
     group=/sys/fs/cgroup/memory/sluice_bench
     echo "$1M" >"$group/memory.limit_in_bytes"
     echo 0 >"$group/memory.max_usage_in_bytes" 2>/dev/null || true
-  elif [ -f /sys/fs/cgroup/cgroup.controllers ] && mkdir -p /sys/fs/cgroup/sluice_bench 2>/dev/null; then
+  elif [ -f /sys/fs/cgroup/cgroup.controllers ] && mkdir -p /sys/fs/cgroup/sluice_bench 2>/dev/null &&
+    [ -f /sys/fs/cgroup/sluice_bench/memory.max ]; then
     group=/sys/fs/cgroup/sluice_bench
-    echo "$1M" >"$group/memory.max" && echo 0 >"$group/memory.swap.max" || group=
+    echo "$1M" >"$group/memory.max" && echo 0 >"$group/memory.swap.max" 2>/dev/null || true
   fi
+}
+drop_group() {
+  [ -z "$group" ] || for _ in 1 2 3 4 5; do rmdir "$group" 2>/dev/null && break || sleep 0.2; done
+  group=
 }
 peak_and_kills() { # what the control group saw: bytes, kills
   if [ -z "$group" ]; then
@@ -46,50 +57,50 @@ inside_group() {
     "$@"
   fi
 }
-field() { python3 -c 'import json, sys; v = json.load(open(sys.argv[1]))
-for k in sys.argv[2].split("."): v = v[k]
-print(v)' "$1" "$2"; }
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"; [ -z "$group" ] || rmdir "$group" 2>/dev/null || true' EXIT
-run() { # MODEL's answer as JSON, with the options given
-  "$sluice" run "$model" --raw -p "The history of the railway begins with" --temp 0 -n "$tokens" --ctx "$context" --ignore-eos --json --quiet "$@"
+trap 'rm -rf "$work"; drop_group' EXIT
+# What earlier runs left in the page cache is charged to nobody's budget: each run begins without it.
+forget() {
+  python3 -c 'import os, sys
+for path in sys.argv[1:]:
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)' "$@"
 }
-run --io auto >"$work/unlimited.json" 2>/dev/null || true
+head -c 500 /dev/zero | tr '\0' ' ' | sed 's/ / The history of the railway begins with roads of wood and stone./g' >"$work/text"
+# About so many tokens, whatever the tokenizer is.
+ids=$("$sluice" tokenize "$model" -f "$work/text" --no-special 2>/dev/null | wc -w)
+head -c $((prompt_tokens * $(stat -c %s "$work/text") / (ids > 0 ? ids : 1))) "$work/text" >"$work/prompt"
+run=("$sluice" run "$model" --raw -f "$work/prompt" --temp 0 -n "$tokens" --ctx "$context" --ignore-eos --json --quiet)
+"${run[@]}" >"$work/unlimited.json" 2>/dev/null || true
 
-echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) processors; commit $(git -C "$(dirname "$0")" rev-parse --short HEAD); $(basename "$model"), $size_mib MiB; $tokens tokens after a prompt, context $context"
+echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) processors; commit $(git -C "$here" rev-parse --short HEAD); $(basename "$model"), $size_mib MiB; $tokens tokens after a prompt of about $prompt_tokens, context $context; medians of ${ROUNDS:-3}"
 echo
-echo "| RAM budget | streamed per token | tokens/s | drive, GB/s (best of bench io) | share of drive / streamed | plan: tokens/s | off by | peak in the cgroup | oom_kill | same tokens |"
-echo "|---|---|---|---|---|---|---|---|---|---|"
+"$here/streaming_table.py" head
 for budget in "${budgets[@]}"; do
   mib=$(python3 -c 'import sys; t = sys.argv[1]; print(int(float(t[:-1]) * {"M": 1, "G": 1024}[t[-1]]))' "$budget")
-  "$sluice" plan "$model" --ram "$budget" --ctx "$context" --measure --json --quiet >"$work/plan.json"
-  make_group "$mib"
-  inside_group "$sluice" run "$model" --raw -p "The history of the railway begins with" --temp 0 -n "$tokens" --ctx "$context" \
-    --ignore-eos --json --quiet --ram "$budget" >"$work/run.json"
-  seen=$(peak_and_kills)
-  [ -z "$group" ] || rmdir "$group"
-  group=
-  "$sluice" bench io "$model" -o json --quiet >"$work/io.json" 2>/dev/null
-  python3 - "$work" "$budget" "$seen" <<'PY'
-import json, os, sys
-work, budget, seen = sys.argv[1:]
-plan, run, io = (json.load(open(f"{work}/{n}.json")) for n in ("plan", "run", "io"))
-drive = io[-1]["bytes_per_s"]
-streamed = plan["tiers"]["disk"]["streamed_bytes_per_pass"]
-speed = run["timings"]["decode_tokens_per_s"]
-predicted = plan["decode"]["tokens_per_s"]
-peak, kills = (int(x) for x in seen.split())
-try:
-    same = json.load(open(f"{work}/unlimited.json"))["tokens"] == run["tokens"]
-except (OSError, ValueError):
-    same = None
-share = f"{speed / (drive / streamed):.3f}" if streamed else "-"
-print(f"| {budget} | {streamed / 2**20:.0f} MiB | {speed:.3f} | {drive / 1e9:.2f} | {share} | {predicted:.3f} | {100 * (predicted / speed - 1):+.1f}% | "
-      f"{peak / 2**20:.0f} MiB | {kills} | {'yes' if same else 'unknown' if same is None else 'NO'} |")
-if os.environ.get("JSON"):
-    with open(os.environ["JSON"], "a") as out:
-        json.dump({"budget": budget, "streamed": streamed, "tokens_per_s": speed, "drive": drive, "predicted": predicted, "peak": peak, "kills": kills, "same": same}, out)
-        out.write("\n")
-PY
+  rm -f "$work"/round.*
+  for round in $(seq "${ROUNDS:-3}"); do
+    "$sluice" plan "$model" --ram "$budget" --ctx "$context" --measure --json --quiet >"$work/plan.json"
+    forget "$model"
+    make_group "$mib"
+    inside_group "${run[@]}" --ram "$budget" >"$work/run.json" || echo '{}' >"$work/run.json"
+    seen=$(peak_and_kills)
+    drop_group
+    "$sluice" bench io "$model" -o json --quiet >"$work/io.json" 2>/dev/null
+    echo '{}' >"$work/llama.json"
+    if [ -n "${GGUF:-}" ]; then
+      forget "$GGUF"
+      make_group "$mib"
+      inside_group "$python" "$here/llama_cpp_speed.py" "$GGUF" --no-repack --threads "$(nproc)" --prompt-tokens 8 --max-tokens \
+        "${LLAMA_TOKENS:-4}" --repeats 1 >"$work/llama.json" 2>"$work/llama.err" || echo '{}' >"$work/llama.json"
+      drop_group
+    fi
+    "$here/streaming_table.py" round "$work" "$seen" >"$work/round.$round"
+  done
+  "$here/streaming_table.py" row "$budget" "$mib" "$work"/round.* | tee "$work/row.out" | sed -n 1p
+  sed -n 2p "$work/row.out" >>"$work/rows.json"
 done
+if [ -n "${JSON:-}" ]; then cat "$work/rows.json" >>"$JSON"; fi
+if [ -n "${PLOT:-}" ]; then "$here/streaming_table.py" plot "$work/rows.json" "$PLOT"; fi
