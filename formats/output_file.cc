@@ -200,6 +200,10 @@ Status RenameFile(FileSystem* files, const std::string& from, const std::string&
   return files->Rename(from, to) == 0 ? Status() : IoError("rename to " + to, from);
 }
 
+Status RemoveFile(FileSystem* files, const std::string& path) {
+  return files->Remove(path) == 0 ? Status() : IoError("remove", path);
+}
+
 Status SyncFolder(FileSystem* files, const std::string& path) {
   std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (folder.empty()) folder = ".";

@@ -80,6 +80,8 @@ class OutputFile {
 
 // Makes `from` appear as `to`, in place of what may be there. Errors: kIo.
 Status RenameFile(FileSystem* files, const std::string& from, const std::string& to);
+// Errors: kIo.
+Status RemoveFile(FileSystem* files, const std::string& path);
 // Waits until the disk has the names in the folder of `path`. Errors: kIo.
 Status SyncFolder(FileSystem* files, const std::string& path);
 

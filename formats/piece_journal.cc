@@ -1,8 +1,8 @@
 #include "formats/piece_journal.h"
 
 #include <cstring>
-#include <optional>
 
+#include "formats/mapped_file.h"
 #include "formats/sluice_file.h"
 
 namespace sluice {
@@ -43,6 +43,17 @@ std::optional<PieceJournal::Identity> ReadHeader(const OutputFile& file) {
 
 uint64_t PieceJournal::SizeBytes(uint64_t num_chunks) {
   return sizeof(JournalHeader) + num_chunks * sizeof(uint64_t);
+}
+
+std::optional<std::vector<uint64_t>> PieceJournal::Read(const std::string& path,
+                                                        const Identity& identity) {
+  const Result<std::string> bytes = ReadWholeFile(path, SizeBytes(identity.num_chunks));
+  if (!bytes.ok() || bytes->size() != SizeBytes(identity.num_chunks)) return std::nullopt;
+  const JournalHeader expected = HeaderOf(identity);
+  if (std::memcmp(bytes->data(), &expected, sizeof expected) != 0) return std::nullopt;
+  std::vector<uint64_t> hashes(identity.num_chunks);
+  std::memcpy(hashes.data(), bytes->data() + sizeof expected, hashes.size() * sizeof(uint64_t));
+  return hashes;
 }
 
 Result<std::unique_ptr<PieceJournal>> PieceJournal::Open(FileSystem* files, const std::string& path,

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,11 @@ class PieceJournal {
   };
 
   static uint64_t SizeBytes(uint64_t num_chunks);
+
+  // The hashes that the journal at `path` recorded, 0 for chunks that are missing; nothing if there
+  // is no whole journal with this identity. Changes nothing.
+  static std::optional<std::vector<uint64_t>> Read(const std::string& path,
+                                                   const Identity& identity);
 
   // Opens the journal at `path`. With `resume`, `hashes` gets what an earlier run recorded, 0 for
   // chunks that it did not; without, or if there is no whole journal, it begins anew: all are 0.

@@ -1,10 +1,12 @@
 #include "formats/sluice_writer.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
 
 #include "formats/checked.h"
 #include "formats/mapped_file.h"
@@ -52,7 +54,12 @@ struct SluiceWriter::Impl {
     files->Remove(file->path());
   }
 
+  std::string partial_path() const { return path + ".partial"; }
   std::string journal_path() const { return path + ".partial.journal"; }
+  // REQUIRES: no chunk has a hash yet.
+  PieceJournal::Identity Identity(const WriterOptions& options) const {
+    return {options.source_identity, HashBytes(Metadata()), chunk_hashes.size()};
+  }
   Status Plan(const SluiceContents& contents);
   Status OpenFiles(const WriterOptions& options);
   Status PlanTensor(const PlannedTensor& planned, GroupId group, uint64_t* offset,
@@ -199,7 +206,7 @@ SluiceWriter::~SluiceWriter() = default;
 
 Status SluiceWriter::Impl::OpenFiles(const WriterOptions& options) {
   files = options.files;
-  Result<std::unique_ptr<OutputFile>> opened = OutputFile::OpenLocked(files, path + ".partial");
+  Result<std::unique_ptr<OutputFile>> opened = OutputFile::OpenLocked(files, partial_path());
   if (!opened.ok()) return opened.status();
   file = *std::move(opened);
   Result<uint64_t> size = file->SizeBytes();
@@ -207,10 +214,8 @@ Status SluiceWriter::Impl::OpenFiles(const WriterOptions& options) {
   remove = *size == 0;  // an earlier run's stays when this one cannot begin
   const uint64_t journal_size = PieceJournal::SizeBytes(chunk_hashes.size());
   if (Status s = file->CheckSpace(file_size + journal_size); !s.ok()) return s;
-  const PieceJournal::Identity identity = {options.source_identity, HashBytes(Metadata()),
-                                           chunk_hashes.size()};
   Result<std::unique_ptr<PieceJournal>> begun =
-      PieceJournal::Open(files, journal_path(), identity, options.resume, &chunk_hashes);
+      PieceJournal::Open(files, journal_path(), Identity(options), options.resume, &chunk_hashes);
   if (!begun.ok()) return begun.status();
   journal = *std::move(begun);
   if (!options.resume) {
@@ -229,6 +234,30 @@ Result<std::unique_ptr<SluiceWriter>> SluiceWriter::Create(const std::string& pa
   if (Status status = impl->Plan(contents); !status.ok()) return status;
   if (Status status = impl->OpenFiles(options); !status.ok()) return status;
   return std::unique_ptr<SluiceWriter>(new SluiceWriter(std::move(impl)));
+}
+
+Result<bool> SluiceWriter::RecognizeFinished(const std::string& path,
+                                             const SluiceContents& contents,
+                                             const WriterOptions& options) {
+  Impl impl;
+  impl.path = path;
+  if (Status status = impl.Plan(contents); !status.ok()) return status;
+  if (access(impl.partial_path().c_str(), F_OK) == 0) return false;  // of a run that goes on
+  std::optional<std::vector<uint64_t>> hashes =
+      PieceJournal::Read(impl.journal_path(), impl.Identity(options));
+  if (!hashes) return false;
+  impl.chunk_hashes = *std::move(hashes);
+  // The file's metadata has the hash of every chunk, so no other file has the same.
+  const std::vector<std::byte> expected = impl.Metadata();
+  std::vector<std::byte> found(expected.size());
+  Result<std::unique_ptr<ReadOnlyFile>> file = ReadOnlyFile::Open(path);
+  if (!file.ok() || (*file)->size_bytes() != impl.file_size || !(*file)->ReadAt(0, found).ok() ||
+      found != expected) {
+    return false;
+  }
+  if (Status s = RemoveFile(options.files, impl.journal_path()); !s.ok()) return s;
+  if (Status s = SyncFolder(options.files, path); !s.ok()) return s;
+  return true;
 }
 
 std::span<const PieceEntry> SluiceWriter::pieces() const { return impl_->pieces; }
@@ -282,6 +311,8 @@ Status SluiceWriter::Finish() {
   if (Status s = impl.file->Sync(); !s.ok()) return s;
   if (Status s = impl.file->WriteAt(0, impl.Metadata()); !s.ok()) return s;
   if (Status s = impl.file->Sync(); !s.ok()) return s;
+  // By the journal a later run recognizes the file where this one ends before it is removed.
+  if (Status s = impl.journal->Sync(); !s.ok()) return s;
   if (Status s = RenameFile(impl.files, impl.file->path(), impl.path); !s.ok()) return s;
   impl.remove = false;
   impl.files->Remove(impl.journal_path());  // a journal without its file is worth nothing

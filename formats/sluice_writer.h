@@ -60,6 +60,11 @@ class SluiceWriter {
   static Result<std::unique_ptr<SluiceWriter>> Create(const std::string& path,
                                                       const SluiceContents& contents,
                                                       const WriterOptions& options = {});
+  // Whether an earlier run with the same contents and source finished `path` and ended before its
+  // journal was gone, which is removed then. Says no where it cannot tell. Errors: kIo.
+  static Result<bool> RecognizeFinished(const std::string& path, const SluiceContents& contents,
+                                        const WriterOptions& options);
+
   // Removes the partial file and its journal, unless Finish succeeded or Keep was called.
   ~SluiceWriter();
 

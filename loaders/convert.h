@@ -43,6 +43,8 @@ struct ConvertOptions {
   // Go on where an earlier conversion of this source to this output, with the same quantization,
   // ended: by a kill, a full disk, a loss of power.
   bool resume = false;
+  // An output that is there is an error, unless an earlier run that is to be resumed finished it.
+  bool keep_existing = false;
   uint64_t max_ram_bytes = uint64_t{1} << 30;
   int threads = 0;  // 0: one for each processor
   // One call at a time, from any thread; false ends the conversion.
@@ -55,14 +57,16 @@ struct ConvertReport {
   uint64_t file_bytes = 0;
   uint64_t tensors = 0;
   double seconds = 0;
-  std::string description;  // of the source
+  bool was_finished = false;  // by an earlier run: nothing was left to do
+  std::string description;    // of the source
 };
 
 // Nothing stands under `output_path` unless the conversion succeeded. What was finished stays
 // beside it, to be resumed, when it ends early for a reason that can pass (kIo, kCancelled,
 // kOutOfMemory). The bytes written depend on source and quantization, on no other option.
-// Errors: those of Checkpoint::Open and SluiceWriter; kCorrupt for a value that is no number, with
-// tensor, row and column; kDoesNotFit (memory, disk); kCancelled.
+// Errors: those of Checkpoint::Open and SluiceWriter; kInvalidArgument (keep_existing); kCorrupt
+// for a value that is no number, with tensor, row and column; kDoesNotFit (memory, disk);
+// kCancelled.
 Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
                                         const std::string& output_path,
                                         const ConvertOptions& options);

@@ -22,7 +22,7 @@ void AddConvertOutputOptions(CLI::App* verb, ConvertOutput* output) {
   AddQuietOption(verb, &output->quiet);
 }
 
-Result<ConvertOptions> ConvertOutput::Prepare() const {
+Result<ConvertOptions> ConvertOutput::Prepare(bool resume) const {
   Result<QuantizationPlan> plan = ParseQuantization(quantization);
   if (!plan.ok()) return plan.status().WithContext("--quant");
   struct stat info;
@@ -30,18 +30,24 @@ Result<ConvertOptions> ConvertOutput::Prepare() const {
     if (!S_ISREG(info.st_mode)) {
       return Status(ErrorCode::kInvalidArgument, path + " is not a regular file");
     }
-    if (!force) {
+    if (!force && !resume) {
       return Status(ErrorCode::kInvalidArgument, path + " is there already; --force replaces it");
     }
   }
   ConvertOptions options;
   options.quantization = *plan;
   options.threads = threads;
+  options.resume = resume;
+  options.keep_existing = !force;
   return options;
 }
 
 void ConvertOutput::PrintReport(const ConvertReport& report) const {
   if (quiet) return;
+  if (report.was_finished) {
+    PrintLine(path + " was finished by an earlier run; its journal is removed");
+    return;
+  }
   PrintLine(fmt::format("{}: {} tensors, {} to {} in {:.1f} s ({}); written to {}",
                         OnOneLine(report.description), report.tensors,
                         FormatBytes(report.source_bytes), FormatBytes(report.file_bytes),

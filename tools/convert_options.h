@@ -18,7 +18,8 @@ struct ConvertOutput {
   bool quiet = false;
 
   // Error: kInvalidArgument for an unknown --quant, or an output that is there without --force.
-  Result<ConvertOptions> Prepare() const;
+  // With `resume` the conversion finds out whether what is there was finished by an earlier run.
+  Result<ConvertOptions> Prepare(bool resume = false) const;
   // One line on stderr unless quiet.
   void PrintReport(const ConvertReport& report) const;
 };

@@ -23,10 +23,9 @@ struct Options {
 };
 
 Status Convert(const Options& options) {
-  Result<ConvertOptions> convert = options.output.Prepare();
+  Result<ConvertOptions> convert = options.output.Prepare(options.resume);
   if (!convert.ok()) return convert.status();
   convert->max_ram_bytes = options.max_ram_bytes;
-  convert->resume = options.resume;
   // A file that grows past its limit (ulimit -f) is an error, as a full disk is, and no signal.
   signal(SIGXFSZ, SIG_IGN);
   Result<ConvertReport> report =

@@ -16,6 +16,7 @@ O200K = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+TEKKEN = O200K.replace(CONTRACTIONS + "?", "").replace(r"\p{N}{1,3}", r"\p{N}")
 KIMI = r"[\p{Han}]+|" + O200K.replace(UPPER, UPPER[:-1] + r"&&[^\p{Han}]]").replace(LOWER, LOWER[:-1] + r"&&[^\p{Han}]]").replace("/]", "]")
 DEEPSEEK_CJK = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 DEEPSEEK = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
@@ -82,6 +83,7 @@ def configurations():
         "qwen2": (normalizers.NFC(), seq([split(QWEN2), byte_level()]), False, False, False),
         "qwen2_flags": (normalizers.NFC(), seq([split(QWEN2), byte_level()]), False, True, True),
         "o200k": (None, seq([split(O200K), byte_level()]), True, False, False),
+        "tekken": (None, seq([split(TEKKEN), byte_level()]), True, False, True),
         "kimi": (None, seq([split(KIMI), byte_level()]), False, False, False),
         "deepseek": (None, seq([split(r"\p{N}{1,3}"), split(DEEPSEEK_CJK), split(DEEPSEEK), byte_level()]), False, False, True),
         "possessive": (None, seq([split(POSSESSIVE, "removed", True), byte_level()]), False, True, False),

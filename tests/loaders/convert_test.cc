@@ -68,10 +68,12 @@ std::set<std::string> FilesIn(const ScratchDirectory& scratch) {
 
 const std::set<std::string> kOnlyTheOutput = {"out.sluice"};
 
-// Resumes until the file is there, and compares it.
+// Resumes, and compares. Only where all was done before is there nothing to resume.
 void ExpectResumeGives(const std::string& expected, const ScratchDirectory& scratch) {
-  if (!fs::exists(scratch / "out.sluice")) {
-    const Status status = Convert(scratch / "out.sluice", OptionsWith(SystemFiles(), true));
+  if (FilesIn(scratch) != kOnlyTheOutput) {
+    ConvertOptions options = OptionsWith(SystemFiles(), true);
+    options.keep_existing = true;
+    const Status status = Convert(scratch / "out.sluice", options);
     ASSERT_TRUE(status.ok()) << status.message();
     ASSERT_EQ(FilesIn(scratch), kOnlyTheOutput);
   }
@@ -177,6 +179,65 @@ TEST(Convert, ResumeWritesOnlyWhatIsMissing) {
   EXPECT_LE(writes(first) + writes(second), writes(whole) + 1);
   EXPECT_GT(first_done, 0u);
   EXPECT_EQ(last_done, total);
+}
+
+// Leaves the finished file and its journal.
+void KillBeforeTheJournalIsRemoved(const ScratchDirectory& scratch) {
+  FaultyFiles probe;
+  const ScratchDirectory other;
+  ASSERT_TRUE(Convert(other / "out.sluice", OptionsWith(&probe)).ok());
+  const auto removal =
+      std::find(probe.log().begin(), probe.log().end(), "remove out.sluice.partial.journal");
+  ASSERT_NE(removal, probe.log().end());
+  FaultyFiles files;
+  files.DieAt(static_cast<uint64_t>(removal - probe.log().begin()));
+  (void)Convert(scratch / "out.sluice", OptionsWith(&files));
+  ASSERT_EQ(FilesIn(scratch), (std::set<std::string>{"out.sluice", "out.sluice.partial.journal"}));
+}
+
+TEST(Convert, KilledBetweenRenameAndTheJournalsRemovalResumeSaysThatItWasFinished) {
+  const std::string expected = Undisturbed();
+  const ScratchDirectory scratch;
+  ASSERT_NO_FATAL_FAILURE(KillBeforeTheJournalIsRemoved(scratch));
+  FaultyFiles counter;
+  ConvertOptions options = OptionsWith(&counter, true);
+  options.keep_existing = true;
+  const Result<ConvertReport> report =
+      ConvertCheckpoint(GoldenCheckpoint("gqa"), scratch / "out.sluice", options);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_TRUE(report->was_finished);
+  EXPECT_EQ(counter.written_bytes(), 0u);
+  EXPECT_EQ(FilesIn(scratch), kOnlyTheOutput);
+  EXPECT_TRUE(ReadTestFile(scratch / "out.sluice") == expected);
+}
+
+TEST(Convert, AFileThatTheJournalIsNotAboutIsNotTakenForFinished) {
+  const ScratchDirectory scratch;
+  ASSERT_NO_FATAL_FAILURE(KillBeforeTheJournalIsRemoved(scratch));
+  ConvertOptions options = OptionsWith(SystemFiles(), true);
+  options.keep_existing = true;
+  const std::string whole = ReadTestFile(scratch / "out.sluice");
+  const std::string journal = ReadTestFile(scratch / "out.sluice.partial.journal");
+
+  ConvertOptions other = options;
+  other.quantization.mode = QuantizationPlan::Mode::kF16;
+  EXPECT_EQ(Convert(scratch / "out.sluice", other).code(), ErrorCode::kInvalidArgument);
+
+  for (const size_t at : {size_t{9}, size_t{600}, size_t{4000}}) {  // header, configuration, hashes
+    std::string damaged = whole;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    WriteTestFile(scratch / "out.sluice", damaged);
+    EXPECT_EQ(Convert(scratch / "out.sluice", options).code(), ErrorCode::kInvalidArgument) << at;
+  }
+  WriteTestFile(scratch / "out.sluice", whole.substr(0, whole.size() - 1));
+  EXPECT_EQ(Convert(scratch / "out.sluice", options).code(), ErrorCode::kInvalidArgument);
+
+  WriteTestFile(scratch / "out.sluice", whole);
+  WriteTestFile(scratch / "out.sluice.partial.journal", journal.substr(0, journal.size() - 1));
+  const Status status = Convert(scratch / "out.sluice", options);
+  EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("is there already"));
+  EXPECT_TRUE(ReadTestFile(scratch / "out.sluice") == whole);
 }
 
 TEST(Convert, ADamagedPieceOfThePartialFileIsMadeAnew) {

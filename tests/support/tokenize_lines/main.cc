@@ -8,6 +8,11 @@
 //   i FLAG ID...   the same from a Detokenizer
 //   j              the compact JSON
 //   s              vocabulary size, BOS, EOS ids
+//   b COUNT VERB...  for COUNT texts that follow, each as its size (32 bits of this machine) and
+//                  its bytes, one block of answers for each VERB: the size and content of an answer
+//                  per text. A VERB is u or p and FLAG as above (ids of 32 bits; no valid answer
+//                  has the size 2^32-1, which is an error), or d or i and FLAG for the text of the
+//                  ids that the first VERB gave
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -42,10 +47,12 @@ Result<Tokenizer> Load(const std::string& kind, const std::string& path) {
     if (!fields.ok()) return fields.status();
     return Tokenizer::FromGguf(*fields);
   }
-  const std::string files[] = {
-      ReadFile(path + "/tokenizer.json"), ReadFile(path + "/tokenizer_config.json"),
-      ReadFile(path + "/special_tokens_map.json"), ReadFile(path + "/generation_config.json"),
-      ReadFile(path + "/config.json"), ReadFile(path + "/tokenizer.model")};
+  const std::string files[] = {ReadFile(path + "/tokenizer.json"),
+                               ReadFile(path + "/tokenizer_config.json"),
+                               ReadFile(path + "/special_tokens_map.json"),
+                               ReadFile(path + "/generation_config.json"),
+                               ReadFile(path + "/config.json"),
+                               ReadFile(path + "/tokenizer.model")};
   return Tokenizer::FromHuggingFace({files[0], files[1], files[2], files[3], files[4], files[5]});
 }
 
@@ -79,6 +86,61 @@ std::string EncodeRequest(const Tokenizer& tokenizer, std::istream& request, boo
   return line;
 }
 
+void AppendSized(std::string_view bytes, std::string& to) {
+  const auto size = static_cast<uint32_t>(bytes.size());
+  to.append(reinterpret_cast<const char*>(&size), sizeof size);
+  to.append(bytes);
+}
+
+std::vector<std::string> ReadTexts(std::istream& from, size_t count) {
+  std::vector<std::string> texts(count);
+  for (std::string& text : texts) {
+    uint32_t size = 0;
+    from.read(reinterpret_cast<char*>(&size), sizeof size);
+    text.resize(from ? size : 0);
+    from.read(text.data(), static_cast<std::streamsize>(text.size()));
+  }
+  return texts;
+}
+
+std::string DecodeInSteps(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, bool skip) {
+  Detokenizer detokenizer(tokenizer, skip);
+  std::string text;
+  for (const int32_t id : ids) text += detokenizer.Append(id);
+  return text + detokenizer.Finish();
+}
+
+// The ids of the first verb are kept for those that decode.
+std::string AnswerBatch(const Tokenizer& tokenizer, std::istringstream& request) {
+  size_t count = 0;
+  request >> count;
+  const std::vector<std::string> texts = ReadTexts(std::cin, count);
+  std::vector<std::vector<int32_t>> first;
+  std::string answers;
+  for (std::string verb; request >> verb;) {
+    const bool flag = verb.ends_with('1');
+    const bool encodes = verb[0] == 'u' || verb[0] == 'p';
+    const bool is_first = encodes && first.empty();
+    for (size_t i = 0; i < count; ++i) {
+      if (!encodes) {
+        AppendSized(verb[0] == 'd' ? tokenizer.Decode(first[i], flag)
+                                   : DecodeInSteps(tokenizer, first[i], flag),
+                    answers);
+        continue;
+      }
+      Result<std::vector<int32_t>> ids = tokenizer.Encode(texts[i], verb[0] == 'p', flag);
+      if (ids.ok()) {
+        AppendSized({reinterpret_cast<const char*>(ids->data()), ids->size() * sizeof(int32_t)},
+                    answers);
+      } else {
+        answers.append(4, '\xFF');
+      }
+      if (is_first) first.push_back(ids.ok() ? *std::move(ids) : std::vector<int32_t>());
+    }
+  }
+  return answers;
+}
+
 std::string Answer(const Tokenizer& tokenizer, const std::string& line) {
   std::istringstream request(line);
   std::string verb;
@@ -95,10 +157,7 @@ std::string Answer(const Tokenizer& tokenizer, const std::string& line) {
   std::vector<int32_t> ids;
   for (int32_t id = 0; request >> id;) ids.push_back(id);
   if (verb == "d") return ToHex(tokenizer.Decode(ids, flag));
-  Detokenizer detokenizer(tokenizer, flag);
-  std::string text;
-  for (const int32_t id : ids) text += detokenizer.Append(id);
-  return ToHex(text + detokenizer.Finish());
+  return ToHex(DecodeInSteps(tokenizer, ids, flag));
 }
 
 }  // namespace
@@ -116,6 +175,11 @@ int main(int argc, char** argv) {
   }
   std::ios::sync_with_stdio(false);
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << Answer(*tokenizer, line) << std::endl;
+    if (line.starts_with("b ")) {
+      std::istringstream request(line.substr(2));
+      std::cout << AnswerBatch(*tokenizer, request) << std::flush;
+    } else {
+      std::cout << Answer(*tokenizer, line) << std::endl;
+    }
   }
 }
