@@ -288,6 +288,11 @@ void MatmulInt(const MatmulArgs& args) {
       const int64_t count = (args.tokens - first + rounds - round - 1) / (rounds - round);
       const bool last = round + 1 == rounds;
       const int64_t ahead = rounds == 1 ? kAhead : last ? tiles * tile_bytes : 0;
+      for (int64_t t = 0; t < count && args.tokens > kMaxTokens; ++t) {
+        const float* y = args.y + (first + t) * args.y_stride + tile * kTileRows;
+        __builtin_prefetch(y, 1);
+        __builtin_prefetch(y + 16, 1);
+      }
       alignas(64) float acc[kTiles][kMaxTokens][kTileRows] = {};
       Choose(args.layout->type, count, tiles)(args, {bytes, first, ahead}, acc);
       for (int64_t n = 0; n < tiles; ++n) {
