@@ -277,8 +277,10 @@ TileFunction Choose(const WeightType& type, int64_t tokens, int64_t tiles) {
 }
 
 // Of a pair of tiles. Rows of a batch of tokens lie far apart, and each is another miss when the
-// sums are stored: these are under way while the sums are computed.
-void PrefetchOutputs(const MatmulArgs& args, int64_t tile, int64_t first, int64_t count) {
+// sums are stored: these are under way while the sums are computed. Inlined by force, because GCC
+// 12 drops calls of a function that only prefetches.
+__attribute__((always_inline)) inline void PrefetchOutputs(const MatmulArgs& args, int64_t tile,
+                                                           int64_t first, int64_t count) {
   const int64_t end = std::min(args.rows, (tile + kTiles) * kTileRows);
   for (int64_t t = first; t < first + count; ++t) {
     for (int64_t row = tile * kTileRows; row < end; row += kTileRows) {
