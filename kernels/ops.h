@@ -28,8 +28,8 @@ struct QuantizedActivations {
   float* scales;        // [tokens, groups]
   int32_t* sums;        // [tokens, groups]
   int64_t group_size;   // 16, 32, 64 or 128
-  int64_t groups;       // ceil(padded_cols / group_size)
-  int64_t padded_cols;  // cols rounded up to 32
+  int64_t groups;       // ceil(cols rounded up to 32 / group_size)
+  int64_t padded_cols;  // a multiple of 32: cols rounded up to 32, or more
 };
 
 // Channels per activation group that go with a weight type: its own group, or 128 for whole rows.

@@ -42,7 +42,7 @@ const OpTable kAvx2Table = {
 const OpTable kAvx512Table = {
     .name = "avx512",
     .activations = ActivationsAvx2,
-    .quantize = QuantizeAvx2,
+    .quantize = QuantizeAvx512,
     .matmul = MatmulAvx512,
     .gather_rows = GatherRowsRef,
     .rms_norm = RmsNormAvx2,
@@ -51,7 +51,7 @@ const OpTable kAvx512Table = {
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
     .attention = AttentionAvx512,
-    .activate = ActivateAvx2,
+    .activate = ActivateAvx512,
     .softcap = SoftcapAvx2,
 };
 

@@ -10,6 +10,16 @@ namespace {
 constexpr int64_t kSmallestGroup = 16;
 constexpr uint64_t kAlignment = 64;
 
+// Bytes from one token's quantized channels to the next one's. Kernels read those of several tokens
+// side by side: rows a multiple of 4 KiB apart would share the same few places of a cache, odd
+// multiples of 512 bytes do not.
+int64_t QuantizedStride(int64_t cols) {
+  const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
+  if (padded < 1024) return padded;
+  const auto parts = static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(padded), 512));
+  return (parts | 1) * 512;
+}
+
 int64_t WidestBuffer(const ModelDescription& model) {
   return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
 }
@@ -37,11 +47,12 @@ class Carver {
 uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
+  const auto stride = static_cast<uint64_t>(QuantizedStride(WidestBuffer(model)));
   uint64_t bytes = kVectorScratches * (widest * 4 + kAlignment);
   for (int64_t width : model.buffer_widths) {
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
-  return bytes + tokens * (widest + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
+  return bytes + tokens * (stride + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
 }
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens) {
@@ -57,7 +68,7 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
   }
   const auto widest = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32));
   for (float*& scratch : activations.vector_scratch_) scratch = carver.Take<float>(widest);
-  activations.quantized_values_ = carver.Take<int8_t>(max_tokens * widest);
+  activations.quantized_values_ = carver.Take<int8_t>(max_tokens * QuantizedStride(widest));
   activations.quantized_scales_ = carver.Take<float>(max_tokens * (widest / kSmallestGroup));
   activations.quantized_sums_ = carver.Take<int32_t>(max_tokens * (widest / kSmallestGroup));
   return activations;
@@ -69,8 +80,9 @@ QuantizedActivations Activations::Quantized(int64_t cols, int64_t group_size) co
   view.scales = quantized_scales_;
   view.sums = quantized_sums_;
   view.group_size = group_size;
-  view.padded_cols = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
-  view.groups = (view.padded_cols + group_size - 1) / group_size;
+  view.padded_cols = QuantizedStride(cols);
+  const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
+  view.groups = (padded + group_size - 1) / group_size;
   return view;
 }
 

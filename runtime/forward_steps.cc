@@ -36,15 +36,16 @@ Longest LongestOf(const Batch& batch) {
 // that it reads a stream.
 constexpr int64_t kStreamBytes = 64 << 10;
 
-// Of tiles of weights. For one token long ranges; for several an even number of tiles, because
-// kernels take two at a time, and for many no more than they take together, since each of them is
-// long work.
+// Of tiles of weights. For one token ranges that are long reads; for several an even number of
+// tiles, because kernels take two at a time, and for many no more than they take together, since
+// each of them is long work.
 int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
   const int64_t grain = Grain(tiles, threads);
   if (tokens >= 64) return std::clamp<int64_t>(tiles / (8 * threads) / 2 * 2, 2, 16);
   if (tokens > 1) return std::max<int64_t>(grain / 2 * 2, 2);
   const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
-  return std::clamp<int64_t>(stream, grain, std::max(grain, (tiles + threads - 1) / threads));
+  return std::clamp<int64_t>(stream, std::max<int64_t>(grain / 4, 1),
+                             std::max(grain, (tiles + threads - 1) / threads));
 }
 
 // Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer

@@ -37,10 +37,10 @@ bool SpinUntil(const Done& done) {
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(int threads) {
-  workers_.reserve(static_cast<size_t>(threads - 1));
+ThreadTeam::ThreadTeam(int threads) : shares_(static_cast<size_t>(threads)) {
+  workers_.reserve(shares_.size() - 1);
   try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { Work(); });
+    for (size_t i = 1; i < shares_.size(); ++i) workers_.emplace_back([this, i] { Work(i); });
   } catch (const std::system_error&) {
     // A limit on threads: those that exist do the work.
   }
@@ -63,12 +63,19 @@ void ThreadTeam::For(int64_t items, int64_t grain, const Body& body) {
   body_ = &body;
   items_ = items;
   grain_ = grain;
-  ranges_ = ranges;
   undone_.store(ranges, std::memory_order_relaxed);
-  untaken_.store(ranges, std::memory_order_release);
+  // Before any of them can be taken: who finds one looks for others.
+  const int64_t team = threads();
+  for (int64_t i = 0; i < team; ++i) {
+    shares_[static_cast<size_t>(i)].end = ranges * (i + 1) / team;
+  }
+  for (int64_t i = 0; i < team; ++i) {
+    const int64_t count = ranges * (i + 1) / team - ranges * i / team;
+    shares_[static_cast<size_t>(i)].untaken.store(count, std::memory_order_release);
+  }
   ++calls_;
   calls_.notify_all();
-  while (RunOneRange()) {
+  while (RunOneRange(0)) {
   }
   const auto done = [this] { return undone_.load(std::memory_order_acquire) == 0; };
   while (!SpinUntil(done)) {
@@ -78,14 +85,21 @@ void ThreadTeam::For(int64_t items, int64_t grain, const Body& body) {
   }
 }
 
-// Takes a range, if there is one left, and runs it.
-bool ThreadTeam::RunOneRange() {
-  int64_t untaken = untaken_.load(std::memory_order_relaxed);
+// Takes a range, of this thread's if there is one left, and runs it.
+bool ThreadTeam::RunOneRange(size_t thread) {
+  for (size_t i = 0; i < shares_.size(); ++i) {
+    if (RunOneRangeOf(&shares_[(thread + i) % shares_.size()])) return true;
+  }
+  return false;
+}
+
+bool ThreadTeam::RunOneRangeOf(Share* share) {
+  int64_t untaken = share->untaken.load(std::memory_order_relaxed);
   do {
     if (untaken == 0) return false;
-  } while (!untaken_.compare_exchange_weak(untaken, untaken - 1, std::memory_order_acquire,
-                                           std::memory_order_relaxed));
-  const int64_t range = ranges_ - untaken;
+  } while (!share->untaken.compare_exchange_weak(untaken, untaken - 1, std::memory_order_acquire,
+                                                 std::memory_order_relaxed));
+  const int64_t range = share->end - untaken;
   (*body_)(range * grain_, std::min(items_, (range + 1) * grain_));
   if (undone_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
     ++ends_;
@@ -94,10 +108,10 @@ bool ThreadTeam::RunOneRange() {
   return true;
 }
 
-void ThreadTeam::Work() {
+void ThreadTeam::Work(size_t thread) {
   while (!stop_) {
     const uint32_t calls = calls_.load();
-    while (RunOneRange()) {
+    while (RunOneRange(thread)) {
     }
     if (SpinUntil([&] { return stop_ || calls_.load(std::memory_order_relaxed) != calls; })) {
       continue;

@@ -12,7 +12,8 @@ namespace sluice {
 
 // A team of threads for one pass at a time: the caller and threads() - 1 workers that live as long
 // as the team. Work is handed out as ranges of items, so results must not depend on which thread
-// takes what.
+// takes what. Each thread has a run of neighbouring ranges of its own, which it takes in ascending
+// order, so that what it reads is one stream; then it takes what is left of the others'.
 //
 // A pass is hundreds of operations, some of a few microseconds, so waiting threads spin for a short
 // time before they sleep; they sleep then, because on a busy machine a thread that spins takes the
@@ -35,17 +36,24 @@ class ThreadTeam {
   void For(int64_t items, int64_t grain, const Body& body);
 
  private:
-  void Work();
-  bool RunOneRange();
+  // A thread's own ranges, the last of which ends at `end`. A cache line each: threads take from
+  // them all the time.
+  struct alignas(64) Share {
+    std::atomic<int64_t> untaken = 0;
+    int64_t end = 0;
+  };
 
-  // Ranges of the current operation that nobody has taken. The operation (body_ and what follows)
-  // changes only when all are done, so whoever took one may read it.
-  std::atomic<int64_t> untaken_ = 0;
+  void Work(size_t thread);
+  bool RunOneRange(size_t thread);
+  bool RunOneRangeOf(Share* share);
+
+  // Ranges of the current operation that nobody has taken. The operation (body_ and what follows,
+  // and the ends of shares) changes only when all are done, so whoever took one may read it.
+  std::vector<Share> shares_;
   std::atomic<int64_t> undone_ = 0;
   const Body* body_ = nullptr;
   int64_t items_ = 0;
   int64_t grain_ = 0;
-  int64_t ranges_ = 0;
 
   std::atomic<uint32_t> calls_ = 0;  // what idle workers sleep on
   std::atomic<uint32_t> ends_ = 0;   // what the caller sleeps on

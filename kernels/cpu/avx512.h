@@ -8,6 +8,8 @@
 namespace sluice {
 
 void AttentionAvx512(const AttentionArgs& args, CUstream_st* stream);
+void QuantizeAvx512(const QuantizeArgs& args, CUstream_st* stream);
+void ActivateAvx512(const ActivateArgs& args, CUstream_st* stream);
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
 void MatmulKQuantAvx512(const MatmulArgs& args);  // int5, Q4_K, Q5_K, Q6_K
 void MatmulFloatAvx512(const MatmulArgs& args);   // f32, f16, bf16
