@@ -5,6 +5,11 @@
 #include "kernels/cpu_features.h"
 
 namespace sluice {
+#ifdef SLUICE_HAS_CUDA
+namespace cuda {
+extern const OpTable kCudaTable;
+}
+#endif
 namespace {
 
 struct Candidate {
@@ -19,7 +24,7 @@ constexpr Candidate kCandidates[] = {
 };
 
 // Tables that the command line names and this build does not have.
-constexpr const char* kNotBuilt[] = {"amx", "cuda"};
+constexpr const char* kNotBuilt[] = {"amx"};
 
 }  // namespace
 
@@ -39,6 +44,10 @@ Result<const OpTable*> SelectTable(std::string_view name) {
     return Status(ErrorCode::kUnsupported,
                   "this processor cannot run the operations \"" + std::string(name) + "\"");
   }
+  if (name == "cuda") {
+    return Status(ErrorCode::kUnsupported,
+                  "the operations \"cuda\" are a GPU's, not the processor's");
+  }
   for (const char* planned : kNotBuilt) {
     if (name == planned) {
       return Status(ErrorCode::kUnsupported,
@@ -47,6 +56,14 @@ Result<const OpTable*> SelectTable(std::string_view name) {
   }
   return Status(ErrorCode::kInvalidArgument,
                 "operations \"" + std::string(name) + "\" are not known");
+}
+
+const OpTable* CudaTable() {
+#ifdef SLUICE_HAS_CUDA
+  return &cuda::kCudaTable;
+#else
+  return nullptr;
+#endif
 }
 
 }  // namespace sluice
