@@ -46,7 +46,7 @@ class Model {
     if (table.on_device) {
       gpu_.emplace(&device_);
       Result<std::unique_ptr<WeightStore>> store = OpenDeviceStore(
-          std::move(store_), file_, &device_, {DeviceKind::kCuda, 0}, CudaLayout(), nullptr);
+          std::move(store_), file_, &device_, {DeviceKind::kCuda, 0}, CudaLayout(), 2, nullptr);
       EXPECT_TRUE(store.ok()) << store.status().message();
       store_ = std::move(*store);
       stream_ = std::move(*device_.CreateStream());
@@ -219,7 +219,7 @@ class DeviceStoreFaults : public ::testing::Test {
 
   Result<std::unique_ptr<WeightStore>> Open(Device* device, const LoadProgress& progress = {}) {
     return OpenDeviceStore(OpenMapped(file_), file_, device, {DeviceKind::kCuda, 0}, CudaLayout(),
-                           progress);
+                           2, progress);
   }
 
   ScratchDirectory folder_;
