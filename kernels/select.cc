@@ -7,6 +7,11 @@
 #include "kernels/cpu_features.h"
 
 namespace sluice {
+#ifdef SLUICE_HAS_CUDA
+namespace cuda {
+extern const OpTable kCudaTable;
+}
+#endif
 namespace {
 
 struct Candidate {
@@ -20,9 +25,6 @@ constexpr Candidate kCandidates[] = {
     {&kAvx512Table, CpuHasAvx512},
     {&kAmxTable, [] { return AmxOfThisMachine() == AmxState::kUsable; }},
 };
-
-// Tables that the command line names and this build does not have.
-constexpr const char* kNotBuilt[] = {"cuda"};
 
 }  // namespace
 
@@ -43,11 +45,9 @@ Result<const OpTable*> SelectTable(std::string_view name) {
     if (candidate.table == &kAmxTable) message += std::string(": ") + Describe(AmxOfThisMachine());
     return Status(ErrorCode::kUnsupported, std::move(message));
   }
-  for (const char* planned : kNotBuilt) {
-    if (name == planned) {
-      return Status(ErrorCode::kUnsupported,
-                    "this build has no operations \"" + std::string(name) + "\"");
-    }
+  if (name == "cuda") {
+    return Status(ErrorCode::kUnsupported,
+                  "the operations \"cuda\" are a GPU's, not the processor's");
   }
   return Status(ErrorCode::kInvalidArgument,
                 "operations \"" + std::string(name) + "\" are not known");
@@ -57,6 +57,14 @@ std::string FallbackReason() {
   const AmxState amx = AmxOfThisMachine();
   if (amx == AmxState::kUsable || amx == AmxState::kAbsent) return "";
   return std::string("AMX: ") + Describe(amx);
+}
+
+const OpTable* CudaTable() {
+#ifdef SLUICE_HAS_CUDA
+  return &cuda::kCudaTable;
+#else
+  return nullptr;
+#endif
 }
 
 }  // namespace sluice

@@ -16,11 +16,15 @@ std::vector<const OpTable*> AvailableTables();
 
 // The table of that name, or the fastest one if the name is empty. Errors: kInvalidArgument for a
 // name that is not known, kUnsupported for one that this machine cannot run.
+// The table of a GPU is none of them: see CudaTable.
 Result<const OpTable*> SelectTable(std::string_view name);
 
 // Why the fastest table that the processor advertises does not run here ("AMX: the kernel ...");
 // empty where it runs, or none is advertised that does not.
 std::string FallbackReason();
+
+// The operations of NVIDIA GPUs, for pointers of their memory; null in a build without CUDA.
+const OpTable* CudaTable();
 
 extern const OpTable kRefTable;
 extern const OpTable kAvx2Table;

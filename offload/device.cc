@@ -1,5 +1,7 @@
 #include "offload/device.h"
 
+#include "formats/checked.h"
+
 namespace sluice {
 
 DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
@@ -17,7 +19,7 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
 }
 
 DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) device_->FreeBytes(data_, size_bytes_, space_);
+  if (data_ != nullptr) device_->Free(data_, size_bytes_, space_);
 }
 
 DeviceEvent::DeviceEvent(DeviceEvent&& other) noexcept
@@ -78,9 +80,34 @@ Status DeviceStream::Synchronize() { return device_->Synchronize(handle_); }
 
 Result<DeviceBuffer> Device::Allocate(uint64_t size_bytes, MemorySpace space) {
   if (size_bytes == 0) return DeviceBuffer();
+  if (space == MemorySpace::kDevice) {
+    const uint64_t taken = allocated_bytes_.fetch_add(InUnits(size_bytes));
+    uint64_t all = 0;
+    if (!CheckedAdd(taken, InUnits(size_bytes), &all) || !CheckedAdd(all, own_bytes(), &all) ||
+        all > limit_bytes_) {
+      allocated_bytes_ -= InUnits(size_bytes);
+      return Status(ErrorCode::kOutOfMemory,
+                    name() + ": " + std::to_string(size_bytes) + " bytes beside " +
+                        std::to_string(taken) + " and its own " + std::to_string(own_bytes()) +
+                        " are more than the " + std::to_string(limit_bytes_) + " allowed");
+    }
+  }
   const Result<std::byte*> data = AllocateBytes(size_bytes, space);
-  if (!data.ok()) return data.status();
+  if (!data.ok()) {
+    if (space == MemorySpace::kDevice) allocated_bytes_ -= InUnits(size_bytes);
+    return data.status();
+  }
   return DeviceBuffer(this, space, *data, size_bytes);
+}
+
+void Device::Free(std::byte* data, uint64_t size_bytes, MemorySpace space) {
+  FreeBytes(data, size_bytes, space);
+  if (space == MemorySpace::kDevice) allocated_bytes_ -= InUnits(size_bytes);
+}
+
+uint64_t Device::InUnits(uint64_t size_bytes) const {
+  uint64_t rounded = 0;
+  return CheckedRoundUp(size_bytes, unit_bytes(), &rounded) ? rounded : UINT64_MAX;
 }
 
 Result<DeviceStream> Device::CreateStream() {

@@ -7,6 +7,7 @@
 #ifndef SLUICE_OFFLOAD_DEVICE_H_
 #define SLUICE_OFFLOAD_DEVICE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -111,6 +112,15 @@ class Device {
 
   virtual std::string name() const = 0;
   virtual Result<DeviceMemory> Memory() = 0;
+  // Device memory that it took for itself when it was opened: context and kernels.
+  virtual uint64_t own_bytes() const { return 0; }
+  // Device memory is taken in units of so many bytes.
+  virtual uint64_t unit_bytes() const { return 1; }
+
+  // Bound on own_bytes and allocated_bytes together; an allocation beyond it finds no memory.
+  void set_limit_bytes(uint64_t limit_bytes) { limit_bytes_ = limit_bytes; }
+  // Device memory that buffers hold, each rounded up to whole units.
+  uint64_t allocated_bytes() const { return allocated_bytes_; }
 
   Result<DeviceBuffer> Allocate(uint64_t size_bytes, MemorySpace space = MemorySpace::kDevice);
   Result<DeviceStream> CreateStream();
@@ -137,6 +147,13 @@ class Device {
   virtual Result<bool> Done(CUevent_st* event) = 0;
   virtual Status Synchronize(CUevent_st* event) = 0;
   virtual Result<double> SecondsBetween(CUevent_st* earlier, CUevent_st* later) = 0;
+
+ private:
+  void Free(std::byte* data, uint64_t size_bytes, MemorySpace space);
+  uint64_t InUnits(uint64_t size_bytes) const;
+
+  std::atomic<uint64_t> limit_bytes_ = UINT64_MAX;
+  std::atomic<uint64_t> allocated_bytes_ = 0;
 };
 
 // The host as a device with `memory_bytes` of its own memory: work is done before the call that

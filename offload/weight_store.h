@@ -76,6 +76,7 @@ struct TierStats {
 };
 
 struct StoreStats {
+  TierStats vram;
   TierStats ram;
   TierStats disk;
 };

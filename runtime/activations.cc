@@ -3,12 +3,13 @@
 #include <algorithm>
 
 #include "formats/checked.h"
+#include "runtime/carver.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kSmallestGroup = 16;
-constexpr uint64_t kAlignment = 64;
+constexpr uint64_t kAlignment = Carver::kAlignment;
 
 // Bytes from one token's quantized channels to the next one's. Kernels read those of several tokens
 // side by side: rows a multiple of 4 KiB apart would share the same few places of a cache, odd
@@ -24,24 +25,6 @@ int64_t WidestBuffer(const ModelDescription& model) {
   return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
 }
 
-// Hands out aligned ranges; without a base it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-
-  template <typename T>
-  T* Take(int64_t count) {
-    T* range = reinterpret_cast<T*>(base_ + offset_);
-    offset_ = RoundUp(offset_ + static_cast<uint64_t>(count) * sizeof(T), kAlignment);
-    return range;
-  }
-  uint64_t offset() const { return offset_; }
-
- private:
-  std::byte* base_;
-  uint64_t offset_ = 0;
-};
-
 }  // namespace
 
 uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
@@ -55,14 +38,15 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
   return bytes + tokens * (stride + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
 }
 
-Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens) {
-  Result<HostArena> arena = HostArena::Allocate(SizeBytes(model, max_tokens));
+Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
+                                        Device* device) {
+  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);
   activations.max_tokens_ = max_tokens;
   activations.widths_ = model.buffer_widths;
-  Carver carver(activations.arena_.bytes().data());
+  Carver carver(activations.arena_.data());
   for (size_t i = 0; i < kBufferCount; ++i) {
     activations.buffers_[i] = carver.Take<float>(max_tokens * model.buffer_widths[i]);
   }

@@ -10,7 +10,7 @@
 #include "formats/status.h"
 #include "kernels/ops.h"
 #include "loaders/architecture.h"
-#include "offload/host_arena.h"
+#include "offload/arena.h"
 
 namespace sluice {
 
@@ -19,12 +19,14 @@ inline constexpr int64_t kLogitRows = 16;
 
 class Activations {
  public:
-  // Room for max_tokens tokens in every buffer. Errors: kOutOfMemory.
-  static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens);
+  // Room for max_tokens tokens in every buffer, in the memory of `device`; null: the host's.
+  // Errors: as Arena::Allocate.
+  static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens,
+                                    Device* device = nullptr);
   static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens);
 
   int64_t max_tokens() const { return max_tokens_; }
-  uint64_t size_bytes() const { return arena_.bytes().size(); }
+  uint64_t size_bytes() const { return arena_.size_bytes(); }
 
   // [max_tokens, width(buffer)], rows width(buffer) apart.
   float* data(Buffer buffer) const { return buffers_[static_cast<size_t>(buffer)]; }
@@ -45,7 +47,7 @@ class Activations {
   float* vector_scratch(size_t index) const { return vector_scratch_[index]; }
 
  private:
-  HostArena arena_ = *HostArena::Allocate(0);
+  Arena arena_;
   int64_t max_tokens_ = 0;
   std::array<int64_t, kBufferCount> widths_ = {};
   std::array<float*, kBufferCount> buffers_ = {};

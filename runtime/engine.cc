@@ -10,12 +10,13 @@
 #include "offload/processors.h"
 #include "offload/system.h"
 #include "runtime/engine_impl.h"
-#include "runtime/planner.h"
+#include "runtime/engine_options.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kDefaultContext = 8192;
+
 Status Validate(const EngineOptions& options) {
   const auto wrong = [](const std::string& what) {
     return Status(ErrorCode::kInvalidArgument, what);
@@ -36,11 +37,7 @@ Status Validate(const EngineOptions& options) {
     return wrong(fmt::format("a batch of {} tokens for {} sequences at once",
                              options.max_batch_tokens, options.max_sequences));
   }
-  return Status();
-}
-
-KvType ToKvType(KvCacheType type) {
-  return type == KvCacheType::kF32 ? KvType::kF32 : KvType::kF16;
+  return ValidateGpuOptions(options);
 }
 
 }  // namespace
@@ -63,17 +60,19 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
   return EngineImpl::Open(options);
 }
 
-Result<std::unique_ptr<Engine>> EngineImpl::Open(const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> EngineImpl::Open(const EngineOptions& options,
+                                                 const GpuOpener& open_gpu) {
   if (Status status = Validate(options); !status.ok()) return status;
   std::unique_ptr<EngineImpl> engine(new EngineImpl());
-  if (Status status = engine->Load(options); !status.ok()) return status;
+  if (Status status = engine->Load(options, open_gpu); !status.ok()) return status;
   return std::unique_ptr<Engine>(std::move(engine));
 }
 
-Status EngineImpl::Load(const EngineOptions& options) {
+Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu) {
   const auto start = std::chrono::steady_clock::now();
-  Result<const OpTable*> ops = SelectTable(options.isa);
-  if (!ops.ok()) return ops.status();
+  if (options.isa != "cuda") {
+    if (Result<const OpTable*> ops = SelectTable(options.isa); !ops.ok()) return ops.status();
+  }
   Result<std::shared_ptr<const SluiceFile>> file = SluiceFile::Open(options.model_path);
   if (!file.ok()) return file.status();
   file_ = *file;
@@ -85,8 +84,6 @@ Status EngineImpl::Load(const EngineOptions& options) {
 
   info_.architecture = config.architecture;
   info_.model_name = config.name;
-  info_.isa = (*ops)->name;
-  if (options.isa.empty()) info_.isa_note = FallbackReason();
   info_.threads = options.threads > 0 ? options.threads : UsableCores();
   info_.model_context_tokens = config.context_length;
   info_.context_tokens = options.context_tokens > 0
@@ -100,28 +97,10 @@ Status EngineImpl::Load(const EngineOptions& options) {
   info_.vocab_size = config.vocab_size;
   info_.weight_bytes = file_->source().size_bytes() - file_->metadata_size_bytes();
 
-  const int64_t blocks_per_sequence = (info_.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-  const int64_t num_blocks = blocks_per_sequence * options.max_sequences;
-  const KvType kv_type = ToKvType(options.kv_cache_type);
-  info_.kv_cache_bytes =
-      KvCache::BlockBytes(description_.layer_states, kv_type) * static_cast<uint64_t>(num_blocks);
-  info_.activation_bytes =
-      ActivationBytes(description_, options.max_batch_tokens, config.vocab_size);
   if (options.trace) trace_ = std::make_unique<Trace>();
-  if (Status s = OpenStore(options); !s.ok()) return s;
   team_ = std::make_unique<ThreadTeam>(info_.threads);
   info_.threads = team_->threads();
-  Result<std::unique_ptr<KvCache>> kv_cache =
-      KvCache::Create(description_.layer_states, kv_type, num_blocks);
-  if (!kv_cache.ok()) return kv_cache.status();
-  kv_cache_ = std::move(*kv_cache);
-  Result<std::unique_ptr<Forward>> forward =
-      Forward::Create(config, description_, store_.get(), *ops, kv_cache_.get(), team_.get(),
-                      options.max_batch_tokens, info_.context_tokens);
-  if (!forward.ok()) return forward.status();
-  forward_ = std::move(*forward);
-  forward_->set_trace(trace_.get());
-  logits_.resize(static_cast<size_t>(kLogitRows * config.vocab_size));
+  if (Status s = LoadOnBestDevice(options, open_gpu); !s.ok()) return s;
   scheduler_ =
       std::make_unique<Scheduler>(kv_cache_.get(), options.max_sequences, options.max_batch_tokens);
   info_.load_s = SecondsBetween(start, std::chrono::steady_clock::now());
@@ -149,60 +128,18 @@ Status EngineImpl::LoadText() {
   return Status();
 }
 
-// Divides the budget: what the engine needs besides weights, then as many weights as fit.
-Status EngineImpl::OpenStore(const EngineOptions& options) {
-  info_.overhead_bytes = OverheadBytes(file_->metadata_size_bytes());
-  const uint64_t fixed = info_.kv_cache_bytes + info_.activation_bytes + info_.overhead_bytes;
-  info_.ram_budget_bytes =
-      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(AvailableMemoryBytes());
-  const std::vector<PlacementGroup> groups = PlacementGroups(*file_);
-  const bool mapped = options.io == WeightIo::kMapped;
-  const uint64_t smallest = fixed + (mapped ? 0 : SmallestBudget(groups));
-  if (smallest > info_.ram_budget_bytes) {
-    return Status(
-        ErrorCode::kDoesNotFit,
-        fmt::format(
-            "{}: {} bytes are needed at least, even with weights streaming from disk (KV cache of "
-            "{} "
-            "tokens {}, activations {}, tokenizer and the like {}, weights {}), and {} are {}",
-            file_->path(), smallest, info_.context_tokens, info_.kv_cache_bytes,
-            info_.activation_bytes, info_.overhead_bytes, smallest - fixed, info_.ram_budget_bytes,
-            options.ram_bytes > 0 ? "allowed" : "free"));
-  }
-  Result<std::unique_ptr<WeightStore>> store = [&]() -> Result<std::unique_ptr<WeightStore>> {
-    if (mapped) return OpenMappedStore(file_);
-    Result<std::vector<PlaceRule>> rules = ParsePlaceRules(options.place);
-    if (!rules.ok()) return rules.status();
-    PlacementOptions placement_options;
-    placement_options.budget_bytes = info_.ram_budget_bytes - fixed;
-    placement_options.ring_bytes = options.ring_bytes;
-    placement_options.rules = *rules;
-    Result<Placement> placement = PlaceGroups(groups, placement_options);
-    if (!placement.ok()) return placement.status().WithContext(file_->path());
-    info_.resident_bytes = placement->resident_bytes;
-    info_.streamed_bytes = placement->streamed_bytes;
-    info_.ring_bytes = placement->ring_bytes;
-    TieredOptions tiered;
-    tiered.io = options.io == WeightIo::kUring   ? IoMethod::kUring
-                : options.io == WeightIo::kPread ? IoMethod::kPread
-                                                 : IoMethod::kAuto;
-    tiered.threads = info_.threads;
-    tiered.progress = options.load_progress;
-    tiered.trace = trace_.get();
-    return OpenTieredStore(file_, *placement, tiered);
-  }();
-  if (!store.ok()) return store.status();
-  store_ = std::move(*store);
-  info_.io = store_->io_description();
-  return Status();
-}
-
 std::vector<TierReport> EngineImpl::tiers() const {
   const StoreStats stats = store_->stats();
-  return {{"ram", stats.ram.resident_bytes, stats.ram.read_bytes, stats.ram.late_bytes,
-           stats.ram.stall_s},
-          {"disk", stats.disk.resident_bytes, stats.disk.read_bytes, stats.disk.late_bytes,
-           stats.disk.stall_s}};
+  std::vector<TierReport> reports;
+  if (gpu_.device != nullptr) {
+    reports.push_back({"vram", stats.vram.resident_bytes, stats.vram.read_bytes,
+                       stats.vram.late_bytes, stats.vram.stall_s});
+  }
+  reports.push_back({"ram", stats.ram.resident_bytes, stats.ram.read_bytes, stats.ram.late_bytes,
+                     stats.ram.stall_s});
+  reports.push_back({"disk", stats.disk.resident_bytes, stats.disk.read_bytes,
+                     stats.disk.late_bytes, stats.disk.stall_s});
+  return reports;
 }
 
 Status EngineImpl::WriteTrace(const std::string& path) const {

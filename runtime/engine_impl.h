@@ -8,13 +8,16 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "loaders/chat_template/chat_template.h"
 #include "loaders/tokenizer/tokenizer.h"
+#include "offload/arena.h"
 #include "offload/weight_store.h"
 #include "runtime/forward.h"
+#include "runtime/gpu.h"
 #include "runtime/kv_cache.h"
 #include "runtime/parallel.h"
 #include "runtime/scheduler.h"
@@ -29,7 +32,9 @@ inline double SecondsBetween(std::chrono::steady_clock::time_point begin,
 
 class EngineImpl : public Engine {
  public:
-  static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
+  // `open_gpu` is for tests.
+  static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options,
+                                              const GpuOpener& open_gpu = OpenFirstGpu);
 
   const EngineInfo& info() const override { return info_; }
   std::vector<TierReport> tiers() const override;
@@ -49,9 +54,19 @@ class EngineImpl : public Engine {
 
  private:
   EngineImpl() = default;
-  Status Load(const EngineOptions& options);
+  Status Load(const EngineOptions& options, const GpuOpener& open_gpu);
   Status LoadText();
+  // The weights, and all that a pass needs: on a GPU that is asked for, or that is there and holds
+  // the model, else on the processor.
+  Status LoadOnBestDevice(const EngineOptions& options, const GpuOpener& open_gpu);
+  Status LoadOnGpu(const EngineOptions& options, const GpuOpener& open_gpu);
+  Status LoadOnProcessor(const EngineOptions& options);
+  Status CheckVram(const EngineOptions& options, const GpuMemory& needed);
+  Status CheckRamBesideGpu(const EngineOptions& options, const GpuMemory& needed);
+  void DropGpu();
   Status OpenStore(const EngineOptions& options);
+  Status MakeForward(const EngineOptions& options, const Compute& compute);
+  std::span<float> logits() const;  // [kLogitRows, vocabulary]
   Status CheckRequest(const Request& request) const;
   Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
                           const LogitsCallback& on_logits);
@@ -69,11 +84,13 @@ class EngineImpl : public Engine {
   std::optional<ChatTemplate> chat_template_;
   std::unique_ptr<ThreadTeam> team_;
   std::unique_ptr<Trace> trace_;  // before what writes to it
+  Gpu gpu_;                       // no device: the processor; before what lies there
   std::unique_ptr<WeightStore> store_;
   std::unique_ptr<KvCache> kv_cache_;
   std::unique_ptr<Forward> forward_;
   std::unique_ptr<Scheduler> scheduler_;
-  std::vector<float> logits_;  // [kLogitRows, vocabulary]
+  Arena logits_;         // of the host
+  DeviceStream stream_;  // of the GPU's work; ends before what the work uses
 
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::unique_ptr<Completion>> completions_;

@@ -100,7 +100,7 @@ Result<bool> EngineImpl::Step() {
   const auto wanted = static_cast<int64_t>(sampled.size());
   for (int64_t first = 0; first < wanted && status.ok(); first += kLogitRows) {
     const int64_t count = std::min(kLogitRows, wanted - first);
-    status = forward_->Logits(first, count, logits_.data());
+    status = forward_->Logits(first, count, logits().data());
     if (status.ok())
       status = SampleNext(
           std::span(sampled).subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
@@ -120,8 +120,8 @@ Status EngineImpl::SampleNext(std::span<Sequence* const> sequences) {
   std::vector<std::optional<Result<SampledToken>>> tokens(sequences.size());
   team_->For(static_cast<int64_t>(sequences.size()), 1, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      const std::span<const float> logits = std::span(logits_).subspan(i * vocab_size, vocab_size);
-      tokens[i] = sequences[i]->sampler->Sample(logits);
+      const std::span<const float> row = logits().subspan(i * vocab_size, vocab_size);
+      tokens[i] = sequences[i]->sampler->Sample(row);
     }
   });
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -248,11 +248,11 @@ Status EngineImpl::EvaluateSequence(int64_t index, const std::vector<int32_t>& t
     }
     for (int64_t first = 0; first < count; first += kLogitRows) {
       const int64_t rows = std::min(kLogitRows, count - first);
-      if (Status s = forward_->Logits(first, rows, logits_.data()); !s.ok()) return s;
+      if (Status s = forward_->Logits(first, rows, logits().data()); !s.ok()) return s;
       for (int64_t row = 0; row < rows; ++row) {
         if (!on_logits(index, begin + first + row,
-                       std::span(logits_).subspan(static_cast<size_t>(row * info_.vocab_size),
-                                                  static_cast<size_t>(info_.vocab_size)))) {
+                       logits().subspan(static_cast<size_t>(row * info_.vocab_size),
+                                        static_cast<size_t>(info_.vocab_size)))) {
           return Status(ErrorCode::kCancelled, "the evaluation was cancelled");
         }
       }

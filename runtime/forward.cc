@@ -11,12 +11,13 @@
 namespace sluice {
 
 Forward::Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-                 const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations,
-                 int64_t context_tokens)
+                 const Compute& compute, KvCache* kv_cache, ThreadTeam* team,
+                 Activations activations, int64_t context_tokens)
     : config_(config),
       description_(description),
       store_(store),
-      ops_(ops),
+      compute_(compute),
+      ops_(compute.ops),
       kv_cache_(kv_cache),
       team_(team),
       activations_(std::move(activations)) {
@@ -27,30 +28,33 @@ Forward::Forward(const ModelConfig& config, const ModelDescription& description,
 
 Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
                                                  const ModelDescription& description,
-                                                 WeightStore* store, const OpTable* ops,
+                                                 WeightStore* store, const Compute& compute,
                                                  KvCache* kv_cache, ThreadTeam* team,
                                                  int64_t max_batch_tokens, int64_t context_tokens) {
-  Result<Activations> activations = Activations::Create(description, max_batch_tokens);
+  Result<Activations> activations =
+      Activations::Create(description, max_batch_tokens, compute.device);
   if (!activations.ok()) return activations.status();
-  std::unique_ptr<Forward> forward(new Forward(config, description, store, ops, kv_cache, team,
+  std::unique_ptr<Forward> forward(new Forward(config, description, store, compute, kv_cache, team,
                                                std::move(*activations), context_tokens));
   if (Status status = forward->Bind(); !status.ok()) return status;
-  forward->TakeAttentionScratch(context_tokens);
+  if (Status s = forward->PrepareDevice(context_tokens); !s.ok()) return s;
   return forward;
 }
 
-// Memory for partial results of the longest context's attention, in whichever layer needs most.
-void Forward::TakeAttentionScratch(int64_t context_tokens) {
-  int64_t most = 0;
-  for (const GroupDescription& group : description_.groups) {
-    for (const Step& step : group.steps) {
-      const auto* attention = std::get_if<AttentionStep>(&step);
-      if (attention == nullptr || !ops_->on_device) continue;
-      most = std::max(most, GpuAttentionScratch(max_batch_tokens(), attention->num_heads,
-                                                attention->head_dim, context_tokens));
-    }
+Status Forward::PrepareDevice(int64_t context_tokens) {
+  if (compute_.device == nullptr) return Status();
+  for (size_t i = 0; i < description_.layer_states.size(); ++i) {
+    const KvLayer& layer = kv_cache_->layer(static_cast<int64_t>(i));
+    if (Status s = CheckGpuCache(layer); !s.ok()) return s;
   }
-  attention_scratch_.resize(static_cast<size_t>(most));
+  Result<DeviceScratch> scratch = DeviceScratch::Create(
+      compute_.device, compute_.stream,
+      DeviceScratchSizesOf(description_, config_.vocab_size, max_batch_tokens(), context_tokens,
+                           kv_cache_->num_blocks()),
+      rope_frequencies_);
+  if (!scratch.ok()) return scratch.status();
+  scratch_ = std::move(*scratch);
+  return Status();
 }
 
 // Finds the description's tensors in the file.
@@ -106,7 +110,7 @@ void Forward::SetHeadInUse(bool in_use) {
 Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
   activations_.quantized_content.reset();
   SetHeadInUse(!batch.wanted.empty());
-  if (Status status = GatherEmbeddings(batch); !status.ok()) return status;
+  if (Status status = Send(batch); !status.ok()) return status;
   for (size_t g = 0; g + 1 < groups_.size(); ++g) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
       return Status(ErrorCode::kCancelled, "the pass was cancelled");
@@ -117,26 +121,61 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
     if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0, cancel}); !s.ok()) {
       return s;
     }
-    TraceGroup(groups_[g], begin, batch.tokens());
+    if (Status s = TraceGroup(groups_[g], begin, batch.tokens()); !s.ok()) return s;
   }
-  // The head sees the wanted tokens only: their rows move together, in place since it is upwards.
+  return KeepWanted(batch);
+}
+
+Status Forward::Send(const Batch& batch) {
+  if (!scratch_) {
+    arrays_ = {batch.positions.data(), batch.slots.data(), batch.lengths.data(),
+               batch.block_tables.data()};
+    return GatherEmbeddings(batch);
+  }
+  if (Status s = scratch_->Begin(); !s.ok()) return s;
+  const Result<BatchArrays> arrays = scratch_->SendArrays(batch);
+  if (!arrays.ok()) return arrays.status();
+  arrays_ = *arrays;
+  const Status gathered = GatherEmbeddings(batch);
+  // Also after an error: what was sent still reads the staging memory.
+  const Status end = scratch_->End();
+  return gathered.ok() ? end : gathered;
+}
+
+// The head sees the wanted tokens only: their rows move together, in place since it is upwards.
+Status Forward::KeepWanted(const Batch& batch) {
   const int64_t width = activations_.width(Buffer::kHidden);
   float* hidden = activations_.data(Buffer::kHidden);
   int64_t row = 0;
   for (int64_t token : batch.wanted) {
-    std::memmove(hidden + row++ * width, hidden + token * width,
-                 static_cast<size_t>(width) * sizeof(float));
+    const int64_t to = row++;
+    if (to == token) continue;
+    if (Status s = MoveRow(hidden + token * width, hidden + to * width); !s.ok()) return s;
   }
   return Status();
 }
 
-void Forward::TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens) {
-  if (trace_ == nullptr) return;
+Status Forward::MoveRow(const float* from, float* to) {
+  const auto size_bytes = static_cast<size_t>(activations_.width(Buffer::kHidden)) * sizeof(float);
+  if (compute_.stream != nullptr) {
+    return compute_.stream->Copy(to, from, size_bytes, CopyDirection::kDeviceToDevice);
+  }
+  std::memcpy(to, from, size_bytes);
+  return Status();
+}
+
+Status Forward::TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens) {
+  if (trace_ == nullptr) return Status();
+  // Who looks at times wants those of the work, not of its start.
+  if (compute_.stream != nullptr) {
+    if (Status s = compute_.stream->Synchronize(); !s.ok()) return s;
+  }
   const GroupDescription& description = *group.description;
   std::string name = description.layer < 0 ? "" : fmt::format("layer {} ", description.layer);
   name += fmt::format("{} x{}", GroupKindName(description.kind), tokens);
   trace_->Add(Trace::Track::kCompute, std::move(name), begin, Trace::Clock::now(),
               store_->file().groups()[group.id].size_bytes);
+  return Status();
 }
 
 Status Forward::Logits(int64_t first, int64_t count, float* logits) {
@@ -146,23 +185,33 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
   if (!lease.ok()) return lease.status();
   const Pass pass = {head, *lease, nullptr, count, first, nullptr};
   if (Status status = RunSteps(pass); !status.ok()) return status;
-  const Status status =
-      Matmul(pass, head_, Buffer::kNormed, nullptr, false, logits, config_.vocab_size);
-  if (description_.logit_softcap != 0 && status.ok()) {
-    const int64_t values = count * config_.vocab_size;
+  const int64_t values = count * config_.vocab_size;
+  float* out = scratch_ ? scratch_->logits() : logits;
+  if (Status s = Matmul(pass, head_, Buffer::kNormed, nullptr, false, out, config_.vocab_size);
+      !s.ok()) {
+    return s;
+  }
+  if (description_.logit_softcap != 0) {
     team_->For(values, RangeOf(values), [&](int64_t b, int64_t e) {
-      ops_->softcap({.x = logits, .cap = description_.logit_softcap, .begin = b, .end = e},
-                    nullptr);
+      ops_->softcap({.x = out, .cap = description_.logit_softcap, .begin = b, .end = e},
+                    compute_.handle());
     });
   }
-  TraceGroup(head, begin, count);
-  return status;
+  if (compute_.stream != nullptr) {
+    if (Status s = compute_.stream->Copy(logits, out, static_cast<uint64_t>(values) * sizeof(float),
+                                         CopyDirection::kDeviceToHost);
+        !s.ok()) {
+      return s;
+    }
+    if (Status s = compute_.stream->Synchronize(); !s.ok()) return s;
+  }
+  return TraceGroup(head, begin, count);
 }
 
 Status Forward::GatherEmbeddings(const Batch& batch) {
-  if (Status s = GatherRows(embedding_, batch.ids, Buffer::kHidden); !s.ok()) return s;
+  if (Status s = GatherRows(embedding_, batch.ids, Buffer::kHidden, 0); !s.ok()) return s;
   if (positions_ != kNoIndex) {
-    if (Status s = GatherRows(positions_, batch.positions, Buffer::kNormed); !s.ok()) return s;
+    if (Status s = GatherRows(positions_, batch.positions, Buffer::kNormed, 1); !s.ok()) return s;
   }
   if (positions_ == kNoIndex && description_.embedding_scale == 1) return Status();
   const int64_t width = activations_.width(Buffer::kHidden);
@@ -175,12 +224,13 @@ Status Forward::GatherEmbeddings(const Batch& batch) {
                      .width = width,
                      .token_begin = b,
                      .token_end = e},
-                    nullptr);
+                    compute_.handle());
   });
   return Status();
 }
 
-Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buffer out) {
+Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buffer out,
+                           size_t staging) {
   const TileLayout& layout = store_->file().tensors()[table].layout;
   std::vector<const std::byte*> tiles;
   std::vector<uint32_t> rows_in_tile;
@@ -194,19 +244,21 @@ Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buf
   }
   const int64_t width = activations_.width(out);
   const auto count = static_cast<int64_t>(rows.size());
-  team_->For(count, RangeOf(count), [&](int64_t b, int64_t e) {
-    // Rows of an embedding come in the file's layout, from the host.
-    const OpTable& ops = ops_->on_device ? kRefTable : *ops_;
+  float* values = scratch_ ? scratch_->row_staging(staging) : activations_.data(out);
+  // Rows of an embedding come in the file's layout, from the host: a table of a device cannot read
+  // them.
+  const OpTable& ops = scratch_ ? kRefTable : *ops_;
+  team_->For(count, HostRangeOf(count), [&](int64_t b, int64_t e) {
     ops.gather_rows({.layout = &layout,
                      .row_tiles = tiles.data() + b,
                      .rows_in_tile = rows_in_tile.data() + b,
                      .count = e - b,
-                     .out = activations_.data(out) + b * width,
+                     .out = values + b * width,
                      .out_stride = width},
                     nullptr);
   });
   Written(out);
-  return Status();
+  return scratch_ ? scratch_->SendRows(staging, count, activations_.data(out)) : Status();
 }
 
 }  // namespace sluice

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "formats/model_config.h"
@@ -15,6 +16,8 @@
 #include "offload/weight_store.h"
 #include "runtime/activations.h"
 #include "runtime/batch.h"
+#include "runtime/compute.h"
+#include "runtime/device_scratch.h"
 #include "runtime/kv_cache.h"
 #include "runtime/parallel.h"
 
@@ -25,11 +28,13 @@ namespace sluice {
 class Forward {
  public:
   // Checks that the file holds every tensor of the description in the right shape. No sequence
-  // becomes longer than context_tokens.
-  // Errors: kCorrupt naming the tensor, kOutOfMemory.
+  // becomes longer than context_tokens. On a device, `store` gives pointers of its memory in the
+  // layout of its operations (offload/device_store.h), and the cache lies there.
+  // Errors: kCorrupt naming the tensor, kOutOfMemory, kUnsupported for what the device's operations
+  // do not know, those of the device.
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
                                                  const ModelDescription& description,
-                                                 WeightStore* store, const OpTable* ops,
+                                                 WeightStore* store, const Compute& compute,
                                                  KvCache* kv_cache, ThreadTeam* team,
                                                  int64_t max_batch_tokens, int64_t context_tokens);
 
@@ -41,10 +46,13 @@ class Forward {
   // Runs all layers over 1 to max_batch_tokens tokens, and leaves the hidden state of the wanted
   // ones for Logits. Errors: those of WeightLease::Take; kCancelled soon after *cancel became
   // true. After an error the cache holds garbage in the batch's slots, and nothing else changed.
+  // On a device it returns when the work is queued; what goes wrong there is an error of Logits or
+  // of a later Run.
   Status Run(const Batch& batch, const std::atomic<bool>* cancel);
 
   // Logits of the wanted tokens [first, first + count) of the last Run, in their order:
-  // [count, vocabulary]. Errors: those of WeightLease::Take.
+  // [count, vocabulary], count at most kLogitRows, in memory of the host (pinned is faster).
+  // Errors: those of WeightLease::Take and of the device.
   Status Logits(int64_t first, int64_t count, float* logits);
 
  private:
@@ -65,19 +73,26 @@ class Forward {
   };
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
-          const OpTable* ops, KvCache* kv_cache, ThreadTeam* team, Activations activations,
+          const Compute& compute, KvCache* kv_cache, ThreadTeam* team, Activations activations,
           int64_t context_tokens);
 
   Status Bind();
-  void TakeAttentionScratch(int64_t context_tokens);
+  // Memory and copies that the operations of a device need.
+  Status PrepareDevice(int64_t context_tokens);
+  // The batch's arrays and embeddings where the operations read them.
+  Status Send(const Batch& batch);
+  Status KeepWanted(const Batch& batch);
+  Status MoveRow(const float* from, float* to);
   // Items of an operation that a thread takes at a time; all where a device divides them itself.
+  int64_t HostRangeOf(int64_t items) const;
   int64_t RangeOf(int64_t items) const;
   int64_t RangeOf(int64_t items, int64_t grain) const;
   void SetHeadInUse(bool in_use);
-  void TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
+  Status TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);
-  // Rows of a gathered table into a buffer as wide as kHidden.
-  Status GatherRows(TensorId table, const std::vector<int32_t>& rows, Buffer out);
+  // Rows of a gathered table into a buffer as wide as kHidden; on a device through that part of the
+  // staging memory.
+  Status GatherRows(TensorId table, const std::vector<int32_t>& rows, Buffer out, size_t staging);
   // The first token's row of a step's input.
   const float* InputOf(const Pass& pass, Buffer buffer) const;
   Status RunSteps(const Pass& pass);
@@ -97,13 +112,15 @@ class Forward {
   const ModelConfig config_;
   const ModelDescription description_;
   WeightStore* store_;
+  const Compute compute_;
   const OpTable* ops_;
   KvCache* kv_cache_;
   ThreadTeam* team_;
   Activations activations_;
   std::vector<std::vector<float>> rope_frequencies_;  // by index of description_.ropes
   std::vector<Group> groups_;             // those with steps, in order; the head is the last
-  std::vector<float> attention_scratch_;  // of a device's operations
+  std::optional<DeviceScratch> scratch_;  // none on the host
+  BatchArrays arrays_;                    // of the batch that is being computed
   TensorId embedding_ = 0;
   TensorId head_ = 0;
   TensorId positions_ = kNoIndex;

@@ -74,9 +74,9 @@ class ErrorSlot {
 
 }  // namespace
 
-int64_t Forward::RangeOf(int64_t items) const {
-  return RangeOf(items, Grain(items, team_->threads()));
-}
+int64_t Forward::HostRangeOf(int64_t items) const { return Grain(items, team_->threads()); }
+
+int64_t Forward::RangeOf(int64_t items) const { return RangeOf(items, HostRangeOf(items)); }
 
 int64_t Forward::RangeOf(int64_t items, int64_t grain) const {
   return ops_->on_device ? std::max<int64_t>(1, items) : grain;
@@ -113,7 +113,7 @@ Status Forward::RunStep(const Pass& pass, const RmsNormStep& step) {
                     .y_stride = activations_.width(step.out) / step.heads,
                     .token_begin = begin,
                     .token_end = end},
-                   nullptr);
+                   compute_.handle());
   });
   Written(step.out);
   return Status();
@@ -140,7 +140,7 @@ Status Forward::RunStep(const Pass& pass, const LayerNormStep& step) {
                       .y_stride = activations_.width(step.out),
                       .token_begin = begin,
                       .token_end = end},
-                     nullptr);
+                     compute_.handle());
   });
   Written(step.out);
   return Status();
@@ -162,18 +162,20 @@ Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
 
 Status Forward::RunStep(const Pass& pass, const RopeStep& step) {
   const RopeConfig& rope = description_.ropes[step.rope];
+  const float* frequencies =
+      scratch_ ? scratch_->frequencies(step.rope) : rope_frequencies_[step.rope].data();
   team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
     ops_->rope({.x = activations_.data(step.data),
                 .x_stride = activations_.width(step.data),
-                .positions = pass.batch->positions.data(),
-                .frequencies = rope_frequencies_[step.rope].data(),
+                .positions = arrays_.positions,
+                .frequencies = frequencies,
                 .magnitude = static_cast<float>(rope.attention_factor),
                 .heads = step.heads,
                 .head_dim = step.head_dim,
                 .dim = rope.dim,
                 .token_begin = begin,
                 .token_end = end},
-               nullptr);
+               compute_.handle());
   });
   Written(step.data);
   return Status();
@@ -186,10 +188,10 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                     .value = activations_.data(step.value),
                     .stride = activations_.width(step.key),
                     .layer = layer,
-                    .slots = pass.batch->slots.data(),
+                    .slots = arrays_.slots,
                     .token_begin = begin,
                     .token_end = end},
-                   nullptr);
+                   compute_.handle());
   });
   const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
   const int64_t items = pass.tokens * step.num_kv_heads;
@@ -199,8 +201,8 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .query_stride = activations_.width(step.query),
                      .num_heads = step.num_heads,
                      .layer = layer,
-                     .block_tables = pass.batch->block_tables.data(),
-                     .lengths = pass.batch->lengths.data(),
+                     .block_tables = arrays_.block_tables,
+                     .lengths = arrays_.lengths,
                      .window = step.window,
                      .scale = step.scale,
                      .softcap = step.softcap,
@@ -210,9 +212,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .item_end = end,
                      .longest_length = longest.length,
                      .longest_run = longest.run,
-                     .scratch = attention_scratch_.data(),
-                     .scratch_size = static_cast<int64_t>(attention_scratch_.size())},
-                    nullptr);
+                     .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
+                     .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0},
+                    compute_.handle());
   });
   Written(step.out);
   return Status();
@@ -230,7 +232,7 @@ Status Forward::RunStep(const Pass& pass, const ActivationStep& step) {
                     .out_stride = activations_.width(step.out),
                     .token_begin = begin,
                     .token_end = end},
-                   nullptr);
+                   compute_.handle());
   });
   Written(step.out);
   return Status();
@@ -274,7 +276,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
                     .y_stride = out_stride,
                     .block_begin = 0,
                     .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))},
-                   nullptr);
+                   compute_.handle());
     });
     pass.lease.Done(part);
     if (error.failed()) break;
@@ -292,7 +294,7 @@ void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t 
                     .out = activations_.Quantized(cols, group_size),
                     .token_begin = begin,
                     .token_end = end},
-                   nullptr);
+                   compute_.handle());
   });
   activations_.quantized_content = content;
 }

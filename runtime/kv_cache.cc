@@ -28,26 +28,29 @@ uint64_t KvCache::BlockBytes(std::span<const LayerStateDescription> layers, KvTy
 }
 
 Result<std::unique_ptr<KvCache>> KvCache::Create(std::span<const LayerStateDescription> layers,
-                                                 KvType type, int64_t num_blocks) {
+                                                 KvType type, int64_t num_blocks, Device* device,
+                                                 DeviceStream* stream) {
   uint64_t size_bytes = 0;
   if (num_blocks <= 0 || num_blocks > INT32_MAX ||
       !CheckedMul(BlockBytes(layers, type), static_cast<uint64_t>(num_blocks), &size_bytes)) {
     return Status(ErrorCode::kOutOfMemory, fmt::format("a KV cache of {} blocks", num_blocks));
   }
-  Result<HostArena> arena = HostArena::Allocate(size_bytes);
+  Result<Arena> arena = Arena::Allocate(device, size_bytes);
   if (!arena.ok()) return arena.status().WithContext("KV cache");
   std::vector<KvLayer> views;
-  std::byte* next = arena->bytes().data();
+  std::byte* next = arena->data();
   for (const LayerStateDescription& layer : layers) {
     const auto block_bytes = static_cast<int64_t>(LayerBlockBytes(layer, type));
     views.push_back({next, block_bytes, type, layer.num_kv_heads, layer.head_dim});
     next += block_bytes * num_blocks;
   }
-  return std::unique_ptr<KvCache>(new KvCache(std::move(*arena), std::move(views), num_blocks));
+  return std::unique_ptr<KvCache>(
+      new KvCache(std::move(*arena), std::move(views), num_blocks, stream));
 }
 
-KvCache::KvCache(HostArena arena, std::vector<KvLayer> layers, int64_t num_blocks)
+KvCache::KvCache(Arena arena, std::vector<KvLayer> layers, int64_t num_blocks, DeviceStream* stream)
     : arena_(std::move(arena)),
+      stream_(stream),
       layers_(std::move(layers)),
       reference_counts_(static_cast<size_t>(num_blocks), 0) {
   free_.reserve(reference_counts_.size());
@@ -63,6 +66,21 @@ uint32_t KvCache::TakeFree() {
 
 void KvCache::Drop(uint32_t block) {
   if (--reference_counts_[block] == 0) free_.push_back(block);
+}
+
+Status KvCache::CopyBlock(uint32_t from, uint32_t to) {
+  for (const KvLayer& layer : layers_) {
+    std::byte* target = layer.blocks + to * layer.block_bytes;
+    const std::byte* source = layer.blocks + from * layer.block_bytes;
+    const auto size_bytes = static_cast<uint64_t>(layer.block_bytes);
+    if (stream_ == nullptr) {
+      std::memcpy(target, source, size_bytes);
+    } else if (Status s = stream_->Copy(target, source, size_bytes, CopyDirection::kDeviceToDevice);
+               !s.ok()) {
+      return s.WithContext("KV cache");
+    }
+  }
+  return Status();
 }
 
 Status KvCache::Reserve(BlockTable* table, int64_t tokens, int64_t first_written) {
@@ -81,10 +99,9 @@ Status KvCache::Reserve(BlockTable* table, int64_t tokens, int64_t first_written
     const uint32_t shared = table->blocks[i];
     if (reference_counts_[shared] == 1) continue;
     const uint32_t copy = TakeFree();
-    for (const KvLayer& layer : layers_) {
-      std::memcpy(layer.blocks + copy * layer.block_bytes,
-                  layer.blocks + shared * layer.block_bytes,
-                  static_cast<size_t>(layer.block_bytes));
+    if (Status s = CopyBlock(shared, copy); !s.ok()) {
+      Drop(copy);
+      return s;
     }
     Drop(shared);
     table->blocks[i] = copy;

@@ -11,7 +11,7 @@
 #include "formats/status.h"
 #include "kernels/ops.h"
 #include "loaders/architecture.h"
-#include "offload/host_arena.h"
+#include "offload/arena.h"
 
 namespace sluice {
 
@@ -24,21 +24,24 @@ struct BlockTable {
 // Thread-compatible. Memory is taken once, at Create; pages are touched when tokens come.
 class KvCache {
  public:
-  // Room for num_blocks blocks. Errors: kOutOfMemory.
+  // Room for num_blocks blocks, in the memory of `device`, whose stream copies blocks in the order
+  // of the passes on it; both null: the host's. Errors: as Arena::Allocate.
   static Result<std::unique_ptr<KvCache>> Create(std::span<const LayerStateDescription> layers,
-                                                 KvType type, int64_t num_blocks);
+                                                 KvType type, int64_t num_blocks,
+                                                 Device* device = nullptr,
+                                                 DeviceStream* stream = nullptr);
 
   // Bytes of one block over all layers.
   static uint64_t BlockBytes(std::span<const LayerStateDescription> layers, KvType type);
 
   int64_t num_blocks() const { return static_cast<int64_t>(reference_counts_.size()); }
   int64_t free_blocks() const { return static_cast<int64_t>(free_.size()); }
-  uint64_t size_bytes() const { return arena_.bytes().size(); }
+  uint64_t size_bytes() const { return arena_.size_bytes(); }
   const KvLayer& layer(int64_t index) const { return layers_[static_cast<size_t>(index)]; }
 
   // Makes the table hold at least `tokens` slots, of which those from `first_written` on may be
   // written: a shared block among them is copied. All or nothing.
-  // Error: kOutOfMemory when the pool has too few free blocks.
+  // Errors: kOutOfMemory when the pool has too few free blocks; those of a device that is lost.
   Status Reserve(BlockTable* table, int64_t tokens, int64_t first_written);
 
   // Another table with the blocks of the first `tokens` tokens, shared.
@@ -54,11 +57,13 @@ class KvCache {
   }
 
  private:
-  KvCache(HostArena arena, std::vector<KvLayer> layers, int64_t num_blocks);
+  KvCache(Arena arena, std::vector<KvLayer> layers, int64_t num_blocks, DeviceStream* stream);
+  Status CopyBlock(uint32_t from, uint32_t to);
   uint32_t TakeFree();
   void Drop(uint32_t block);
 
-  HostArena arena_;
+  Arena arena_;
+  DeviceStream* stream_;  // null: blocks lie on the host
   std::vector<KvLayer> layers_;
   std::vector<uint32_t> reference_counts_;
   std::vector<uint32_t> free_;  // a stack, lowest id on top at first

@@ -105,40 +105,94 @@ TEST(Device, AGpuThatIsNotThereIsUnsupportedWhateverTheBuild) {
   }
 }
 
+uint32_t Peek(FakeDevice* device, const DeviceBuffer& buffer) {
+  const FakeDevice::Access access(device);
+  uint32_t value = 0;
+  std::memcpy(&value, buffer.data(), sizeof(value));
+  return value;
+}
+
+constexpr uint32_t kFresh = 0xffffffffu;  // what the fake device's memory holds at first
+
 TEST(Device, WorkIsNotDoneBeforeSomethingWaitsForIt) {
   FakeDevice device;
   Result<DeviceStream> stream = device.CreateStream();
   Result<DeviceEvent> event = device.CreateEvent();
   uint32_t from = 5;
-  uint32_t to = 0;
+  const Result<DeviceBuffer> to = device.Allocate(4);
   ASSERT_TRUE(event->Done().value());
-  ASSERT_TRUE(stream->Copy(&to, &from, 4, CopyDirection::kHostToDevice).ok());
+  ASSERT_TRUE(stream->Copy(to->data(), &from, 4, CopyDirection::kHostToDevice).ok());
   ASSERT_TRUE(stream->Record(*event).ok());
-  EXPECT_EQ(to, 0u);
+  EXPECT_EQ(Peek(&device, *to), kFresh);
   EXPECT_FALSE(event->Done().value());
   from = 6;  // too early: the copy reads it later
   ASSERT_TRUE(event->Synchronize().ok());
-  EXPECT_EQ(to, 6u);
+  EXPECT_EQ(Peek(&device, *to), 6u);
   EXPECT_TRUE(event->Done().value());
 }
 
 TEST(Device, AStreamWaitsForAnotherOnlyWhereItWasTold) {
   FakeDevice device;
+  const uint32_t from = 5;
+  const Result<DeviceBuffer> middle = device.Allocate(4);
+  const Result<DeviceBuffer> to = device.Allocate(4);
   Result<DeviceStream> upload = device.CreateStream();
   Result<DeviceStream> compute = device.CreateStream();
   Result<DeviceEvent> event = device.CreateEvent();
-  const uint32_t from = 5;
-  uint32_t middle = 0;
-  uint32_t to = 0;
-  ASSERT_TRUE(upload->Copy(&middle, &from, 4, CopyDirection::kHostToDevice).ok());
+  ASSERT_TRUE(upload->Copy(middle->data(), &from, 4, CopyDirection::kHostToDevice).ok());
   ASSERT_TRUE(upload->Record(*event).ok());
-  ASSERT_TRUE(compute->Copy(&to, &middle, 4, CopyDirection::kDeviceToDevice).ok());
+  const auto copy = [&] {
+    return compute->Copy(to->data(), middle->data(), 4, CopyDirection::kDeviceToDevice);
+  };
+  ASSERT_TRUE(copy().ok());
   ASSERT_TRUE(compute->Synchronize().ok());
-  EXPECT_EQ(to, 0u);  // nobody waited for the event
+  EXPECT_EQ(Peek(&device, *to), kFresh);  // nobody waited for the event
   ASSERT_TRUE(compute->Wait(*event).ok());
-  ASSERT_TRUE(compute->Copy(&to, &middle, 4, CopyDirection::kDeviceToDevice).ok());
+  ASSERT_TRUE(copy().ok());
   ASSERT_TRUE(compute->Synchronize().ok());
-  EXPECT_EQ(to, 5u);
+  EXPECT_EQ(Peek(&device, *to), 5u);
+}
+
+TEST(Device, TheFakeRefusesCopiesWhoseSidesAreNotWhereTheirDirectionSays) {
+  FakeDevice device;
+  uint32_t host[2] = {1, 2};
+  const Result<DeviceBuffer> memory = device.Allocate(8);
+  Result<DeviceStream> stream = device.CreateStream();
+  const auto copy = [&](void* to, const void* from, uint64_t size_bytes, CopyDirection direction) {
+    return stream->Copy(to, from, size_bytes, direction).code();
+  };
+  std::byte* data = memory->data();
+  EXPECT_EQ(copy(data, host, 8, CopyDirection::kHostToDevice), ErrorCode::kOk);
+  EXPECT_EQ(copy(data, host, 8, CopyDirection::kDeviceToHost), ErrorCode::kIo);
+  EXPECT_EQ(copy(data, host, 8, CopyDirection::kDeviceToDevice), ErrorCode::kIo);
+  EXPECT_EQ(copy(host, data, 8, CopyDirection::kHostToDevice), ErrorCode::kIo);
+  EXPECT_EQ(copy(data + 4, host, 8, CopyDirection::kHostToDevice), ErrorCode::kIo);  // too long
+  EXPECT_EQ(stream->Fill(host, 0, 8).code(), ErrorCode::kIo);
+}
+
+TEST(DeviceDeathTest, TheHostCannotTouchTheFakesMemory) {
+  FakeDevice device;
+  const Result<DeviceBuffer> memory = device.Allocate(5);
+  volatile std::byte* data = memory->data();
+  EXPECT_DEATH((void)*data, "");
+  EXPECT_DEATH(*data = std::byte{1}, "");
+}
+
+TEST(Device, AnAllocationBeyondTheLimitFindsNoMemoryAndTheLimitCountsWhatTheDeviceTookForItself) {
+  FakeDevice device({.own_bytes = 100});
+  device.set_limit_bytes(1000);
+  Result<DeviceBuffer> first = device.Allocate(600);
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(device.allocated_bytes(), 600u);
+  const Status status = device.Allocate(301).status();
+  EXPECT_EQ(status.code(), ErrorCode::kOutOfMemory);
+  EXPECT_THAT(status.message(), HasSubstr("301 bytes"));
+  EXPECT_EQ(device.Allocate(UINT64_MAX).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_TRUE(device.Allocate(5000, MemorySpace::kPinnedHost).ok());
+  EXPECT_TRUE(device.Allocate(300).ok());  // and given back at once
+  *first = DeviceBuffer();
+  EXPECT_EQ(device.allocated_bytes(), 0u);
+  EXPECT_TRUE(device.Allocate(900).ok());
 }
 
 TEST(Device, EveryAllocationThatFindsNoMemoryIsAnErrorAndGivesBackTheRest) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "offload/device_store.h"
 #include "runtime/cuda_layout.h"
 #include "runtime/forward.h"
+#include "tests/support/cuda_emulation/emulated_gpu.h"
 #include "tests/support/fake_device.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/scratch_directory.h"
@@ -23,11 +25,9 @@
 namespace sluice {
 namespace {
 
-using cuda_emulation::kCudaTable;
 using testing::GoldenModel;
 
 constexpr int64_t kContext = 96;
-constexpr uint64_t kDeviceBytes = 64 << 20;
 
 std::unique_ptr<WeightStore> OpenMapped(const std::shared_ptr<const SluiceFile>& file) {
   Result<std::unique_ptr<WeightStore>> store = OpenMappedStore(file);
@@ -35,23 +35,28 @@ std::unique_ptr<WeightStore> OpenMapped(const std::shared_ptr<const SluiceFile>&
   return std::move(*store);
 }
 
-// A model with everything that a pass needs; on the host if `table` is the CPU's.
+// A model with everything that a pass needs; on the host if `table` is the CPU's, else on a device
+// whose memory the host cannot touch.
 class Model {
  public:
   Model(const std::string& path, const OpTable& table, KvType kv_type) : team_(1) {
     file_ = *SluiceFile::Open(path);
     store_ = OpenMapped(file_);
+    Compute compute(&table);
     if (table.on_device) {
-      device_ = OpenHostDevice(kDeviceBytes);
+      gpu_.emplace(&device_);
       Result<std::unique_ptr<WeightStore>> store = OpenDeviceStore(
-          std::move(store_), file_, device_.get(), {DeviceKind::kCuda, 0}, CudaLayout(), nullptr);
+          std::move(store_), file_, &device_, {DeviceKind::kCuda, 0}, CudaLayout(), 2, nullptr);
       EXPECT_TRUE(store.ok()) << store.status().message();
       store_ = std::move(*store);
+      stream_ = std::move(*device_.CreateStream());
+      compute = Compute(&table, &device_, &stream_);
     }
     description_ = *DescribeModel(file_->config());
-    cache_ = std::move(*KvCache::Create(description_.layer_states, kv_type, 64));
+    cache_ = std::move(
+        *KvCache::Create(description_.layer_states, kv_type, 64, compute.device, compute.stream));
     Result<std::unique_ptr<Forward>> forward =
-        Forward::Create(file_->config(), description_, store_.get(), &table, cache_.get(), &team_,
+        Forward::Create(file_->config(), description_, store_.get(), compute, cache_.get(), &team_,
                         kContext, kContext);
     EXPECT_TRUE(forward.ok()) << forward.status().message();
     forward_ = std::move(*forward);
@@ -81,19 +86,24 @@ class Model {
     std::vector<float> logits(static_cast<size_t>(count * vocab()));
     Status status = forward_->Run(batch, nullptr);
     EXPECT_TRUE(status.ok()) << status.message();
-    status = forward_->Logits(0, count, logits.data());
-    EXPECT_TRUE(status.ok()) << status.message();
+    for (int64_t first = 0; first < count; first += kLogitRows) {
+      status = forward_->Logits(first, std::min(kLogitRows, count - first),
+                                logits.data() + first * vocab());
+      EXPECT_TRUE(status.ok()) << status.message();
+    }
     return logits;
   }
 
  private:
   ThreadTeam team_;
   std::shared_ptr<const SluiceFile> file_;
-  std::unique_ptr<Device> device_;
+  test::FakeDevice device_;
+  std::optional<test::EmulatedGpu> gpu_;
   std::unique_ptr<WeightStore> store_;
   ModelDescription description_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Forward> forward_;
+  DeviceStream stream_;  // ends first: its work uses what is above
   BlockTable tables_[2];
   int64_t lengths_[2] = {0, 0};
 };
@@ -144,7 +154,7 @@ void ExpectAsGoodAsTheCpu(const GoldenModel& golden, const std::string& quantiza
   const std::string path = testing::ConvertGolden(golden, quantization, folder / "model.sluice");
   const std::vector<float> exact = AllLogits(path, kRefTable, KvType::kF32, golden);
   const std::vector<float> cpu = AllLogits(path, cpu_table, KvType::kF16, golden);
-  const std::vector<float> gpu = AllLogits(path, kCudaTable, KvType::kF16, golden);
+  const std::vector<float> gpu = AllLogits(path, test::EmulatedGpu::table(), KvType::kF16, golden);
   const Distance of_cpu = DistanceOf(cpu, exact);
   const Distance of_gpu = DistanceOf(gpu, exact);
   const std::string name = golden.name + " " + quantization;
@@ -209,7 +219,7 @@ class DeviceStoreFaults : public ::testing::Test {
 
   Result<std::unique_ptr<WeightStore>> Open(Device* device, const LoadProgress& progress = {}) {
     return OpenDeviceStore(OpenMapped(file_), file_, device, {DeviceKind::kCuda, 0}, CudaLayout(),
-                           progress);
+                           2, progress);
   }
 
   ScratchDirectory folder_;
@@ -237,6 +247,8 @@ TEST_F(DeviceStoreFaults, LateCopiesArriveBeforeTheStoreIsThere) {
         std::vector<std::byte> expected(*layout.SizeBytes(tiles, part.num_tiles));
         layout.Arrange(tiles, *source.Take(source.Parts(t)[p]), part.num_tiles, expected);
         const std::byte* actual = *lease.Take(part);
+        ASSERT_TRUE(device.Holds(actual, expected.size()));
+        const test::FakeDevice::Access access(&device);
         ASSERT_TRUE(std::equal(expected.begin(), expected.end(), actual));
         ++compared;
       }

@@ -1,5 +1,9 @@
 #include "tests/support/fake_device.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,35 +25,87 @@ Status FakeDevice::Call(const char* what) {
 
 Result<DeviceMemory> FakeDevice::Memory() {
   if (Status s = Call("memory"); !s.ok()) return s;
-  return DeviceMemory{1u << 30, 1u << 30};
+  const uint64_t used = held_bytes_ + faults_.own_bytes;
+  return DeviceMemory{faults_.memory_bytes - std::min(used, faults_.memory_bytes),
+                      faults_.memory_bytes};
 }
 
-Result<std::byte*> FakeDevice::AllocateBytes(uint64_t size_bytes, MemorySpace) {
+void FakeDevice::Open(int change) {
+  const bool was_open = open_ > 0;
+  open_ += change;
+  if (was_open == (open_ > 0)) return;
+  for (const auto& [data, mapping] : memory_) {
+    mprotect(mapping.begin, mapping.size_bytes, open_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+}
+
+bool FakeDevice::HasStream(CUstream_st* stream) const { return streams_.contains(stream); }
+
+bool FakeDevice::Holds(const void* data, uint64_t size_bytes) const {
+  const auto* begin = static_cast<const std::byte*>(data);
+  auto after = sizes_.upper_bound(const_cast<std::byte*>(begin));
+  if (after == sizes_.begin()) return false;
+  const auto& [allocation, allocation_bytes] = *std::prev(after);
+  const auto offset = static_cast<uint64_t>(begin - allocation);
+  return offset <= allocation_bytes && size_bytes <= allocation_bytes - offset;
+}
+
+Result<std::byte*> FakeDevice::AllocateBytes(uint64_t size_bytes, MemorySpace space) {
   if (Status s = Call("allocation"); !s.ok()) return s;
-  if (allocations_++ == faults_.fail_allocation) {
+  const bool on_device = space == MemorySpace::kDevice;
+  const uint64_t left = faults_.memory_bytes - std::min(faults_.memory_bytes, held_bytes_);
+  if (allocations_++ == faults_.fail_allocation || (on_device && size_bytes > left)) {
     return Status(ErrorCode::kOutOfMemory, "fake: " + std::to_string(size_bytes) + " bytes");
   }
-  auto* data = static_cast<std::byte*>(std::malloc(size_bytes));
-  std::memset(data, 0xff, size_bytes);
   ++live_objects_;
+  if (!on_device) {
+    auto* data = static_cast<std::byte*>(std::malloc(size_bytes));
+    std::memset(data, 0xff, size_bytes);
+    return data;
+  }
+  // It ends where a page ends, as far as its alignment lets it.
+  constexpr uint64_t kAlignment = 256;
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t aligned = (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const uint64_t inside = (aligned + page - 1) / page * page;
+  void* mapped = mmap(nullptr, inside + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) std::abort();
+  std::byte* begin = static_cast<std::byte*>(mapped) + page;
+  mprotect(begin, inside, PROT_READ | PROT_WRITE);
+  std::memset(begin, 0xff, inside);
+  if (open_ == 0) mprotect(begin, inside, PROT_NONE);
+  std::byte* data = begin + inside - aligned;
+  memory_[data] = {begin, inside};
+  sizes_[data] = size_bytes;
+  held_bytes_ += size_bytes;
+  peak_bytes_ = std::max(peak_bytes_, held_bytes_);
   return data;
 }
 
-void FakeDevice::FreeBytes(std::byte* data, uint64_t, MemorySpace) {
+void FakeDevice::FreeBytes(std::byte* data, uint64_t size_bytes, MemorySpace space) {
   --live_objects_;
-  std::free(data);
+  if (space != MemorySpace::kDevice) return std::free(data);
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const Mapping mapping = memory_.at(data);
+  munmap(mapping.begin - page, mapping.size_bytes + 2 * page);
+  memory_.erase(data);
+  sizes_.erase(data);
+  held_bytes_ -= size_bytes;
 }
 
 Result<CUstream_st*> FakeDevice::MakeStream() {
   if (Status s = Call("stream"); !s.ok()) return s;
   ++live_objects_;
-  return reinterpret_cast<CUstream_st*>(new Stream);
+  auto* const stream = reinterpret_cast<CUstream_st*>(new Stream);
+  streams_.insert(stream);
+  return stream;
 }
 
 void FakeDevice::EndStream(CUstream_st* stream) {
   // A lost device drops its work.
   if (!lost()) CatchUp(stream);
   --live_objects_;
+  streams_.erase(stream);
   delete reinterpret_cast<Stream*>(stream);
 }
 
@@ -67,16 +123,32 @@ void FakeDevice::EndEvent(CUevent_st* event) {
   delete ended;
 }
 
+Status FakeDevice::CheckCopy(const void* to, const void* from, uint64_t size_bytes,
+                             CopyDirection direction) const {
+  const bool to_device = direction != CopyDirection::kDeviceToHost;
+  const bool from_device = direction != CopyDirection::kHostToDevice;
+  if (Holds(to, size_bytes) == to_device && Holds(from, size_bytes) == from_device) return Status();
+  return Status(ErrorCode::kIo, "fake: a copy's sides are not where its direction says");
+}
+
 Status FakeDevice::Copy(CUstream_st* stream, void* to, const void* from, uint64_t size_bytes,
-                        CopyDirection) {
+                        CopyDirection direction) {
   if (Status s = Call("copy"); !s.ok()) return s;
-  reinterpret_cast<Stream*>(stream)->work.push_back([=] { std::memmove(to, from, size_bytes); });
+  if (Status s = CheckCopy(to, from, size_bytes, direction); !s.ok()) return s;
+  reinterpret_cast<Stream*>(stream)->work.push_back([=, this] {
+    const Access access(this);
+    std::memmove(to, from, size_bytes);
+  });
   return Status();
 }
 
 Status FakeDevice::Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) {
   if (Status s = Call("fill"); !s.ok()) return s;
-  reinterpret_cast<Stream*>(stream)->work.push_back([=] { std::memset(to, value, size_bytes); });
+  if (!Holds(to, size_bytes)) return Status(ErrorCode::kIo, "fake: only device memory is filled");
+  reinterpret_cast<Stream*>(stream)->work.push_back([=, this] {
+    const Access access(this);
+    std::memset(to, value, size_bytes);
+  });
   return Status();
 }
 

@@ -1,5 +1,8 @@
 // A device of the host that fails when told to, and is as late as a device may be: queued work is
-// done only when something waits for it.
+// done only when something waits for it. Its memory is out of the host's reach: a page that nobody
+// may read or write, but while a copy or a kernel runs, with such pages before and behind. So what
+// forgets a copy faults here as it does with a GPU. A copy whose sides are not where its direction
+// says is an error.
 #ifndef SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_
 #define SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_
 
@@ -8,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "offload/device.h"
@@ -17,6 +21,8 @@ namespace sluice::test {
 struct DeviceFaults {
   int64_t fail_allocation = -1;  // the allocation of that number, from 0, finds no memory
   int64_t lost_at_call = -1;     // the call of that number, from 0, and all later ones fail
+  uint64_t memory_bytes = uint64_t{1} << 30;
+  uint64_t own_bytes = 0;  // what it says that it took for itself
 };
 
 // One thread.
@@ -32,8 +38,27 @@ class FakeDevice final : public Device {
 
   // Does the work of the stream so far: what a kernel that is started on it would see.
   void CatchUp(CUstream_st* stream);
+  bool lost() const { return faults_.lost_at_call >= 0 && calls_ > faults_.lost_at_call; }
+  bool HasStream(CUstream_st* stream) const;
+  // Whether the bytes lie in one allocation of device memory.
+  bool Holds(const void* data, uint64_t size_bytes) const;
+  // The most device memory that was ever held at once.
+  uint64_t peak_bytes() const { return peak_bytes_; }
+
+  // Lets the host at the device's memory, for as long as it lives. Nests.
+  class Access {
+   public:
+    explicit Access(FakeDevice* device) : device_(device) { device_->Open(1); }
+    ~Access() { device_->Open(-1); }
+    Access(const Access&) = delete;
+    Access& operator=(const Access&) = delete;
+
+   private:
+    FakeDevice* device_;
+  };
 
   std::string name() const override { return "fake"; }
+  uint64_t own_bytes() const override { return faults_.own_bytes; }
   Result<DeviceMemory> Memory() override;
 
  protected:
@@ -63,7 +88,13 @@ class FakeDevice final : public Device {
     int64_t done = 0;
   };
 
-  bool lost() const { return faults_.lost_at_call >= 0 && calls_ > faults_.lost_at_call; }
+  struct Mapping {
+    std::byte* begin;
+    uint64_t size_bytes;
+  };
+  Status CheckCopy(const void* to, const void* from, uint64_t size_bytes,
+                   CopyDirection direction) const;
+  void Open(int change);
   Status Call(const char* what);
   void CatchUp(Event* event, int64_t until);
 
@@ -71,6 +102,12 @@ class FakeDevice final : public Device {
   int64_t calls_ = 0;
   int64_t allocations_ = 0;
   int64_t live_objects_ = 0;
+  int open_ = 0;
+  std::map<std::byte*, Mapping> memory_;  // by the data that was given out
+  std::map<std::byte*, uint64_t> sizes_;
+  std::set<CUstream_st*> streams_;
+  uint64_t held_bytes_ = 0;
+  uint64_t peak_bytes_ = 0;
 };
 
 }  // namespace sluice::test

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,11 +45,17 @@ struct EngineOptions {
   int64_t context_tokens = 0;  // 0: the model's own length, at most 8,192
   int threads = 0;             // 0: one for each core that the process may use
   KvCacheType kv_cache_type = KvCacheType::kF16;
-  std::string isa;  // "", "ref", "avx2": the operation table; "": the fastest that runs
+  // "ref", "avx2", ...: the processor's operations of that name; "cuda": the GPU's. "": those of a
+  // GPU that holds the whole model, else the fastest that the processor runs.
+  std::string isa;
   WeightIo io = WeightIo::kAuto;
   // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
   // free, less a margin. Weights that do not fit stream from disk in every pass.
   uint64_t ram_bytes = 0;
+  // Bound on the memory that the engine takes of a GPU, context and kernels included. 0: no GPU is
+  // used. None: what is free there, less a margin; a model that does not fit is then computed by
+  // the processor.
+  std::optional<uint64_t> vram_bytes;
   uint64_t ring_bytes = uint64_t{128} << 20;  // that streaming weights pass through, at most
   bool trace = false;                         // keeps what WriteTrace writes
   std::string place;                          // rules that override placement (offload/placement.h)
@@ -80,6 +87,12 @@ struct EngineInfo {
   uint64_t overhead_bytes = 0;  // allowed for tokenizer, catalogue, threads
   uint64_t kv_cache_bytes = 0;
   uint64_t activation_bytes = 0;
+  // The GPU that computes, with all weights in its memory; "" where the processor does, and then
+  // why, if a GPU was looked for.
+  std::string gpu;
+  std::string no_gpu_reason;
+  uint64_t vram_budget_bytes = 0;
+  uint64_t vram_bytes = 0;  // taken: weights, cache, activations, context and kernels
   double load_s = 0;
 };
 
@@ -135,7 +148,7 @@ struct Completion {
 };
 
 struct TierReport {
-  std::string name;  // "ram", "disk"
+  std::string name;  // "vram", "ram", "disk"
   uint64_t resident_bytes = 0;
   uint64_t read_bytes = 0;
   uint64_t late_bytes = 0;  // that computation waited for
@@ -148,8 +161,9 @@ using LogitsCallback =
 
 class Engine {
  public:
-  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa, io), kDoesNotFit with the
-  // smallest budget that would do, kInvalidArgument for options out of range, kCancelled.
+  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa, io, no GPU where one is asked
+  // for), kDoesNotFit with the smallest budget that would do, kInvalidArgument for options out of
+  // range or against each other, kCancelled; kOutOfMemory and kIo of a GPU that was asked for.
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
   virtual ~Engine() = default;
 

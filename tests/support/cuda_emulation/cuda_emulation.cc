@@ -46,7 +46,8 @@ struct Block {
 Block block;
 Order order = Order::kAscending;
 std::vector<LaunchRecord> launches;
-std::function<void(CUstream_st*)> launch_hook;
+LaunchHook before_launch;
+LaunchHook after_launch;
 std::mt19937_64 shuffle_random(1);
 
 [[noreturn]] void Fail(const char* problem, const char* detail) {
@@ -124,7 +125,10 @@ void RunBlock(int64_t x, int64_t y, int64_t z) {
 
 void SetOrder(Order new_order) { order = new_order; }
 const std::vector<LaunchRecord>& Launches() { return launches; }
-void SetLaunchHook(std::function<void(CUstream_st*)> hook) { launch_hook = std::move(hook); }
+void SetLaunchHooks(LaunchHook before, LaunchHook after) {
+  before_launch = std::move(before);
+  after_launch = std::move(after);
+}
 const ThreadPlace& Place() { return block.current->place; }
 std::byte* SharedBytes() { return block.shared.data(); }
 
@@ -374,7 +378,7 @@ void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, 
            other.shared_bytes == record.shared_bytes;
   });
   if (!known) launches.push_back(record);
-  if (launch_hook) launch_hook(stream);
+  if (before_launch) before_launch(stream);
   while (block.threads.size() < static_cast<size_t>(threads)) {
     block.threads.push_back(std::make_unique<Thread>());
   }
@@ -388,6 +392,7 @@ void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, 
   for (int64_t index : Sequence(grid.x * grid.y * grid.z)) {
     RunBlock(index % grid.x, index / grid.x % grid.y, index / (grid.x * grid.y));
   }
+  if (after_launch) after_launch(stream);
 }
 
 }  // namespace sluice::cuda_emulation

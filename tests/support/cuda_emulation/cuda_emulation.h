@@ -139,8 +139,10 @@ struct LaunchRecord {
 };
 const std::vector<LaunchRecord>& Launches();
 
-// Called before a kernel runs, with its stream: for devices that are late with earlier work.
-void SetLaunchHook(std::function<void(CUstream_st*)> hook);
+// Called before and after a kernel runs, with its stream: for devices that are late with earlier
+// work, and whose memory is out of the host's reach.
+using LaunchHook = std::function<void(CUstream_st*)>;
+void SetLaunchHooks(LaunchHook before, LaunchHook after);
 
 // Runs the whole grid before it returns.
 using Body = void (*)(void (*kernel)(), const void* args);

@@ -1,0 +1,161 @@
+#include "runtime/device_scratch.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <variant>
+
+#include "kernels/cuda/support.h"
+#include "kernels/ops.h"
+#include "runtime/activations.h"
+#include "runtime/carver.h"
+
+namespace sluice {
+namespace {
+
+struct Others {
+  std::vector<float*> frequencies;
+  float* logits;
+  float* attention_scratch;
+};
+
+Others CarveOthers(const DeviceScratchSizes& sizes, Carver* carver) {
+  Others others = {};
+  for (int64_t size : sizes.rope_frequencies)
+    others.frequencies.push_back(carver->Take<float>(size));
+  others.logits = carver->Take<float>(sizes.logit_rows * sizes.vocab);
+  others.attention_scratch = carver->Take<float>(sizes.attention_scratch);
+  return others;
+}
+
+}  // namespace
+
+DeviceScratchSizes DeviceScratchSizesOf(const ModelDescription& model, int64_t vocab,
+                                        int64_t max_tokens, int64_t context_tokens,
+                                        int64_t table_blocks) {
+  DeviceScratchSizes sizes;
+  sizes.max_tokens = max_tokens;
+  sizes.table_blocks = table_blocks;
+  sizes.hidden = model.buffer_widths[static_cast<size_t>(Buffer::kHidden)];
+  sizes.vocab = vocab;
+  sizes.logit_rows = std::min(kLogitRows, max_tokens);
+  for (const RopeConfig& rope : model.ropes) sizes.rope_frequencies.push_back(rope.dim / 2);
+  for (const GroupDescription& group : model.groups) {
+    for (const Step& step : group.steps) {
+      const auto* attention = std::get_if<AttentionStep>(&step);
+      if (attention == nullptr) continue;
+      sizes.attention_scratch = std::max(sizes.attention_scratch,
+                                         GpuAttentionScratch(max_tokens, attention->num_heads,
+                                                             attention->head_dim, context_tokens));
+    }
+  }
+  return sizes;
+}
+
+DeviceScratch::Arrays DeviceScratch::CarveArrays(const DeviceScratchSizes& sizes, Carver* carver) {
+  // In this order the ids, of which most batches use few, are the end of what is copied.
+  Arrays arrays = {};
+  arrays.positions = carver->Take<int32_t>(sizes.max_tokens);
+  arrays.slots = carver->Take<int64_t>(sizes.max_tokens);
+  arrays.lengths = carver->Take<int64_t>(sizes.max_tokens);
+  arrays.tables = carver->Take<const uint32_t*>(sizes.max_tokens);
+  arrays.table_blocks = carver->Take<uint32_t>(sizes.table_blocks);
+  return arrays;
+}
+
+uint64_t DeviceScratch::DeviceBytes(const DeviceScratchSizes& sizes) {
+  Carver carver(nullptr);
+  CarveArrays(sizes, &carver);
+  CarveOthers(sizes, &carver);
+  return carver.offset();
+}
+
+uint64_t DeviceScratch::StagingBytes(const DeviceScratchSizes& sizes) {
+  Carver carver(nullptr);
+  CarveArrays(sizes, &carver);
+  for (size_t i = 0; i < kRowStagings; ++i) carver.Take<float>(sizes.max_tokens * sizes.hidden);
+  return carver.offset();
+}
+
+Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream,
+                                            const DeviceScratchSizes& sizes,
+                                            std::span<const std::vector<float>> frequencies) {
+  DeviceScratch scratch;
+  scratch.sizes_ = sizes;
+  scratch.stream_ = stream;
+  Result<Arena> memory = Arena::Allocate(device, DeviceBytes(sizes));
+  if (!memory.ok()) return memory.status().WithContext("scratch memory of the GPU");
+  scratch.memory_ = std::move(*memory);
+  Result<Arena> staging = Arena::AllocateStaging(device, StagingBytes(sizes));
+  if (!staging.ok()) return staging.status().WithContext("staging memory of the GPU");
+  scratch.staging_ = std::move(*staging);
+  Result<DeviceEvent> sent = device->CreateEvent();
+  if (!sent.ok()) return sent.status();
+  scratch.sent_ = std::move(*sent);
+
+  Carver on_device(scratch.memory_.data());
+  scratch.device_ = CarveArrays(sizes, &on_device);
+  const Others others = CarveOthers(sizes, &on_device);
+  scratch.frequencies_ = others.frequencies;
+  scratch.logits_ = others.logits;
+  scratch.attention_scratch_ = others.attention_scratch;
+  Carver on_host(scratch.staging_.data());
+  scratch.host_ = CarveArrays(sizes, &on_host);
+  for (float*& rows : scratch.row_staging_) {
+    rows = on_host.Take<float>(sizes.max_tokens * sizes.hidden);
+  }
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    if (Status s =
+            stream->Copy(scratch.frequencies_[i], frequencies[i].data(),
+                         frequencies[i].size() * sizeof(float), CopyDirection::kHostToDevice);
+        !s.ok()) {
+      return s;
+    }
+  }
+  if (Status s = stream->Synchronize(); !s.ok()) return s;
+  return scratch;
+}
+
+Status DeviceScratch::Begin() { return sent_.Synchronize(); }
+
+Status DeviceScratch::SendRows(size_t index, int64_t count, float* to) {
+  return stream_->Copy(to, row_staging_[index],
+                       static_cast<uint64_t>(count * sizes_.hidden) * sizeof(float),
+                       CopyDirection::kHostToDevice);
+}
+
+Result<BatchArrays> DeviceScratch::SendArrays(const Batch& batch) {
+  const auto tokens = static_cast<size_t>(batch.tokens());
+  std::copy(batch.positions.begin(), batch.positions.end(), host_.positions);
+  std::copy(batch.slots.begin(), batch.slots.end(), host_.slots);
+  std::copy(batch.lengths.begin(), batch.lengths.end(), host_.lengths);
+  int64_t used = 0;
+  for (size_t t = 0; t < tokens;) {
+    // Tokens of one sequence follow each other: one copy of its table serves them all.
+    const uint32_t* table = batch.block_tables[t];
+    int64_t length = 0;
+    const size_t first = t;
+    for (; t < tokens && batch.block_tables[t] == table; ++t) {
+      length = std::max(length, batch.lengths[t]);
+    }
+    const int64_t blocks = (length + kKvBlockTokens - 1) / kKvBlockTokens;
+    if (blocks > sizes_.table_blocks - used) {
+      return Status(ErrorCode::kInternal, "the block tables of a batch are longer than the cache");
+    }
+    std::copy_n(table, blocks, host_.table_blocks + used);
+    for (size_t i = first; i < t; ++i) host_.tables[i] = device_.table_blocks + used;
+    used += blocks;
+  }
+  const auto* begin = reinterpret_cast<const std::byte*>(host_.positions);
+  const auto* end = reinterpret_cast<const std::byte*>(host_.table_blocks + used);
+  if (Status s = stream_->Copy(device_.positions, begin, static_cast<uint64_t>(end - begin),
+                               CopyDirection::kHostToDevice);
+      !s.ok()) {
+    return s;
+  }
+  return BatchArrays{device_.positions, device_.slots, device_.lengths, device_.tables};
+}
+
+Status DeviceScratch::End() { return stream_->Record(sent_); }
+
+}  // namespace sluice

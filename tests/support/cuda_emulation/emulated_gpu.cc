@@ -1,0 +1,241 @@
+#include "tests/support/cuda_emulation/emulated_gpu.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "kernels/cuda/gpu_layout.h"
+#include "kernels/cuda/launchers.h"
+
+namespace sluice::test {
+namespace {
+
+EmulatedGpu* gpu = nullptr;
+
+}  // namespace
+
+// Collects what is wrong with the arguments of one call.
+class CallCheck {
+ public:
+  CallCheck(const char* operation, CUstream_st* stream) : operation_(operation), stream_(stream) {
+    if (!device()->HasStream(stream)) Add("runs on no stream of the device");
+  }
+
+  // `count` elements from `data` on.
+  template <typename T>
+  void Array(const char* name, const T* data, int64_t count) {
+    const uint64_t size_bytes = static_cast<uint64_t>(count) * sizeof(T);
+    if (!device()->Holds(data, size_bytes)) Add(std::string(name) + " is not in its memory");
+  }
+  // Rows [begin, end) of `width` elements.
+  template <typename T>
+  void Rows(const char* name, const T* data, int64_t stride, int64_t width, int64_t begin,
+            int64_t end) {
+    if (end > begin) Array(name, data + begin * stride, (end - begin - 1) * stride + width);
+  }
+  void Quantized(const QuantizedActivations& xq, int64_t begin, int64_t end) {
+    Rows("values", xq.values, xq.padded_cols, xq.padded_cols, begin, end);
+    Rows("scales", xq.scales, xq.groups, xq.groups, begin, end);
+    Rows("sums", xq.sums, xq.groups, xq.groups, begin, end);
+  }
+  void Block(const KvLayer& layer, int64_t block) {
+    Array("a block of the cache", layer.blocks + block * layer.block_bytes, layer.block_bytes);
+  }
+  void Require(bool condition, const char* problem) {
+    if (!condition) Add(problem);
+  }
+
+  // Whether the call may go on; what the work before it wrote can be looked at then.
+  bool Good() const { return good_ && !device()->lost(); }
+  FakeDevice* device() const { return gpu->device(); }
+  void CatchUp() const { device()->CatchUp(stream_); }
+
+ private:
+  void Add(const std::string& problem) {
+    good_ = false;
+    gpu->problems_.push_back(operation_ + ": " + problem);
+  }
+
+  std::string operation_;
+  CUstream_st* stream_;
+  bool good_ = true;
+};
+
+namespace {
+
+const OpTable& Cuda() { return cuda_emulation::kCudaTable; }
+
+void Quantize(const QuantizeArgs& a, CUstream_st* stream) {
+  CallCheck check("quantize", stream);
+  check.Rows("x", a.x, a.x_stride, a.cols, a.token_begin, a.token_end);
+  check.Quantized(a.out, a.token_begin, a.token_end);
+  if (check.Good()) Cuda().quantize(a, stream);
+}
+
+void Matmul(const MatmulArgs& a, CUstream_st* stream) {
+  CallCheck check("matmul", stream);
+  const Result<GpuLayout> layout = MakeGpuLayout(*a.layout);
+  check.Require(layout.ok(), "a type that it does not know");
+  if (layout.ok()) check.Array("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
+  if (Cuda().activations(a.layout->type) == ActivationForm::kQuantized) {
+    check.Quantized(*a.xq, 0, a.tokens);
+  } else {
+    check.Rows("x", a.x, a.x_stride, static_cast<int64_t>(a.layout->cols), 0, a.tokens);
+  }
+  if (a.bias != nullptr) check.Array("bias", a.bias, a.rows);
+  check.Rows("y", a.y, a.y_stride, a.rows, 0, a.tokens);
+  if (check.Good()) Cuda().matmul(a, stream);
+}
+
+void GatherRows(const GatherRowsArgs& a, CUstream_st* stream) {
+  CallCheck check("gather_rows", stream);
+  check.Array("row_tiles", a.row_tiles, a.count);
+  check.Array("rows_in_tile", a.rows_in_tile, a.count);
+  check.Rows("out", a.out, a.out_stride, static_cast<int64_t>(a.layout->cols), 0, a.count);
+  if (check.Good()) Cuda().gather_rows(a, stream);
+}
+
+void RmsNorm(const RmsNormArgs& a, CUstream_st* stream) {
+  CallCheck check("rms_norm", stream);
+  check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
+  check.Array("weight", a.weight, a.width);
+  check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  if (check.Good()) Cuda().rms_norm(a, stream);
+}
+
+void LayerNorm(const LayerNormArgs& a, CUstream_st* stream) {
+  CallCheck check("layer_norm", stream);
+  check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
+  check.Array("weight", a.weight, a.width);
+  if (a.bias != nullptr) check.Array("bias", a.bias, a.width);
+  check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  if (check.Good()) Cuda().layer_norm(a, stream);
+}
+
+void ScaleAdd(const ScaleAddArgs& a, CUstream_st* stream) {
+  CallCheck check("scale_add", stream);
+  check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  if (a.x != nullptr) check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
+  if (check.Good()) Cuda().scale_add(a, stream);
+}
+
+void Rope(const RopeArgs& a, CUstream_st* stream) {
+  CallCheck check("rope", stream);
+  check.Rows("x", a.x, a.x_stride, a.heads * a.head_dim, a.token_begin, a.token_end);
+  check.Array("positions", a.positions + a.token_begin, a.token_end - a.token_begin);
+  check.Array("frequencies", a.frequencies, a.dim / 2);
+  if (check.Good()) Cuda().rope(a, stream);
+}
+
+void StoreKv(const StoreKvArgs& a, CUstream_st* stream) {
+  CallCheck check("store_kv", stream);
+  const int64_t width = a.layer.num_kv_heads * a.layer.head_dim;
+  check.Rows("key", a.key, a.stride, width, a.token_begin, a.token_end);
+  check.Rows("value", a.value, a.stride, width, a.token_begin, a.token_end);
+  check.Array("slots", a.slots + a.token_begin, a.token_end - a.token_begin);
+  if (!check.Good()) return;
+  check.CatchUp();
+  {
+    const FakeDevice::Access access(check.device());
+    for (int64_t t = a.token_begin; t < a.token_end; ++t) {
+      check.Block(a.layer, a.slots[t] / kKvBlockTokens);
+    }
+  }
+  if (check.Good()) Cuda().store_kv(a, stream);
+}
+
+void CheckTables(const AttentionArgs& a, CallCheck* check) {
+  const int64_t begin = a.item_begin / a.layer.num_kv_heads;
+  const int64_t end = (a.item_end + a.layer.num_kv_heads - 1) / a.layer.num_kv_heads;
+  int64_t run = 0;
+  for (int64_t t = begin; t < end && check->Good(); ++t) {
+    const int64_t blocks = (a.lengths[t] + kKvBlockTokens - 1) / kKvBlockTokens;
+    check->Require(a.lengths[t] >= 1 && a.lengths[t] <= a.longest_length, "a length is wrong");
+    run = t > begin && a.block_tables[t] == a.block_tables[t - 1] ? run + 1 : 1;
+    check->Require(run <= a.longest_run, "a run is longer than it says");
+    check->Array("a block table", a.block_tables[t], blocks);
+    for (int64_t i = 0; i < blocks && check->Good(); ++i) {
+      check->Block(a.layer, a.block_tables[t][i]);
+    }
+  }
+}
+
+void Attention(const AttentionArgs& a, CUstream_st* stream) {
+  CallCheck check("attention", stream);
+  const int64_t begin = a.item_begin / a.layer.num_kv_heads;
+  const int64_t end = (a.item_end + a.layer.num_kv_heads - 1) / a.layer.num_kv_heads;
+  const int64_t width = a.num_heads * a.layer.head_dim;
+  check.Rows("query", a.query, a.query_stride, width, begin, end);
+  check.Rows("out", a.out, a.out_stride, width, begin, end);
+  check.Array("block_tables", a.block_tables + begin, end - begin);
+  check.Array("lengths", a.lengths + begin, end - begin);
+  if (a.scratch_size > 0) check.Array("scratch", a.scratch, a.scratch_size);
+  if (!check.Good()) return;
+  check.CatchUp();
+  {
+    const FakeDevice::Access access(check.device());
+    CheckTables(a, &check);
+  }
+  if (check.Good()) Cuda().attention(a, stream);
+}
+
+void Activate(const ActivateArgs& a, CUstream_st* stream) {
+  CallCheck check("activate", stream);
+  check.Rows("gate", a.gate, a.stride, a.width, a.token_begin, a.token_end);
+  if (a.up != nullptr) check.Rows("up", a.up, a.stride, a.width, a.token_begin, a.token_end);
+  check.Rows("out", a.out, a.out_stride, a.width, a.token_begin, a.token_end);
+  if (check.Good()) Cuda().activate(a, stream);
+}
+
+void Softcap(const SoftcapArgs& a, CUstream_st* stream) {
+  CallCheck check("softcap", stream);
+  check.Array("x", a.x + a.begin, a.end - a.begin);
+  if (check.Good()) Cuda().softcap(a, stream);
+}
+
+ActivationForm Activations(const WeightType& type) { return Cuda().activations(type); }
+
+}  // namespace
+
+EmulatedGpu::EmulatedGpu(FakeDevice* device) : device_(device) {
+  gpu = this;
+  // The memory is open while a kernel runs.
+  auto access = std::make_shared<std::optional<FakeDevice::Access>>();
+  cuda_emulation::SetLaunchHooks(
+      [this, access](CUstream_st* stream) {
+        ++launches_;
+        device_->CatchUp(stream);
+        access->emplace(device_);
+      },
+      [access](CUstream_st*) { access->reset(); });
+}
+
+EmulatedGpu::~EmulatedGpu() {
+  cuda_emulation::SetLaunchHooks({}, {});
+  gpu = nullptr;
+  for (const std::string& problem : problems_) ADD_FAILURE() << problem;
+}
+
+std::vector<std::string> EmulatedGpu::TakeProblems() { return std::exchange(problems_, {}); }
+
+const OpTable& EmulatedGpu::table() {
+  static const OpTable table = {.name = "cuda",
+                                .activations = Activations,
+                                .quantize = Quantize,
+                                .matmul = Matmul,
+                                .gather_rows = GatherRows,
+                                .rms_norm = RmsNorm,
+                                .layer_norm = LayerNorm,
+                                .scale_add = ScaleAdd,
+                                .rope = Rope,
+                                .store_kv = StoreKv,
+                                .attention = Attention,
+                                .activate = Activate,
+                                .softcap = Softcap,
+                                .on_device = true};
+  return table;
+}
+
+}  // namespace sluice::test
