@@ -44,7 +44,7 @@ struct EngineOptions {
   int64_t context_tokens = 0;  // 0: the model's own length, at most 8,192
   int threads = 0;             // 0: one for each core that the process may use
   KvCacheType kv_cache_type = KvCacheType::kF16;
-  std::string isa;  // "", "ref", "avx2": the operation table; "": the fastest that runs
+  std::string isa;  // "", "ref", "avx2", "avx512", "amx": the table; "": the fastest that runs
   WeightIo io = WeightIo::kAuto;
   // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
   // free, less a margin. Weights that do not fit stream from disk in every pass.
