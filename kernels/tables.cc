@@ -55,20 +55,11 @@ const OpTable kAvx512Table = {
     .softcap = SoftcapAvx2,
 };
 
-const OpTable kAmxTable = {
-    .name = "amx",
-    .activations = ActivationsAvx2,
-    .quantize = QuantizeAvx2,
-    .matmul = MatmulAmx,
-    .gather_rows = GatherRowsRef,
-    .rms_norm = RmsNormAvx2,
-    .layer_norm = LayerNormRef,
-    .scale_add = ScaleAddRef,
-    .rope = RopeAvx2,
-    .store_kv = StoreKvAvx2,
-    .attention = AttentionAvx512,
-    .activate = ActivateAvx2,
-    .softcap = SoftcapAvx2,
-};
+const OpTable kAmxTable = [] {
+  OpTable table = kAvx512Table;  // of this file, so it is there
+  table.name = "amx";
+  table.matmul = MatmulAmx;
+  return table;
+}();
 
 }  // namespace sluice

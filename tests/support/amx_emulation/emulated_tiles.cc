@@ -107,21 +107,22 @@ void EmulatedTiles::Store(int tile, void* to, int64_t stride) {
 
 void EmulatedTiles::AddBytes(int sums, int a, int b, bool signed_b) {
   CheckProduct(sums, a, b);
+  Register& result = At(sums);
   const Register& left = At(a);
   const Register& right = At(b);
-  for (int m = 0; m < At(sums).rows; ++m) {
-    for (int n = 0; n < right.row_bytes / 4; ++n) {
-      uint8_t* place = At(sums).bytes[m] + 4 * n;
-      uint32_t sum;  // wraps
-      std::memcpy(&sum, place, 4);
-      for (int k = 0; k < left.row_bytes; ++k) {
-        const int x = static_cast<int8_t>(left.bytes[m][k]);
-        const uint8_t byte = right.bytes[k / 4][4 * n + k % 4];
-        const int w = signed_b ? static_cast<int8_t>(byte) : byte;
-        sum += static_cast<uint32_t>(x * w);
+  const int columns = right.row_bytes / 4;
+  for (int m = 0; m < result.rows; ++m) {
+    uint32_t row[kTileRegisterRowBytes / 4];  // wraps
+    std::memcpy(row, result.bytes[m], sizeof(row));
+    for (int k = 0; k < left.row_bytes; ++k) {
+      const int x = static_cast<int8_t>(left.bytes[m][k]);
+      const uint8_t* bytes = right.bytes[k / 4] + k % 4;
+      for (int n = 0; n < columns; ++n) {
+        const int w = signed_b ? static_cast<int8_t>(bytes[4 * n]) : bytes[4 * n];
+        row[n] += static_cast<uint32_t>(x * w);
       }
-      std::memcpy(place, &sum, 4);
     }
+    std::memcpy(result.bytes[m], row, sizeof(row));
   }
 }
 
