@@ -48,7 +48,6 @@ struct EngineOptions {
   // "ref", "avx2", ...: the processor's operations of that name; "cuda": the GPU's. "": those of a
   // GPU that holds the whole model, else the fastest that the processor runs.
   std::string isa;
-  std::string isa;  // "", "ref", "avx2", "avx512", "amx": the table; "": the fastest that runs
   WeightIo io = WeightIo::kAuto;
   // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
   // free, less a margin. Weights that do not fit stream from disk in every pass.
