@@ -11,21 +11,20 @@ namespace {
 constexpr int64_t kSmallestGroup = 16;
 constexpr uint64_t kAlignment = Carver::kAlignment;
 
-// Bytes from one token's quantized channels to the next one's. Kernels read those of several tokens
-// side by side: rows a multiple of 4 KiB apart would share the same few places of a cache, odd
-// multiples of 512 bytes do not.
-int64_t QuantizedStride(int64_t cols) {
-  const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
-  if (padded < 1024) return padded;
-  const auto parts = static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(padded), 512));
-  return (parts | 1) * 512;
-}
-
 int64_t WidestBuffer(const ModelDescription& model) {
   return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
 }
 
 }  // namespace
+
+int64_t QuantizedStride(int64_t cols) {
+  const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
+  if (padded < 1024) return padded;
+  // Kernels read the channels of several tokens side by side: rows a multiple of 4 KiB apart would
+  // share the same few places of a cache, odd multiples of 512 bytes do not.
+  const auto parts = static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(padded), 512));
+  return (parts | 1) * 512;
+}
 
 uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
   const auto tokens = static_cast<uint64_t>(max_tokens);

@@ -17,6 +17,9 @@ namespace sluice {
 // Rows of the head's product that are held at a time.
 inline constexpr int64_t kLogitRows = 16;
 
+// Bytes from one token's quantized channels to the next one's, a multiple of 32.
+int64_t QuantizedStride(int64_t cols);
+
 class Activations {
  public:
   // Room for max_tokens tokens in every buffer, in the memory of `device`; null: the host's.

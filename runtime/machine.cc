@@ -18,6 +18,7 @@
 #include "offload/read_rate.h"
 #include "offload/storage.h"
 #include "offload/system.h"
+#include "runtime/activations.h"
 #include "runtime/parallel.h"
 
 namespace sluice {
@@ -90,7 +91,7 @@ class Trial {
     x_.resize(tokens * cols);
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>(i % 17) - 8;
     y_.resize(tokens * layout_.rows);
-    values_.resize(x_.size());
+    values_.resize(tokens * static_cast<size_t>(QuantizedStride(static_cast<int64_t>(cols_))));
     scales_.resize(x_.size() / 16);
     sums_.resize(x_.size() / 16);
     quantized_ = {values_.data(),
@@ -98,7 +99,7 @@ class Trial {
                   sums_.data(),
                   ActivationGroup(layout_.type),
                   0,
-                  static_cast<int64_t>(cols_)};
+                  QuantizedStride(static_cast<int64_t>(cols_))};
     quantized_.groups = CeilDiv(cols_, static_cast<uint64_t>(quantized_.group_size));
     if (ops_.activations(layout_.type) == ActivationForm::kQuantized) {
       ops_.quantize({x_.data(), static_cast<int64_t>(cols_), static_cast<int64_t>(cols_),

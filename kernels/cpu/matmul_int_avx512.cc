@@ -21,7 +21,7 @@ constexpr int64_t kMaxGroups = 8;  // of a block
 // Bytes from the weights in use to those that are asked for. One token uses them fastest, and has
 // one stream of them.
 constexpr int64_t kAhead = 4096;
-constexpr int64_t kAheadOfOneToken = 16384;
+constexpr int64_t kAheadOfOneToken = 32768;
 
 enum class Kind { kInt4, kInt8 };
 

@@ -1,6 +1,6 @@
 // Products with the types of GGUF that have 4 to 6 bits (int5, Q4_K, Q5_K, Q6_K) by vpdpbusd, as
-// matmul_int_avx512.cc has them for int4. Few tokens take the integers as they lie; for more, each
-// block is unpacked to bytes once.
+// matmul_int_avx512.cc has them for int4. Few tokens take the integers as they lie; for more, a
+// few blocks are unpacked to bytes once.
 #include <immintrin.h>
 
 #include <algorithm>
@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kMaxTokens = 6;    // in registers together, and at most these are taken directly
 constexpr int64_t kTiles = 2;        // that share each broadcast of activations
 constexpr int64_t kBatch = 64;       // tokens that share an unpacked block
+constexpr int64_t kPanelBlocks = 4;  // that are unpacked together, for more than kFewTokens
+constexpr int64_t kFewTokens = 12;
 constexpr int64_t kMaxGroups = 8;    // of a block: 128 channels in groups of 16
 constexpr int64_t kPrefetch = 4096;  // bytes ahead, for the first tokens that see a tile
 
@@ -133,16 +135,17 @@ inline __m512i LoadIntegers(const uint8_t* group, __m512i plane, int64_t step) {
   return _mm512_ternarylogic_epi32(low, moved, _mm512_set1_epi8(kHigh == 1 ? 16 : 48), 0xf8);
 }
 
-// An unpacked block.
+// Unpacked blocks, group after group.
 struct Panel {
-  alignas(64) uint8_t values[kBlockChannels * kTileRows];  // 64 for each four channels
-  alignas(64) float scales[kMaxGroups][kTileRows];
-  alignas(64) float minimums[kMaxGroups][kTileRows];
+  alignas(64) uint8_t values[kPanelBlocks * kBlockChannels * kTileRows];  // 64 for four channels
+  alignas(64) float scales[kPanelBlocks * kMaxGroups][kTileRows];
+  alignas(64) float minimums[kPanelBlocks * kMaxGroups][kTileRows];
 };
 
+// As groups [first_group, first_group + block.groups) of the panel.
 template <Form form>
-void Unpack(const Block& block, Panel* panel) {
-  uint8_t* to = panel->values;
+void Unpack(const Block& block, int64_t first_group, Panel* panel) {
+  uint8_t* to = panel->values + first_group * Traits<form>::kGroup * kTileRows;
   for (int64_t group = 0; group < block.groups; ++group) {
     const uint8_t* values = block.values + group * Traits<form>::kGroupBytes;
     const __m512i plane = Load(values);
@@ -151,8 +154,9 @@ void Unpack(const Block& block, Panel* panel) {
       _mm512_store_si512(to, LoadIntegers<form>(values, plane, step));
     }
     const Scales scales = ScalesOf<form>(block, group);
-    _mm512_store_ps(panel->scales[group], scales.scale);
-    if constexpr (Traits<form>::kMinimum) _mm512_store_ps(panel->minimums[group], scales.minimum);
+    const int64_t place = first_group + group;
+    _mm512_store_ps(panel->scales[place], scales.scale);
+    if constexpr (Traits<form>::kMinimum) _mm512_store_ps(panel->minimums[place], scales.minimum);
   }
 }
 
@@ -172,12 +176,13 @@ Tokens TokensAt(const QuantizedActivations& x, int64_t token, int64_t block) {
           x.groups};
 }
 
-// Adds a block of each tile to the totals, group after group (kernels/README.md).
+// Adds some groups of each tile to the totals, of a block or of a panel, one after another
+// (kernels/README.md).
 template <Form form, bool unpacked, int tokens, int tiles>
-inline void AddBlock(const Block* blocks, const Panel* panels, const Tokens& x,
-                     __m512 (*total)[tokens]) {
+inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, const Tokens& x,
+                      __m512 (*total)[tokens]) {
   using T = Traits<form>;
-  for (int64_t group = 0; group < blocks[0].groups; ++group) {
+  for (int64_t group = 0; group < groups; ++group) {
     __m512i sums[tiles][tokens];
     __m512i planes[tiles];
     const uint8_t* values[tiles];
@@ -267,29 +272,30 @@ void MultiplyDirectly(const MatmulArgs& args, int64_t tile) {
       blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n), index);
       PrefetchBlock<form>(*args.layout, blocks[n]);
     }
-    AddBlock<form, false, tokens, tiles>(blocks, nullptr, TokensAt(*args.xq, 0, index), total);
+    AddGroups<form, false, tokens, tiles>(blocks, nullptr, blocks[0].groups,
+                                          TokensAt(*args.xq, 0, index), total);
   }
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) StoreToken(args, tile + n, t, total[n][t]);
   }
 }
 
-// Tokens of a batch: their sums wait in the first-level cache for the next block.
+// Tokens of a batch: their sums wait in the first-level cache for the next panel.
 template <Form form, int tokens, int tiles>
-void AddUnpacked(const Block* blocks, const Panel* panels, const Tokens& x,
+void AddUnpacked(const Panel* panels, int64_t groups, const Tokens& x,
                  float (*acc)[kTiles][kTileRows]) {
   __m512 total[tiles][tokens];
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_load_ps(acc[t][n]);
   }
-  AddBlock<form, true, tokens, tiles>(blocks, panels, x, total);
+  AddGroups<form, true, tokens, tiles>(nullptr, panels, groups, x, total);
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) _mm512_store_ps(acc[t][n], total[n][t]);
   }
 }
 
 using DirectFunction = void (*)(const MatmulArgs&, int64_t);
-using UnpackedFunction = void (*)(const Block*, const Panel*, const Tokens&,
+using UnpackedFunction = void (*)(const Panel*, int64_t, const Tokens&,
                                   float (*)[kTiles][kTileRows]);
 
 template <Form form, int tiles, int... tokens>
@@ -306,6 +312,24 @@ UnpackedFunction ChooseUnpacked(int64_t count, std::integer_sequence<int, tokens
 
 constexpr auto kCounts = std::make_integer_sequence<int, kMaxTokens>();
 
+// Blocks [index, end) of some tiles; returns the groups that each panel has now.
+template <Form form>
+int64_t UnpackPanels(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t index,
+                     int64_t end, Panel* panels) {
+  int64_t groups = 0;
+  for (; index < end; ++index) {
+    int64_t in_block = 0;
+    for (int64_t n = 0; n < tiles; ++n) {
+      const Block block = BlockAt<form>(*args.layout, TileAt(args, tile + n), index);
+      PrefetchBlock<form>(*args.layout, block);
+      Unpack<form>(block, groups, &panels[n]);
+      in_block = block.groups;
+    }
+    groups += in_block;
+  }
+  return groups;
+}
+
 template <Form form>
 void MultiplyBatch(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t first,
                    int64_t count) {
@@ -314,19 +338,16 @@ void MultiplyBatch(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t 
   Panel panels[kTiles];
   // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
   const int64_t rounds = (count + kMaxTokens - 1) / kMaxTokens;
-  for (int64_t index = args.block_begin; index < args.block_end; ++index) {
-    Block blocks[kTiles];
-    for (int64_t n = 0; n < tiles; ++n) {
-      blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n), index);
-      PrefetchBlock<form>(*args.layout, blocks[n]);
-      Unpack<form>(blocks[n], &panels[n]);
-    }
+  const int64_t blocks = count > kFewTokens ? kPanelBlocks : 1;
+  for (int64_t index = args.block_begin; index < args.block_end; index += blocks) {
+    const int64_t end = std::min(index + blocks, args.block_end);
+    const int64_t groups = UnpackPanels<form>(args, tile, tiles, index, end, panels);
     int64_t done = 0;
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t tokens = (count - done + rounds - round - 1) / (rounds - round);
       const UnpackedFunction add = tiles == 1 ? ChooseUnpacked<form, 1>(tokens, kCounts)
                                               : ChooseUnpacked<form, 2>(tokens, kCounts);
-      add(blocks, panels, TokensAt(*args.xq, first + done, index), acc + done);
+      add(panels, groups, TokensAt(*args.xq, first + done, index), acc + done);
       done += tokens;
     }
   }
