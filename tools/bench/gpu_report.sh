@@ -1,86 +1,195 @@
 #!/usr/bin/env bash
-# Tests and speed of the CUDA operations on a GPU.
+# Tests and speed on a GPU, in one call of less than 9 minutes on a machine that has a driver and nothing else of sluice.
 #
-# Usage: tools/bench/gpu_report.sh pack FOLDER      here: builds for ARCHITECTURES (default 90) and puts all that a run needs
-#                                                   into FOLDER, which a machine with nothing but a driver can run
-#        FOLDER/gpu_report.sh run OUTPUT_FOLDER     there: report.md, bench.json and the logs, in less than 9 minutes
+# Usage: tools/bench/gpu_report.sh pack FOLDER [MODEL TOKENS]   here: builds for ARCHITECTURES (default 90) and puts all that a run needs into FOLDER.
+#            MODEL (.sluice, at most 30 MiB) and TOKENS (lines of token ids) are for the comparison with the processor: tools/bench/cut_model.py
+#        FOLDER/gpu_report.sh --dry-run                          anywhere: checks the files, their size and libraries, and prints the steps
+#        FOLDER/gpu_report.sh run OUTPUT_FOLDER                  there: report.md, results.json, bench.json and logs.tar.gz, written step by step
 #
+# TOTAL_S (default 520) bounds the run, SCRATCH (default a temporary folder) holds the models that are made there.
 # A tool of the CUDA toolkit that is missing or does not run there is skipped and counted.
-set -euo pipefail
+set -uo pipefail
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+programs="sluice kernels_test offload_test gpu_bench"
+most_mib=60
+usage() { sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
 pack() {
+  set -e
   local folder=$1 source build
   source=$(cd "$here/../.." && pwd)
   build=$source/build/gpu
-  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSLUICE_DEV=ON -DSLUICE_CUDA=ON \
+  cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSLUICE_DEV=ON -DSLUICE_CUDA=ON ${CMAKE_OPTIONS:-} \
     -DSLUICE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90}" -DSLUICE_CUDA_PTX= >&2
-  cmake --build "$build" --target kernels_test offload_test gpu_bench >&2
+  cmake --build "$build" ${BUILD_OPTIONS:-} --target $programs >&2
   mkdir -p "$folder/lib"
-  cp "$build"/tests/{kernels_test,offload_test} "$build/tools/gpu_bench" "$here/gpu_report.sh" "$folder"
-  strip "$folder"/{kernels_test,offload_test,gpu_bench}
+  cp "$build/tools/sluice" "$build/tools/gpu_bench" "$build"/tests/{kernels_test,offload_test} "$folder"
+  cp "$here"/{gpu_report.sh,compare_tables.py,cublas_rate.py} "$folder"
+  (cd "$folder" && strip $programs)
   # The C library is the other machine's.
-  ldd "$folder"/{kernels_test,offload_test,gpu_bench} | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+  (cd "$folder" && ldd $programs) | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
     grep -v -E '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' | xargs -r cp -Lt "$folder/lib"
+  if [ -n "${2:-}" ]; then
+    cp "$2" "$folder/part.sluice"
+    cp "$3" "$folder/part.tokens"
+  fi
   git -C "$source" rev-parse --short HEAD >"$folder/commit"
-  du -sh "$folder" >&2
+  check "$folder" >&2
 }
 
-passed=0 failed=0 skipped=0
-# step NAME SECONDS COMMAND...: runs it; its output goes to NAME.log
+# Says what is missing or too large; fails if something is.
+check() {
+  local folder=$1 bad=0 mib
+  for file in $programs compare_tables.py cublas_rate.py; do
+    [ -x "$folder/$file" ] || { echo "missing: $file" && bad=1; }
+  done
+  for file in commit part.sluice part.tokens; do
+    [ -s "$folder/$file" ] || { echo "missing: $file" && bad=1; }
+  done
+  for program in $programs; do
+    LD_LIBRARY_PATH=$folder/lib ldd "$folder/$program" 2>&1 | grep 'not found' && bad=1
+  done
+  mib=$(du -sm "$folder" | cut -f1)
+  echo "$mib MiB in all, $most_mib are allowed"
+  [ "$mib" -le "$most_mib" ] || bad=1
+  return $bad
+}
+
+# step NAME SECONDS COMMAND...: runs it for that long at most, or until the total is over; its output goes to NAME.log
 step() {
-  local name=$1 seconds=$2
+  local name=$1 seconds=$2 begin=$SECONDS left=$((total_s - SECONDS)) status result
   shift 2
-  if timeout "$seconds" "$@" >"$out/$name.log" 2>&1; then
-    passed=$((passed + 1)) && echo "- $name: passed" >>"$out/report.md"
-  else
-    failed=$((failed + 1)) && echo "- $name: FAILED ($?), see $name.log" >>"$out/report.md"
+  if [ -n "$dry" ]; then
+    printf '%-12s %4s s  %s\n' "$name" "$seconds" "$*"
+    return 0
   fi
+  [ "$seconds" -lt "$left" ] || seconds=$left
+  if [ "$seconds" -lt 5 ]; then
+    note "$name" skipped "no time is left" 0
+    return 1
+  fi
+  timeout -k 5 "$seconds" "$@" >"$logs/$name.log" 2>&1
+  status=$?
+  result=passed
+  [ $status -eq 0 ] || result="failed ($status)"
+  [ $status -ne 124 ] || result="failed (more than $seconds s)"
+  if grep -q '\[  SKIPPED \]' "$logs/$name.log"; then
+    result="failed (tests were skipped: no GPU was used)" status=1
+  fi
+  note "$name" "$result" "" $((SECONDS - begin))
+  return $status
+}
+
+# note NAME RESULT WHY SECONDS: into the report and the results; what there is so far is packed, so that an end at any time loses nothing
+note() {
+  case $2 in passed) passed=$((passed + 1)) ;; skipped) skipped=$((skipped + 1)) ;; *) failed=$((failed + 1)) ;; esac
+  echo "- $1: $2${3:+, $3} ($4 s)" >>"$out/report.md"
+  printf '%s{"step": "%s", "result": "%s", "seconds": %s}' "${results:+,
+ }" "$1" "$2" "$4" >>"$logs/steps"
+  results=1
+  printf '{"commit": "%s", "passed": %s, "failed": %s, "skipped": %s, "steps": [\n %s]}\n' "$(cat "$here/commit")" \
+    $passed $failed $skipped "$(cat "$logs/steps")" >"$out/results.json"
+  tar -C "$logs" -czf "$out/logs.tar.gz" .
+}
+
+# table TITLE FILE: its lines, as they are, into the report
+table() { [ -n "$dry" ] || { printf '\n## %s\n\n' "$1" && cat "$2" && echo; } >>"$out/report.md" 2>/dev/null; }
+code() { [ -n "$dry" ] || { printf '\n## %s\n\n```\n' "$1" && tail -n 40 "$2" && printf '```\n'; } >>"$out/report.md" 2>/dev/null; }
+
+# The most memory that the driver counted while a command ran.
+watched() {
+  local peak=0 used pid
+  "$@" &
+  pid=$!
+  while kill -0 $pid 2>/dev/null; do
+    used=$(nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits -i 0 2>/dev/null | head -1)
+    case $used in '' | *[!0-9]*) ;; *) [ "$used" -le $peak ] || peak=$used ;; esac
+    sleep 0.2
+  done
+  wait $pid
+  local status=$?
+  echo "the driver counted $peak MiB at most"
+  return $status
+}
+export -f watched
+
+steps() {
+  local sluice=$here/sluice part=$here/part.sluice tokens=$here/part.tokens
+  local gpu_tests='*CudaDevice*/Gpu' large=$scratch/8b.sluice
+  step doctor 20 "$sluice" doctor
+  code "Machine" "$logs/doctor.log"
+  step kernels 90 "$here/kernels_test" --gtest_filter="$gpu_tests"
+  step device 40 "$here/offload_test" --gtest_filter='Device.*Gpu*'
+
+  # A part of a model, teacher-forced, on the GPU and on the processor.
+  step exact 60 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/exact.npy" --isa ref --kv f32
+  step cpu 30 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/cpu.npy" --vram 0
+  step gpu 30 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/gpu.npy" --isa cuda --vram 4G
+  step gpu-again 30 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/again.npy" --isa cuda --vram 4G
+  step tokens 40 python3 "$here/compare_tables.py" "$tokens" "$scratch"/{exact,cpu,gpu,again}.npy
+  code "SmolLM2's first layers against the processor" "$logs/tokens.log"
+
+  step bench 110 "$here/gpu_bench" "$out/bench.json"
+  table "Operations" "$logs/bench.log"
+
+  # The shape of a model of 8 billion weights, all in GPU memory.
+  if step synth 90 "$sluice" synth --shape llama-3-8b -o "$large" --quiet; then
+    step vram 60 bash -c 'watched "$@"' - "$sluice" bench "$large" --isa cuda --vram 8G --prompt-tokens 512 -n 64 --repeats 2
+    code "8B shape in --vram 8G, prompt of 512" "$logs/vram.log"
+    step prefill 50 "$sluice" bench "$large" --isa cuda --prompt-tokens 4096 -n 32 --repeats 2
+    code "8B shape, prompt of 4096" "$logs/prefill.log"
+    step batch 50 "$sluice" bench "$large" --isa cuda --prompt-tokens 128 -n 64 --sequences 16 --repeats 2
+    code "8B shape, 16 sequences" "$logs/batch.log"
+  fi
+  step cublas 40 python3 "$here/cublas_rate.py"
+  code "cuBLAS, f16" "$logs/cublas.log"
+
+  for tool in memcheck racecheck; do
+    if [ -n "$dry" ] || { command -v compute-sanitizer >/dev/null && timeout 40 compute-sanitizer --tool "$tool" \
+      "$here/kernels_test" --gtest_filter='*CudaDevice.SmallOperations*/Gpu' >"$logs/$tool-probe.log" 2>&1; }; then
+      step "$tool" 90 compute-sanitizer --tool "$tool" --error-exitcode 9 "$here/kernels_test" --gtest_filter="$gpu_tests"
+      code "$tool" "$logs/$tool.log"
+    else
+      note "$tool" skipped "compute-sanitizer is missing or does not run here" 0
+    fi
+  done
 }
 
 run() {
-  out=$1
-  mkdir -p "$out"
+  dry=${2:-}
+  total_s=${TOTAL_S:-520} SECONDS=0 passed=0 failed=0 skipped=0 results=""
   export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  if [ -n "$dry" ]; then
+    out=OUT logs=LOGS scratch=SCRATCH
+    check "$here"
+    local bad=$?
+    steps
+    return $bad
+  fi
+  out=$1
+  mkdir -p "$out" && out=$(cd "$out" && pwd)
+  scratch=${SCRATCH:-$(mktemp -d)}
+  logs=$scratch/logs
+  mkdir -p "$logs"
   {
-    echo "# CUDA operations on a GPU"
+    echo "# sluice on a GPU"
     echo
-    echo "Commit $(cat "$here/commit"), $(date -u +%F), $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || echo 'no nvidia-smi')"
+    echo "Commit $(cat "$here/commit"), $(date -u +%F), $(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo 'no nvidia-smi'), $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-)"
     echo
   } >"$out/report.md"
-  local gpu_tests='*CudaDevice*/Gpu'
-  step kernels 90 "$here/kernels_test" --gtest_filter="$gpu_tests"
-  step device 60 "$here/offload_test" --gtest_filter='Device.*Gpu*'
-  # A test that skips itself passes: without a GPU that is no result.
-  if grep -q SKIPPED "$out/kernels.log" "$out/device.log"; then
-    failed=$((failed + 1))
-    echo "- tests were skipped: no GPU was used" >>"$out/report.md"
-  fi
-  for tool in memcheck racecheck; do
-    if command -v compute-sanitizer >/dev/null && timeout 40 compute-sanitizer --tool "$tool" "$here/kernels_test" \
-      --gtest_filter='*CudaDevice.SmallOperations*/Gpu' >"$out/$tool-probe.log" 2>&1; then
-      step "$tool" 100 compute-sanitizer --tool "$tool" --error-exitcode 9 "$here/kernels_test" --gtest_filter="$gpu_tests"
-    else
-      skipped=$((skipped + 1))
-      echo "- $tool: skipped, compute-sanitizer is missing or does not run here" >>"$out/report.md"
-    fi
-  done
-  step bench 150 "$here/gpu_bench" "$out/bench.json"
-  {
-    echo
-    cat "$out/bench.log"
-    echo
-    echo "$passed passed, $failed failed, $skipped skipped"
-  } >>"$out/report.md"
+  export XDG_CACHE_HOME=$scratch/cache
+  steps
+  printf '\n%s passed, %s failed, %s skipped in %s s\n' $passed $failed $skipped $SECONDS >>"$out/report.md"
+  [ -n "${SCRATCH:-}" ] || rm -rf "$scratch"
   cat "$out/report.md"
   [ "$failed" -eq 0 ]
 }
 
 case "${1:-}" in
-  pack) pack "${2:?a folder}" ;;
+  pack) pack "${2:?a folder}" "${3:-}" "${4:-}" ;;
   run) run "${2:?a folder for the results}" ;;
+  --dry-run) run - dry ;;
   -h | --help) usage ;;
-  *) usage >&2; exit 2 ;;
+  *) usage >&2 && exit 2 ;;
 esac
