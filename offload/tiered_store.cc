@@ -9,6 +9,8 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <unordered_set>
 #include <vector>
@@ -50,10 +52,10 @@ class TieredStore : public WeightStore {
     trace_ = options.trace;
     AssignHomes();
     Result<HostArena> arena = HostArena::Allocate(arena_bytes_);
-    if (!arena.ok()) return arena.status();
+    if (!arena.ok()) return arena.status().WithContext("weights that stay in memory");
     arena_ = std::move(*arena);
     Result<HostArena> ring = HostArena::Allocate(placement_.ring_bytes);
-    if (!ring.ok()) return ring.status();
+    if (!ring.ok()) return ring.status().WithContext("the ring that weights stream through");
     ring_ = std::move(*ring);
     if (file().disk_file() != nullptr) {
       Result<FileMapping> mapping = FileMapping::Map(*file().disk_file());
@@ -340,9 +342,15 @@ class TieredStore : public WeightStore {
 Result<std::unique_ptr<WeightStore>> OpenTieredStore(std::shared_ptr<const SluiceFile> file,
                                                      const Placement& placement,
                                                      const TieredOptions& options) {
-  auto store = std::make_unique<TieredStore>(std::move(file), placement);
-  if (Status status = store->Open(options); !status.ok()) return status;
-  return std::unique_ptr<WeightStore>(std::move(store));
+  try {
+    auto store = std::make_unique<TieredStore>(std::move(file), placement);
+    if (Status status = store->Open(options); !status.ok()) return status;
+    return std::unique_ptr<WeightStore>(std::move(store));
+  } catch (const std::system_error& error) {
+    return Status(ErrorCode::kOutOfMemory, fmt::format("no thread to read with: {}", error.what()));
+  } catch (const std::bad_alloc&) {
+    return Status(ErrorCode::kOutOfMemory, "no memory for the tables of weights");
+  }
 }
 
 }  // namespace sluice

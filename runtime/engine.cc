@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <new>
 
 #include "kernels/select.h"
 #include "offload/processors.h"
@@ -63,9 +64,13 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
 Result<std::unique_ptr<Engine>> EngineImpl::Open(const EngineOptions& options,
                                                  const GpuOpener& open_gpu) {
   if (Status status = Validate(options); !status.ok()) return status;
-  std::unique_ptr<EngineImpl> engine(new EngineImpl());
-  if (Status status = engine->Load(options, open_gpu); !status.ok()) return status;
-  return std::unique_ptr<Engine>(std::move(engine));
+  try {
+    std::unique_ptr<EngineImpl> engine(new EngineImpl());
+    if (Status status = engine->Load(options, open_gpu); !status.ok()) return status;
+    return std::unique_ptr<Engine>(std::move(engine));
+  } catch (const std::bad_alloc&) {
+    return Status(ErrorCode::kOutOfMemory, "no memory for the engine's tables");
+  }
 }
 
 Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu) {

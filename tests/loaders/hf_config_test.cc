@@ -199,6 +199,7 @@ TEST(HfConfig, HeadsOfQwen3Have128ValuesWhereTheFileDoesNotSay) {
   Json json = BaseConfig();
   json["architectures"] = {"Qwen3ForCausalLM"};
   json["model_type"] = "qwen3";
+  json["num_key_value_heads"] = 2;
   EXPECT_EQ(Read(json)->head_dim, 128);
   json["head_dim"] = 32;
   EXPECT_EQ(Read(json)->head_dim, 32);
@@ -206,6 +207,20 @@ TEST(HfConfig, HeadsOfQwen3Have128ValuesWhereTheFileDoesNotSay) {
   json["architectures"] = {"Qwen2ForCausalLM"};
   json.erase("head_dim");
   EXPECT_EQ(Read(json)->head_dim, 16);
+}
+
+TEST(HfConfig, NullKvHeadsAreAsManyAsHeadsAndAbsentOnesThoseOfTheClass) {
+  Json json = BaseConfig();
+  json["architectures"] = {"MistralForCausalLM"};
+  json["model_type"] = "mistral";
+  json["num_attention_heads"] = 16;
+  json["num_key_value_heads"] = nullptr;
+  EXPECT_EQ(Read(json)->num_kv_heads, 16);
+  json.erase("num_key_value_heads");
+  EXPECT_EQ(Read(json)->num_kv_heads, 8);
+  json["architectures"] = {"LlamaForCausalLM"};
+  json["model_type"] = "llama";
+  EXPECT_EQ(Read(json)->num_kv_heads, 16);
 }
 
 TEST(HfConfig, TextThatIsNoConfigurationIsRefused) {

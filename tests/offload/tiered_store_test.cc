@@ -1,5 +1,6 @@
 // Weights that stream: the same bytes as the file's whatever the split and the drive do, or an
 // error.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -9,10 +10,12 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "formats/sluice_writer.h"
 #include "offload/weight_store.h"
+#include "tests/support/faulty_memory.h"
 #include "tests/support/faulty_storage.h"
 #include "tests/support/scratch_directory.h"
 
@@ -323,6 +326,53 @@ TEST_F(TieredStoreTest, AnErrorWhileResidentWeightsAreLoadedIsTold) {
       OpenTieredStore(file_, Place(CycleBytes()), options);
   EXPECT_EQ(store.status().code(), ErrorCode::kIo);
   EXPECT_THAT(store.status().message(), HasSubstr(path_));
+}
+
+TEST_F(TieredStoreTest, EachAllocationThatFailsIsNamedAndLeavesNothing) {
+  const Placement placement = Place(SmallestBudget(groups_) + 8 * kMiB);
+  ASSERT_GT(placement.ring_bytes, 0u);
+  std::set<std::string> messages;
+  int call = 0;
+  while (true) {
+    testing::FaultyMemory memory(call++);
+    {
+      Result<std::unique_ptr<WeightStore>> store = OpenTieredStore(file_, placement, {});
+      if (store.ok()) {
+        EXPECT_LT(memory.calls(), call);  // none was left to fail
+        EXPECT_TRUE(Pass(store->get()).ok());
+        EXPECT_GT(memory.mapped_bytes(), 0);
+        break;
+      }
+      EXPECT_EQ(store.status().code(), ErrorCode::kOutOfMemory);
+      EXPECT_THAT(store.status().message(), HasSubstr("Cannot allocate memory"));
+      messages.insert(store.status().message());
+    }
+    EXPECT_EQ(memory.mapped_bytes(), 0);
+  }
+  // The arena of resident weights, and the ring: each with its own name and size.
+  EXPECT_EQ(messages.size(), 2u);
+  EXPECT_EQ(messages.count(fmt::format("the ring that weights stream through: memory of {} bytes: "
+                                       "Cannot allocate memory",
+                                       placement.ring_bytes)),
+            1u);
+  EXPECT_NE(Open(placement), nullptr);
+}
+
+// The system may be without memory for a moment, at any read.
+TEST_F(TieredStoreTest, EachReadThatFailsOnceForWantOfMemoryIsTriedAgain) {
+  for (uint64_t call = 0; call < 40; call += 3) {
+    std::atomic<bool> failed = false;
+    const Fault fault = {.hook = [&](uint64_t number, const StorageRead&, int64_t* result) {
+      if (number != call) return;
+      failed = true;
+      *result = -ENOMEM;
+    }};
+    const std::unique_ptr<WeightStore> store = Open(Place(SmallestBudget(groups_)), &fault);
+    ASSERT_NE(store, nullptr);
+    ASSERT_TRUE(Pass(store.get()).ok()) << call;
+    ASSERT_TRUE(Pass(store.get()).ok()) << call;
+    EXPECT_TRUE(failed) << call;
+  }
 }
 
 TEST_F(TieredStoreTest, AStoreEndsWhileReadsAreOnTheirWay) {

@@ -5,6 +5,7 @@
 #
 # Usage: tools/bench/streaming.sh MODEL.sluice [SLUICE] [BUDGET ...]    budgets such as 2200M; default: 25, 50, 75% of the file, and all
 # ROUNDS (default 3), TOKENS (12), CONTEXT (512) and PROMPT (tokens of the prompt: 400), which fills most of what the plan counts.
+# REFERENCE: options of the run whose tokens are compared (default: none, a run without a bound).
 # GGUF=FILE.gguf with PYTHON, which has llama-cpp-python: llama.cpp with mmap and without repacking, in the same cgroup (best: the same
 # weights, `sluice convert --quant keep`). LLAMA_TOKENS (4).
 # Writes a Markdown table to stdout, rows of JSON to $JSON, and a plot to $PLOT (SVG), where those are set.
@@ -73,7 +74,8 @@ head -c 500 /dev/zero | tr '\0' ' ' | sed 's/ / The history of the railway begin
 ids=$("$sluice" tokenize "$model" -f "$work/text" --no-special 2>/dev/null | wc -w)
 head -c $((prompt_tokens * $(stat -c %s "$work/text") / (ids > 0 ? ids : 1))) "$work/text" >"$work/prompt"
 run=("$sluice" run "$model" --raw -f "$work/prompt" --temp 0 -n "$tokens" --ctx "$context" --ignore-eos --json --quiet)
-"${run[@]}" >"$work/unlimited.json" 2>/dev/null || true
+# shellcheck disable=SC2086  # several options
+"${run[@]}" ${REFERENCE:-} >"$work/unlimited.json" 2>/dev/null || true
 
 echo "$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $(nproc) processors; commit $(git -C "$here" rev-parse --short HEAD); $(basename "$model"), $size_mib MiB; $tokens tokens after a prompt of about $prompt_tokens, context $context; medians of ${ROUNDS:-3}"
 echo
