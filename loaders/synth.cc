@@ -108,7 +108,8 @@ Result<std::string> ByteTokenizerJson(int64_t vocab_size) {
                                              {"use_regex", true}};
   json["pre_tokenizer"] = byte_level;
   json["decoder"] = byte_level;
-  json["model"] = {{"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", nlohmann::json::array()}};
+  json["model"] = {
+      {"type", "BPE"}, {"vocab", std::move(vocab)}, {"merges", nlohmann::json::array()}};
   const std::string text = json.dump();
   const std::string config = R"({"bos_token":"<|bos|>","eos_token":"<|eos|>"})";
   HuggingFaceTokenizerFiles files;

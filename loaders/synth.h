@@ -15,9 +15,9 @@ namespace sluice {
 std::vector<std::string_view> SynthShapes();
 
 // Writes a .sluice file with random but well-scaled weights (logits stay finite) and a byte-level
-// tokenizer that works, at the speed of the disk. The same shape, type and seed give the same bytes,
-// whatever the number of threads.
-// Errors: kInvalidArgument for an unknown shape (lists them), those of SluiceWriter.
+// tokenizer that works, at the speed of the disk. The same shape, type and seed give the same
+// bytes, whatever the number of threads. Errors: kInvalidArgument for an unknown shape (lists
+// them), those of SluiceWriter.
 Result<ConvertReport> SynthesizeModel(std::string_view shape, const std::string& output_path,
                                       const ConvertOptions& options, uint64_t seed);
 
