@@ -9,6 +9,10 @@ constexpr size_t kMaxDepth = 256;
 
 Result<JsonDocument> ParseJsonObject(std::string_view text, std::string_view what) {
   Result<JsonDocument> json = ParseJsonTree(text, kMaxDepth);
+  if (json.status().message().starts_with("not valid")) {
+    return Status(ErrorCode::kCorrupt,
+                  fmt::format("{} is not JSON: {}", what, json.status().message()));
+  }
   if (!json.ok()) return json.status().WithContext(std::string(what));
   if (!json->root().is_object()) {
     return Status(ErrorCode::kCorrupt, std::string(what) + " is not a JSON object");
