@@ -11,8 +11,9 @@
 namespace sluice {
 
 // Parses one JSON text (RFC 8259, UTF-8). Beyond the grammar it refuses an object with the same key
-// twice (kCorrupt), nesting deeper than `max_depth`, and more values than `max_values`
-// (kLimitExceeded); the latter bounds memory at about 100 bytes per value beside the text.
+// twice (kCorrupt), nesting deeper than `max_depth`, more values than `max_values`, and a tree that
+// would take more than 16 times the size of the text and 64 KiB (kLimitExceeded): small values by
+// the thousand, which files of settings do not have.
 Result<nlohmann::json> ParseStrictJson(std::string_view text, size_t max_depth = 32,
                                        size_t max_values = 8'000'000);
 

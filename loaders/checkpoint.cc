@@ -71,7 +71,7 @@ Checkpoint::~Checkpoint() = default;
 
 namespace {
 
-Result<CheckpointSource> OpenFile(const std::string& path) {
+Result<CheckpointSource> OpenFile(const std::string& path, uint64_t max_memory_bytes) {
   Result<std::unique_ptr<ReadOnlyFile>> file = ReadOnlyFile::Open(path);
   if (!file.ok()) return file.status();
   char magic[4] = {};
@@ -79,17 +79,19 @@ Result<CheckpointSource> OpenFile(const std::string& path) {
     Status s = (*file)->ReadAt(0, std::as_writable_bytes(std::span(magic)));
     if (!s.ok()) return s;
   }
-  if (std::string_view(magic, sizeof(magic)) == "GGUF") return OpenGguf(*std::move(file));
+  if (std::string_view(magic, sizeof(magic)) == "GGUF")
+    return OpenGguf(*std::move(file), max_memory_bytes);
   return Status(ErrorCode::kUnsupported,
                 path + ": not a GGUF file; for safetensors give the directory with config.json");
 }
 
 }  // namespace
 
-Result<Checkpoint> Checkpoint::Open(const std::string& path) {
+Result<Checkpoint> Checkpoint::Open(const std::string& path, uint64_t max_memory_bytes) {
   struct stat info {};
   const bool is_directory = stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-  Result<CheckpointSource> source = is_directory ? OpenHuggingFaceDirectory(path) : OpenFile(path);
+  Result<CheckpointSource> source = is_directory ? OpenHuggingFaceDirectory(path, max_memory_bytes)
+                                                 : OpenFile(path, max_memory_bytes);
   if (!source.ok()) return source.status();
   auto impl = std::make_unique<Impl>();
   impl->source = *std::move(source);

@@ -65,7 +65,7 @@ Result<std::string> ChatTemplateOf(const GgufFile& gguf) {
 
 }  // namespace
 
-Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
+Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file, uint64_t max_memory_bytes) {
   const std::string path = file->name();
   Result<GgufSet> set = OpenGgufSet(std::move(file));
   if (!set.ok()) return set.status();
@@ -90,7 +90,8 @@ Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file) {
   Result<std::string> chat_template = ChatTemplateOf(*gguf);
   if (!chat_template.ok()) return chat_template.status().WithContext(path);
   source.chat_template = *std::move(chat_template);
-  Result<std::string> tokenizer = TokenizerJsonOfGguf(*gguf, source.config.vocab_size);
+  Result<std::string> tokenizer =
+      TokenizerJsonOfGguf(*gguf, source.config.vocab_size, max_memory_bytes);
   if (!tokenizer.ok()) return tokenizer.status().WithContext(path);
   source.tokenizer_json = *std::move(tokenizer);
   source.description =

@@ -115,7 +115,8 @@ Result<std::string> ChatTemplateOf(const std::string& directory) {
 
 }  // namespace
 
-Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path) {
+Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path,
+                                                  uint64_t max_memory_bytes) {
   const std::string config_path = path + "/config.json";
   Result<std::string> config_text = ReadWholeFile(config_path, kMaxConfigBytes);
   if (!config_text.ok()) return config_text.status();
@@ -134,7 +135,8 @@ Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path) {
   Result<std::string> chat_template = ChatTemplateOf(path);
   if (!chat_template.ok()) return chat_template.status();
   source.chat_template = *std::move(chat_template);
-  Result<std::string> tokenizer = TokenizerJsonOfHuggingFace(path, source.config.vocab_size);
+  Result<std::string> tokenizer =
+      TokenizerJsonOfHuggingFace(path, source.config.vocab_size, max_memory_bytes);
   if (!tokenizer.ok()) return tokenizer.status();
   source.tokenizer_json = *std::move(tokenizer);
   source.description =

@@ -37,8 +37,11 @@ struct CheckpointSource {
   std::string description;
 };
 
-Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path);
-Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file);
+// kDoesNotFit: reading the tokenizer takes more than `max_memory_bytes`.
+Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path,
+                                                  uint64_t max_memory_bytes);
+Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file,
+                                  uint64_t max_memory_bytes = UINT64_MAX);
 
 // The tensors of `foreign` under their canonical names: each that the architecture of `config`
 // needs exactly once, with the right shape and a type that can be decoded, and nothing else; parts

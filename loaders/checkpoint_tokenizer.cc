@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "formats/mapped_file.h"
@@ -35,13 +36,16 @@ Status ReadOptional(const std::string& path, std::string* text) {
 
 }  // namespace
 
-Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size) {
+Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size,
+                                        uint64_t max_memory_bytes) {
   Result<GgufTokenizerFields> fields = TokenizerFieldsOfGguf(gguf);
   if (!fields.ok()) return fields.status();
+  fields->max_memory_bytes = max_memory_bytes;
   return ToJson(Tokenizer::FromGguf(*fields), vocab_size);
 }
 
-Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size) {
+Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size,
+                                               uint64_t max_memory_bytes) {
   std::string path = directory + "/tokenizer.json";
   Result<std::string> tokenizer = ReadWholeFile(path, kMaxTokenizerBytes);
   const bool sentencepiece = tokenizer.status().code() == ErrorCode::kNotFound;
@@ -64,6 +68,9 @@ Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int
   files.special_tokens_map_json = special_tokens;
   files.generation_config_json = generation_config;
   files.config_json = config;
+  const uint64_t held_bytes = tokenizer->size() + tokenizer_config.size() + special_tokens.size() +
+                              generation_config.size() + config.size();
+  files.max_memory_bytes = max_memory_bytes - std::min(max_memory_bytes, held_bytes);
   Result<std::string> json = ToJson(Tokenizer::FromHuggingFace(files), vocab_size);
   if (!json.ok()) return json.status().WithContext(path);
   return json;

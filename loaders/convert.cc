@@ -65,7 +65,10 @@ Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
                                         const std::string& output_path,
                                         const ConvertOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  Result<Checkpoint> checkpoint = Checkpoint::Open(source_path);
+  Result<Checkpoint> checkpoint = Checkpoint::Open(source_path, options.max_ram_bytes);
+  if (checkpoint.status().code() == ErrorCode::kDoesNotFit) {
+    return Status(ErrorCode::kDoesNotFit, checkpoint.status().message() + " by --max-ram");
+  }
   if (!checkpoint.ok()) return checkpoint.status();
   Result<ModelDescription> description = DescribeModel(checkpoint->config());
   if (!description.ok()) return description.status().WithContext(source_path);

@@ -59,6 +59,7 @@ void ReadRotatingLayers(FieldReader* fields, ModelConfig* model) {
   }
   const int64_t interval = fields->Int("no_rope_layer_interval", 4);
   if (interval < 1) return fields->Fail("no_rope_layer_interval", fmt::format("is {}", interval));
+  model->rotating_layers.reserve(static_cast<size_t>(model->num_layers));
   for (int64_t layer = 0; layer < model->num_layers; ++layer) {
     model->rotating_layers.push_back((layer + 1) % interval != 0);
   }

@@ -82,6 +82,7 @@ void ReadWindows(FieldReader* fields, int64_t window,
   if (const Json* types = fields->Find("layer_types"); types != nullptr) {
     ReadLayerTypes(fields, *types, window, model);
   } else {
+    model->layer_windows.reserve(static_cast<size_t>(model->num_layers));
     for (int64_t layer = 0; layer < model->num_layers; ++layer) {
       model->layer_windows.push_back(has_window(layer) ? window : 0);
     }

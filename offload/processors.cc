@@ -6,7 +6,7 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
-#include <set>
+#include <map>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -31,20 +31,31 @@ int RoundedUp(double quota, double period) {
 
 }  // namespace
 
-int CountCores(std::span<const int> cpus, const std::string& root) {
-  std::set<std::pair<int, int>> cores;
-  int unknown = 0;
+std::vector<std::vector<int>> CoresOf(std::span<const int> cpus, const std::string& root) {
+  std::map<std::pair<int, int>, std::vector<int>> known;
+  std::vector<std::vector<int>> cores;
   for (int cpu : cpus) {
     const std::string topology =
         root + "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
     const int core = ReadInt(topology + "core_id", -1);
     if (core < 0) {
-      ++unknown;
+      cores.push_back({cpu});
     } else {
-      cores.insert({ReadInt(topology + "physical_package_id", 0), core});
+      known[{ReadInt(topology + "physical_package_id", 0), core}].push_back(cpu);
     }
   }
-  return std::max(static_cast<int>(cores.size()) + unknown, 1);
+  for (auto& [id, siblings] : known) cores.push_back(std::move(siblings));
+  return cores;
+}
+
+std::vector<int> AllowedProcessors() {
+  std::vector<int> cpus;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return cpus;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  }
+  return cpus;
 }
 
 int ProcessorQuota(const std::string& root) {
@@ -65,16 +76,10 @@ int ProcessorQuota(const std::string& root) {
 }
 
 int UsableCores() {
-  std::vector<int> cpus;
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-    }
-  }
+  const std::vector<int> cpus = AllowedProcessors();
   const int cores = cpus.empty()
                         ? static_cast<int>(std::max(std::thread::hardware_concurrency(), 1u))
-                        : CountCores(cpus);
+                        : static_cast<int>(CoresOf(cpus).size());
   return std::min(cores, ProcessorQuota());
 }
 

@@ -4,13 +4,17 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 namespace sluice {
 
-// Physical cores among the processors `cpus` (numbers as the kernel's): siblings that share a core
-// share its arithmetic units, so a second thread there gains nothing. Processors whose core is not
-// known count each. `root` stands before /sys.
-int CountCores(std::span<const int> cpus, const std::string& root = "");
+// The processors `cpus` (numbers as the kernel's) by physical core, siblings together: they share
+// arithmetic units, so a second thread there gains nothing. A processor whose core is not known is a
+// core of its own. `root` stands before /sys.
+std::vector<std::vector<int>> CoresOf(std::span<const int> cpus, const std::string& root = "");
+
+// Processors that the calling thread may run on.
+std::vector<int> AllowedProcessors();
 
 // Whole processors' worth of time that the control group (v1 or v2, any level) grants, rounded up;
 // a large number where there is no limit. More threads than that are halted in turn.

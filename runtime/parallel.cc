@@ -1,5 +1,8 @@
 #include "runtime/parallel.h"
 
+#include <pthread.h>
+#include <sched.h>
+
 #include <algorithm>
 #include <chrono>
 #include <system_error>
@@ -7,6 +10,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "offload/processors.h"
 
 namespace sluice {
 namespace {
@@ -43,6 +48,19 @@ ThreadTeam::ThreadTeam(int threads) : shares_(static_cast<size_t>(threads)) {
     for (size_t i = 1; i < shares_.size(); ++i) workers_.emplace_back([this, i] { Work(i); });
   } catch (const std::system_error&) {
     // A limit on threads: those that exist do the work.
+  }
+  BindWorkers();
+}
+
+// What fails here costs speed alone.
+void ThreadTeam::BindWorkers() {
+  const std::vector<std::vector<int>> cores = CoresOf(AllowedProcessors());
+  if (cores.size() != shares_.size() || UsableCores() != threads()) return;
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (const int cpu : cores[i + 1]) CPU_SET(cpu, &set);
+    (void)pthread_setaffinity_np(workers_[i].native_handle(), sizeof(set), &set);
   }
 }
 

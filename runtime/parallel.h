@@ -43,6 +43,7 @@ class ThreadTeam {
     int64_t end = 0;
   };
 
+  void BindWorkers();
   void Work(size_t thread);
   bool RunOneRange(size_t thread);
   bool RunOneRangeOf(Share* share);

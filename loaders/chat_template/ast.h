@@ -69,17 +69,27 @@ struct Arguments {
   ExprPtr more_named;       // **expression, or null
 };
 
+// What few expressions have.
+struct ExprDetails {
+  std::string attribute;
+  std::vector<Operator> operators;
+  Arguments arguments;
+};
+
 struct Expr {
   ExprKind kind = ExprKind::kConstant;
   Operator op = Operator::kAdd;
+  int16_t depth = 1;  // levels of expressions from here down
   int line = 1;
-  int depth = 1;  // levels of expressions from here down
   std::string name;
-  std::string attribute;
   Value constant;
   std::vector<ExprPtr> children;
-  std::vector<Operator> operators;
-  Arguments arguments;
+  std::unique_ptr<ExprDetails> details;  // null: all of it empty
+
+  const Arguments& arguments() const {
+    static const Arguments kNoArguments;
+    return details == nullptr ? kNoArguments : details->arguments;
+  }
 };
 
 enum class StmtKind : uint8_t {

@@ -64,7 +64,8 @@ class ChatTemplate {
   static constexpr size_t kMaxSourceBytes = size_t{1} << 18;
 
   // Errors name the line. kInvalidArgument: not Jinja. kUnsupported: Jinja that no chat template
-  // needs (include, block ...). kLimitExceeded: too long or too deeply nested.
+  // needs (include, block ...). kLimitExceeded: too long, too deeply nested, or so many expressions
+  // that their tree would take more than 16 times the size of the source and 64 KiB.
   static Result<ChatTemplate> Parse(std::string source);
 
   // Returns the text as runs; neighbours differ in origin, and none is empty. A message's role

@@ -41,7 +41,7 @@ Value Interpreter::EvalNode(const Expr& expr) {
       return EvalFilter(expr);
     case ExprKind::kTest: {
       const Value input = Eval(*expr.children[0]);
-      const CallArguments arguments = EvalArguments(expr.arguments);
+      const CallArguments arguments = EvalArguments(expr.arguments());
       return context_.failed() ? Value() : Value(ApplyTest(context_, expr.name, input, arguments));
     }
     case ExprKind::kNot:
@@ -150,7 +150,7 @@ CallArguments Interpreter::EvalArguments(const Arguments& arguments) {
 
 Value Interpreter::EvalCall(const Expr& expr, const Value* caller) {
   const Value callee = Eval(*expr.children[0]);
-  CallArguments arguments = EvalArguments(expr.arguments);
+  CallArguments arguments = EvalArguments(expr.arguments());
   if (caller != nullptr) arguments.named.emplace_back("caller", *caller);
   if (context_.failed()) return {};
   context_.set_line(expr.line);
@@ -159,7 +159,7 @@ Value Interpreter::EvalCall(const Expr& expr, const Value* caller) {
 
 Value Interpreter::EvalFilter(const Expr& expr) {
   const Value input = expr.children[0] != nullptr ? Eval(*expr.children[0]) : block_input_;
-  const CallArguments arguments = EvalArguments(expr.arguments);
+  const CallArguments arguments = EvalArguments(expr.arguments());
   if (context_.failed()) return {};
   context_.set_line(expr.line);
   return ApplyFilter(context_, expr.name, input, arguments);
@@ -167,10 +167,10 @@ Value Interpreter::EvalFilter(const Expr& expr) {
 
 Value Interpreter::EvalCompare(const Expr& expr) {
   Value left = Eval(*expr.children[0]);
-  for (size_t i = 0; i < expr.operators.size(); ++i) {
+  for (size_t i = 0; i < expr.details->operators.size(); ++i) {
     Value right = Eval(*expr.children[i + 1]);
     if (context_.failed()) return {};
-    if (!Compare(context_, expr.operators[i], left, right)) return Value(false);
+    if (!Compare(context_, expr.details->operators[i], left, right)) return Value(false);
     left = std::move(right);
   }
   return Value(true);

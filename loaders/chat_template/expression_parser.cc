@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -25,21 +26,44 @@ NestingGuard::NestingGuard(TokenStream* stream, int* nesting) : nesting_(*nestin
 }
 
 ExprPtr ExpressionParser::Make(ExprKind kind, int line) {
+  stream_.Charge(sizeof(Expr) + kListFactor * sizeof(ExprPtr));
   auto node = std::make_unique<Expr>();
   node->kind = kind;
   node->line = line;
   return node;
 }
 
+ExprPtr ExpressionParser::MakeText(int line, std::string text) {
+  ExprPtr node = Make(ExprKind::kConstant, line);
+  stream_.Charge(sizeof(MarkedString) + 32 + text.size());
+  node->constant = Value::Text(std::move(text));
+  return node;
+}
+
+ExprPtr ExpressionParser::ParseData() {
+  Token data = stream_.Take();
+  return MakeText(data.line, std::move(data.text));
+}
+
+ExprDetails* ExpressionParser::DetailsOf(Expr* node) {
+  if (node->details == nullptr) {
+    stream_.Charge(sizeof(ExprDetails));
+    node->details = std::make_unique<ExprDetails>();
+  }
+  return node->details.get();
+}
+
 ExprPtr ExpressionParser::Finish(ExprPtr node) {
   const auto add = [&node](const ExprPtr& child) {
-    if (child != nullptr) node->depth = std::max(node->depth, child->depth + 1);
+    if (child == nullptr) return;
+    node->depth = std::max(node->depth, static_cast<int16_t>(child->depth + 1));
   };
   for (const ExprPtr& child : node->children) add(child);
-  for (const ExprPtr& argument : node->arguments.positional) add(argument);
-  for (const Keyword& keyword : node->arguments.named) add(keyword.value);
-  add(node->arguments.more_positional);
-  add(node->arguments.more_named);
+  stream_.Complete(&node->children);
+  for (const ExprPtr& argument : node->arguments().positional) add(argument);
+  for (const Keyword& keyword : node->arguments().named) add(keyword.value);
+  add(node->arguments().more_positional);
+  add(node->arguments().more_named);
   if (node->depth > kMaxExprDepth) {
     stream_.FailAt(node->line, ErrorCode::kLimitExceeded, "an expression is too deep");
   }
@@ -92,28 +116,34 @@ ExprPtr ExpressionParser::ParseNot() {
 }
 
 ExprPtr ExpressionParser::ParseCompare() {
-  ExprPtr node = Make(ExprKind::kCompare, stream_.line());
-  node->children.push_back(ParseSum());
+  ExprPtr first = ParseSum();
+  ExprPtr node;
   for (;;) {
-    const auto* comparison =
-        std::find_if(std::begin(kComparisons), std::end(kComparisons),
-                     [this](const auto& candidate) { return stream_.IsOperator(candidate.first); });
-    if (comparison != std::end(kComparisons)) {
-      node->operators.push_back(comparison->second);
-    } else if (stream_.IsName("in")) {
-      node->operators.push_back(Operator::kIn);
-    } else if (stream_.IsName("not") && stream_.next().kind == TokenKind::kName &&
-               stream_.next().text == "in") {
-      stream_.Take();
-      node->operators.push_back(Operator::kNotIn);
-    } else {
-      break;
+    const std::optional<Operator> comparison = TakeComparison();
+    if (!comparison) break;
+    if (node == nullptr) {
+      node = Make(ExprKind::kCompare, first->line);
+      node->children.push_back(std::move(first));
     }
-    stream_.Take();
+    stream_.Charge(kListFactor * sizeof(Operator));
+    DetailsOf(node.get())->operators.push_back(*comparison);
     node->children.push_back(ParseSum());
   }
-  if (node->operators.empty()) return std::move(node->children[0]);
-  return Finish(std::move(node));
+  return node == nullptr ? std::move(first) : Finish(std::move(node));
+}
+
+std::optional<Operator> ExpressionParser::TakeComparison() {
+  if (stream_.SkipName("in")) return Operator::kIn;
+  if (stream_.IsName("not") && stream_.next().kind == TokenKind::kName &&
+      stream_.next().text == "in") {
+    stream_.Take();
+    stream_.Take();
+    return Operator::kNotIn;
+  }
+  for (const auto& [text, comparison] : kComparisons) {
+    if (stream_.SkipOperator(text)) return comparison;
+  }
+  return std::nullopt;
 }
 
 ExprPtr ExpressionParser::ParseBinary(
@@ -171,7 +201,7 @@ ExprPtr ExpressionParser::ParseUnary(bool with_filter) {
   ExprPtr node;
   if (stream_.IsOperator("-") || stream_.IsOperator("+")) {
     const NestingGuard guard(&stream_, &nesting_);
-    const Token& sign = stream_.Take();
+    const Token sign = stream_.Take();
     node = Make(sign.text == "-" ? ExprKind::kNegate : ExprKind::kPlus, sign.line);
     node->children.push_back(ParseUnary(false));
     node = Finish(std::move(node));
@@ -191,7 +221,7 @@ ExprPtr ExpressionParser::ParsePostfix(ExprPtr node) {
     } else if (stream_.IsOperator("(")) {
       ExprPtr call = Make(ExprKind::kCall, stream_.line());
       call->children.push_back(std::move(node));
-      ParseArguments(&call->arguments);
+      ParseArguments(&DetailsOf(call.get())->arguments);
       node = Finish(std::move(call));
     } else {
       return node;
@@ -208,7 +238,7 @@ ExprPtr ExpressionParser::ParseFiltersAndTests(ExprPtr node) {
     } else if (stream_.IsOperator("(")) {
       ExprPtr call = Make(ExprKind::kCall, stream_.line());
       call->children.push_back(std::move(node));
-      ParseArguments(&call->arguments);
+      ParseArguments(&DetailsOf(call.get())->arguments);
       node = Finish(std::move(call));
     } else {
       return node;
@@ -277,7 +307,7 @@ ExprPtr ExpressionParser::ParseFilters(ExprPtr value, bool start_inline) {
     ExprPtr filter = Make(ExprKind::kFilter, stream_.line());
     filter->name = ParseDottedName();
     filter->children.push_back(std::move(value));
-    if (stream_.IsOperator("(")) ParseArguments(&filter->arguments);
+    if (stream_.IsOperator("(")) ParseArguments(&DetailsOf(filter.get())->arguments);
     value = Finish(std::move(filter));
   }
   return value;
@@ -296,11 +326,11 @@ ExprPtr ExpressionParser::ParseTest(ExprPtr node) {
   const bool name = token.kind == TokenKind::kName && token.text != "else" && token.text != "or" &&
                     token.text != "and";
   if (stream_.IsOperator("(")) {
-    ParseArguments(&test->arguments);
+    ParseArguments(&DetailsOf(test.get())->arguments);
   } else if (stream_.IsName("is")) {
     stream_.Fail(ErrorCode::kInvalidArgument, "tests cannot be chained");
   } else if (opens || value || name) {
-    test->arguments.positional.push_back(ParsePostfix(ParsePrimary()));
+    DetailsOf(test.get())->arguments.positional.push_back(ParsePostfix(ParsePrimary()));
   }
   test = Finish(std::move(test));
   if (!negated) return test;
@@ -327,6 +357,7 @@ void ExpressionParser::ParseArguments(Arguments* arguments) {
     } else if (stream_.Is(TokenKind::kName) && stream_.next().kind == TokenKind::kOperator &&
                stream_.next().text == "=") {
       Keyword keyword;
+      stream_.Charge(kListFactor * sizeof(Keyword));
       keyword.name = stream_.Take().text;
       stream_.Take();
       keyword.value = ParseExpression();

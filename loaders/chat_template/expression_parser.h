@@ -3,7 +3,10 @@
 #define SLUICE_LOADERS_CHAT_TEMPLATE_EXPRESSION_PARSER_H_
 
 #include <initializer_list>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "loaders/chat_template/ast.h"
 #include "loaders/chat_template/token_stream.h"
@@ -19,6 +22,8 @@ class ExpressionParser {
   ExprPtr ParseExpression(bool with_conditional = true);
   // An expression, or several with commas as a tuple. `end_name` (may be empty) ends it as well.
   ExprPtr ParseTuple(bool with_conditional = true, std::string_view end_name = {});
+  // The text that the stream stands at.
+  ExprPtr ParseData();
   // Names, tuples of names, and with `with_namespace` also name.attribute.
   ExprPtr ParseTarget(std::string_view end_name, bool with_namespace);
   // |name(...)|name(...) behind `value`, which may be null. With `start_inline` the first has no |.
@@ -52,7 +57,10 @@ class ExpressionParser {
   std::string ParseDottedName();
   bool AtTupleEnd(std::string_view end_name) const;
 
+  std::optional<Operator> TakeComparison();
   ExprPtr Make(ExprKind kind, int line);
+  ExprPtr MakeText(int line, std::string text);
+  ExprDetails* DetailsOf(Expr* node);
   // Sets the depth from the children, and fails when it is too large.
   ExprPtr Finish(ExprPtr node);
 

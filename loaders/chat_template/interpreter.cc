@@ -370,7 +370,7 @@ void Interpreter::Assign(const Expr& target, Value value) {
       context_.Fail("cannot assign attribute on non-namespace object");
       return;
     }
-    space->Set(context_, target.attribute, std::move(value));
+    space->Set(context_, target.details->attribute, std::move(value));
     return;
   }
   std::vector<Value> items = Elements(context_, value);

@@ -11,10 +11,16 @@
 namespace sluice::chat_template {
 namespace {
 
+// The tree of a template may take so much: with the source itself and one string of it, in a few
+// copies while they are cut, less than 16 times its size and 64 KiB.
+constexpr size_t kTreeBytesPerByte = 12;
+constexpr size_t kTreeBytes = 48 << 10;
+
 class StatementParser {
  public:
-  explicit StatementParser(std::vector<Token> tokens)
-      : stream_(std::move(tokens)), expressions_(&stream_, &nesting_) {}
+  explicit StatementParser(std::string_view source)
+      : stream_(source, kTreeBytesPerByte * source.size() + kTreeBytes),
+        expressions_(&stream_, &nesting_) {}
 
   Result<Body> Run() {
     Body body = ParseUntil({});
@@ -38,23 +44,24 @@ class StatementParser {
     Body body;
     while (!stream_.AtEnd()) {
       if (stream_.Is(TokenKind::kData)) {
-        const Token& data = stream_.Take();
-        auto text = std::make_unique<Expr>();
-        text->line = data.line;
-        text->constant = Value::Text(data.text);
-        Output(&body, data.line)->push_back(std::move(text));
+        const int line = stream_.line();
+        Output(&body, line)->push_back(expressions_.ParseData());
       } else if (stream_.Is(TokenKind::kVariableBegin)) {
         const int line = stream_.Take().line;
         Output(&body, line)->push_back(expressions_.ParseTuple());
         stream_.Expect(TokenKind::kVariableEnd, "'}}'");
       } else {
         stream_.Expect(TokenKind::kBlockBegin, "'{%'");
-        if (AtOneOf(end_names)) return body;
+        if (AtOneOf(end_names)) break;
         body.push_back(ParseStatement());
         stream_.Expect(TokenKind::kBlockEnd, "'%}'");
       }
     }
-    if (end_names.size() != 0) stream_.FailExpected(std::string(*(end_names.end() - 1)));
+    if (end_names.size() != 0 && !AtOneOf(end_names)) {
+      stream_.FailExpected(std::string(*(end_names.end() - 1)));
+    }
+    for (Stmt& statement : body) stream_.Complete(&statement.outputs);
+    stream_.Complete(&body);
     return body;
   }
 
@@ -80,7 +87,8 @@ class StatementParser {
     return body;
   }
 
-  static Stmt Make(StmtKind kind, int line) {
+  Stmt Make(StmtKind kind, int line) {
+    stream_.Charge(kListFactor * sizeof(Stmt));
     Stmt statement;
     statement.kind = kind;
     statement.line = line;
@@ -129,10 +137,12 @@ class StatementParser {
     Stmt statement = Make(StmtKind::kIf, line);
     do {
       Branch branch;
+      stream_.Charge(kListFactor * sizeof(Branch));
       branch.condition = expressions_.ParseTuple(false);
       branch.body = ParseBody({"elif", "else", "endif"});
       statement.branches.push_back(std::move(branch));
     } while (stream_.SkipName("elif"));
+    stream_.Complete(&statement.branches);
     if (stream_.SkipName("else")) {
       statement.else_body = ParseWholeBody("endif");
     } else {
@@ -185,6 +195,7 @@ class StatementParser {
     while (!stream_.IsOperator(")") && !stream_.failed()) {
       if (!parameters->empty()) stream_.ExpectOperator(",");
       Parameter parameter;
+      stream_.Charge(kListFactor * sizeof(Parameter));
       parameter.name = stream_.ExpectName();
       if (stream_.SkipOperator("=")) {
         parameter.value = expressions_.ParseExpression();
@@ -225,6 +236,7 @@ class StatementParser {
     while (!stream_.Is(TokenKind::kBlockEnd) && !stream_.failed()) {
       if (!statement.parameters.empty()) stream_.ExpectOperator(",");
       Parameter parameter;
+      stream_.Charge(kListFactor * sizeof(Parameter));
       parameter.target = expressions_.ParseTarget({}, false);
       stream_.ExpectOperator("=");
       parameter.value = expressions_.ParseExpression();
@@ -251,10 +263,6 @@ class StatementParser {
 
 }  // namespace
 
-Result<Body> ParseTemplate(std::string_view source) {
-  Result<std::vector<Token>> tokens = Tokenize(source);
-  if (!tokens.ok()) return tokens.status();
-  return StatementParser(*std::move(tokens)).Run();
-}
+Result<Body> ParseTemplate(std::string_view source) { return StatementParser(source).Run(); }
 
 }  // namespace sluice::chat_template

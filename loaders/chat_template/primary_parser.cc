@@ -18,9 +18,17 @@ bool IsLiteralName(const std::string& name) {
 
 ExprPtr ExpressionParser::ParsePrimary() {
   const int line = stream_.line();
+  if (stream_.IsOperator("(")) return ParseParenthesized();
+  if (stream_.IsOperator("[")) return ParseList();
+  if (stream_.IsOperator("{")) return ParseDict();
+  if (stream_.Is(TokenKind::kString)) {
+    std::string text;
+    while (stream_.Is(TokenKind::kString)) text += stream_.Take().text;
+    return MakeText(line, std::move(text));
+  }
   ExprPtr constant = Make(ExprKind::kConstant, line);
   if (stream_.Is(TokenKind::kName)) {
-    const std::string& name = stream_.Take().text;
+    const std::string name = stream_.ExpectName();
     if (name == "none" || name == "None") {
       constant->constant = Value(None{});
     } else if (IsLiteralName(name)) {
@@ -29,20 +37,10 @@ ExprPtr ExpressionParser::ParsePrimary() {
       constant->kind = ExprKind::kName;
       constant->name = name;
     }
-  } else if (stream_.Is(TokenKind::kString)) {
-    std::string text;
-    while (stream_.Is(TokenKind::kString)) text += stream_.Take().text;
-    constant->constant = Value::Text(std::move(text));
   } else if (stream_.Is(TokenKind::kInteger)) {
     constant->constant = Value(stream_.Take().integer);
   } else if (stream_.Is(TokenKind::kFloat)) {
     constant->constant = Value(stream_.Take().number);
-  } else if (stream_.IsOperator("(")) {
-    return ParseParenthesized();
-  } else if (stream_.IsOperator("[")) {
-    return ParseList();
-  } else if (stream_.IsOperator("{")) {
-    return ParseDict();
   } else {
     stream_.FailExpected("an expression");
   }
@@ -122,7 +120,7 @@ ExprPtr ExpressionParser::ParseTargetItem(bool with_namespace) {
   }
   if (with_namespace && stream_.SkipOperator(".")) {
     node->kind = ExprKind::kNamespaceRef;
-    node->attribute = stream_.ExpectName();
+    DetailsOf(node.get())->attribute = stream_.ExpectName();
   }
   return node;
 }

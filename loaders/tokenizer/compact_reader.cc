@@ -2,11 +2,13 @@
 #include <fmt/core.h>
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "loaders/tokenizer/compact_names.h"
 #include "loaders/tokenizer/json_fields.h"
+#include "loaders/tokenizer/memory_bound.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 
 namespace sluice {
@@ -19,7 +21,7 @@ Status Corrupt(const std::string& what) {
 }
 
 template <typename Table, typename Value>
-Status ReadName(const Json& object, const char* key, const Table& table, Value* value) {
+Status ReadName(const JsonValue& object, const char* key, const Table& table, Value* value) {
   std::string text;
   if (Status s = ReadString(object, key, &text); !s.ok()) return s;
   for (const auto& [name, known] : table) {
@@ -31,12 +33,12 @@ Status ReadName(const Json& object, const char* key, const Table& table, Value* 
   return Status(ErrorCode::kUnsupported, fmt::format("stored tokenizer: {} '{}'", key, text));
 }
 
-Status ReadIds(const Json& object, const char* key, std::vector<int32_t>* ids) {
-  const Json* list = FindMember(object, key);
+Status ReadIds(const JsonValue& object, const char* key, std::vector<int32_t>* ids) {
+  const JsonValue* list = FindMember(object, key);
   if (list == nullptr) return {};
   if (!list->is_array()) return Corrupt(fmt::format("'{}' is not a list", key));
   ids->reserve(list->size());
-  for (const Json& value : *list) {
+  for (const JsonValue& value : list->elements()) {
     const std::optional<int32_t> id = AsTokenId(value);
     if (!id) return Corrupt(fmt::format("id in '{}'", key));
     ids->push_back(*id);
@@ -44,8 +46,8 @@ Status ReadIds(const Json& object, const char* key, std::vector<int32_t>* ids) {
   return {};
 }
 
-Status ReadOptionalId(const Json& object, const char* key, std::optional<int32_t>* id) {
-  const Json* value = FindMember(object, key);
+Status ReadOptionalId(const JsonValue& object, const char* key, std::optional<int32_t>* id) {
+  const JsonValue* value = FindMember(object, key);
   if (value == nullptr) return {};
   *id = AsTokenId(*value);
   return *id ? Status() : Corrupt(fmt::format("'{}'", key));
@@ -53,18 +55,25 @@ Status ReadOptionalId(const Json& object, const char* key, std::optional<int32_t
 
 // Calls read(element) for the objects of a list.
 template <typename Read>
-Status ForEachObject(const Json& object, const char* key, Read read) {
-  const Json* list = FindMember(object, key);
+Status ForEachObject(const JsonValue& object, const char* key, Read read) {
+  const JsonValue* list = FindMember(object, key);
   if (list == nullptr) return {};
   if (!list->is_array()) return Corrupt(fmt::format("'{}' is not a list", key));
-  for (const Json& element : *list) {
+  for (const JsonValue& element : list->elements()) {
     if (!element.is_object()) return Corrupt(fmt::format("element of '{}'", key));
     if (Status s = read(element); !s.ok()) return s.WithContext(key);
   }
   return {};
 }
 
-Status ReadNormalizerStep(const Json& json, TokenizerSpec* spec) {
+// Each may have an expression to compile.
+constexpr size_t kMaxSteps = 64;
+
+Status TooManySteps() {
+  return Status(ErrorCode::kLimitExceeded, "stored tokenizer: too many steps");
+}
+
+Status ReadNormalizerStep(const JsonValue& json, TokenizerSpec* spec) {
   NormalizerStep step;
   if (Status s = ReadName(json, "kind", kNormalizers, &step.kind); !s.ok()) return s;
   if (Status s = ReadString(json, "pattern", &step.pattern); !s.ok()) return s;
@@ -72,11 +81,12 @@ Status ReadNormalizerStep(const Json& json, TokenizerSpec* spec) {
   if (Status s = ReadFlag(json, "regex", false, &step.pattern_is_regex); !s.ok()) return s;
   if (Status s = ReadFlag(json, "left", false, &step.strip_left); !s.ok()) return s;
   if (Status s = ReadFlag(json, "right", false, &step.strip_right); !s.ok()) return s;
+  if (spec->normalizer.size() >= kMaxSteps) return TooManySteps();
   spec->normalizer.push_back(std::move(step));
   return {};
 }
 
-Status ReadPreTokenizerStep(const Json& json, TokenizerSpec* spec) {
+Status ReadPreTokenizerStep(const JsonValue& json, TokenizerSpec* spec) {
   PreTokenizerStep step;
   if (Status s = ReadName(json, "kind", kPreTokenizers, &step.kind); !s.ok()) return s;
   if (Status s = ReadName(json, "behavior", kBehaviors, &step.behavior); !s.ok()) return s;
@@ -89,11 +99,12 @@ Status ReadPreTokenizerStep(const Json& json, TokenizerSpec* spec) {
     if (Status s = ReadName(json, "prepend", kPrependSchemes, &step.prepend); !s.ok()) return s;
   }
   if (Status s = ReadFlag(json, "split", false, &step.split_words); !s.ok()) return s;
+  if (spec->pre_tokenizer.size() >= kMaxSteps) return TooManySteps();
   spec->pre_tokenizer.push_back(std::move(step));
   return {};
 }
 
-Status ReadDecoderStep(const Json& json, TokenizerSpec* spec) {
+Status ReadDecoderStep(const JsonValue& json, TokenizerSpec* spec) {
   DecoderStep step;
   if (Status s = ReadName(json, "kind", kDecoders, &step.kind); !s.ok()) return s;
   if (Status s = ReadString(json, "pattern", &step.pattern); !s.ok()) return s;
@@ -102,27 +113,28 @@ Status ReadDecoderStep(const Json& json, TokenizerSpec* spec) {
   std::optional<int32_t> start;
   if (Status s = ReadOptionalId(json, "start", &start); !s.ok()) return s;
   step.start = start.value_or(0);
+  if (spec->decoder.size() >= kMaxSteps) return TooManySteps();
   spec->decoder.push_back(std::move(step));
   return {};
 }
 
 // null: the token is not found in words.
-Status ReadScores(const Json& json, TokenizerSpec* spec) {
-  const Json* scores = FindMember(json, "scores");
+Status ReadScores(const JsonValue& json, TokenizerSpec* spec) {
+  const JsonValue* scores = FindMember(json, "scores");
   if (scores == nullptr) return {};
   if (!scores->is_array()) return Corrupt("'scores' is not a list");
   spec->scores.reserve(scores->size());
-  for (const Json& score : *scores) {
+  for (const JsonValue& score : scores->elements()) {
     if (!score.is_number() && !score.is_null()) return Corrupt("score that is not a number");
     spec->scores.push_back(score.is_null() ? -std::numeric_limits<double>::infinity()
-                                           : score.get<double>());
+                                           : score.AsDouble());
   }
   return {};
 }
 
-Status ReadAddedToken(const Json& json, TokenizerSpec* spec) {
+Status ReadAddedToken(const JsonValue& json, TokenizerSpec* spec) {
   AddedToken token;
-  const Json* id = FindMember(json, "id");
+  const JsonValue* id = FindMember(json, "id");
   const std::optional<int32_t> value = id == nullptr ? std::nullopt : AsTokenId(*id);
   if (!value) return Corrupt("added token without an id");
   token.id = *value;
@@ -137,37 +149,59 @@ Status ReadAddedToken(const Json& json, TokenizerSpec* spec) {
   return {};
 }
 
-Status ReadTokensAndMerges(Json* json, TokenizerSpec* spec) {
-  const auto tokens = json->find("tokens");
-  if (tokens == json->end() || !tokens->is_array()) return Corrupt("no tokens");
+Status ReadTokensAndMerges(const JsonValue& json, TokenizerSpec* spec) {
+  const JsonValue* tokens = FindMember(json, "tokens");
+  if (tokens == nullptr || !tokens->is_array()) return Corrupt("no tokens");
   spec->tokens.reserve(tokens->size());
-  for (Json& token : *tokens) {
+  for (const JsonValue& token : tokens->elements()) {
     if (!token.is_string()) return Corrupt("token that is not a string");
-    spec->tokens.push_back(std::move(token.get_ref<std::string&>()));
+    spec->tokens.emplace_back(token.AsString());
   }
-  std::vector<int32_t> flat;
-  if (Status s = ReadIds(*json, "merges", &flat); !s.ok()) return s;
-  if (flat.size() % 2 != 0) return Corrupt("merges that are not pairs");
-  spec->merges.reserve(flat.size() / 2);
-  for (size_t i = 0; i < flat.size(); i += 2) spec->merges.push_back({flat[i], flat[i + 1]});
+  const JsonValue* merges = FindMember(json, "merges");
+  if (merges == nullptr) return {};
+  if (!merges->is_array()) return Corrupt("'merges' is not a list");
+  if (merges->size() % 2 != 0) return Corrupt("merges that are not pairs");
+  spec->merges.reserve(merges->size() / 2);
+  std::optional<int32_t> left;
+  for (const JsonValue& value : merges->elements()) {
+    const std::optional<int32_t> id = AsTokenId(value);
+    if (!id) return Corrupt("id in 'merges'");
+    if (left) spec->merges.push_back({*left, *id});
+    left = left ? std::nullopt : id;
+  }
   return {};
+}
+
+// Before anything is made of what is there.
+Status CheckCounts(const JsonValue& json, std::string_view text) {
+  TokenizerCounts counts;
+  const auto size = [&json](const char* key) {
+    const JsonValue* list = FindMember(json, key);
+    return list == nullptr ? 0 : list->size();
+  };
+  counts.tokens = size("tokens");
+  counts.merges = size("merges") / 2;
+  counts.added_tokens = size("added_tokens");
+  counts.has_scores = size("scores") != 0;
+  return CheckMemory(BytesToReadStored(counts), text.size(), UINT64_MAX);
 }
 
 }  // namespace
 
 Result<TokenizerSpec> ReadCompactTokenizer(std::string_view text) {
-  Result<Json> parsed = ParseJsonObject(text, "stored tokenizer");
+  Result<JsonDocument> parsed = ParseJsonObject(text, "stored tokenizer");
   if (!parsed.ok()) return parsed.status();
-  Json& json = *parsed;
-  const Json* version = FindMember(json, "version");
+  const JsonValue& json = parsed->root();
+  const JsonValue* version = FindMember(json, "version");
   if (version == nullptr || AsTokenId(*version) != kVersion) {
     return Status(ErrorCode::kUnsupported, "stored tokenizer: version");
   }
+  if (Status s = CheckCounts(json, text); !s.ok()) return s;
   TokenizerSpec spec;
   if (Status s = ReadName(json, "kind", kKinds, &spec.model); !s.ok()) return s;
-  if (Status s = ReadTokensAndMerges(&json, &spec); !s.ok()) return s;
-  const auto list = [&](const char* key, Status (*read)(const Json&, TokenizerSpec*)) {
-    return ForEachObject(json, key, [&](const Json& element) { return read(element, &spec); });
+  if (Status s = ReadTokensAndMerges(json, &spec); !s.ok()) return s;
+  const auto list = [&](const char* key, Status (*read)(const JsonValue&, TokenizerSpec*)) {
+    return ForEachObject(json, key, [&](const JsonValue& element) { return read(element, &spec); });
   };
   if (Status s = list("normalizer", ReadNormalizerStep); !s.ok()) return s;
   if (Status s = list("pre_tokenizer", ReadPreTokenizerStep); !s.ok()) return s;

@@ -1,16 +1,17 @@
 // Writes sluice's own form of a tokenizer: one JSON object, compact and quick to read.
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
 #include "loaders/tokenizer/compact_names.h"
-#include "loaders/tokenizer/json_fields.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 
 namespace sluice {
 namespace {
 
 using namespace compact;
+using Json = nlohmann::json;
 
 template <typename Table, typename Value>
 std::string NameOf(const Table& table, Value value) {

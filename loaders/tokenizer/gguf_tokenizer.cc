@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "loaders/tokenizer/gguf_pre_tokenizers.h"
+#include "loaders/tokenizer/memory_bound.h"
 #include "loaders/tokenizer/sentencepiece_fields.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 #include "loaders/tokenizer/utf8.h"
@@ -203,6 +204,14 @@ Result<TokenizerSpec> ReadSentencePiece(const GgufTokenizerFields& fields) {
 }  // namespace
 
 Result<TokenizerSpec> ReadGgufTokenizer(const GgufTokenizerFields& fields) {
+  TokenizerCounts counts;
+  counts.tokens = fields.tokens.size();
+  for (const std::string_view token : fields.tokens) counts.text_bytes += token.size();
+  counts.merges = fields.merges.size();
+  counts.has_scores = !fields.scores.empty();
+  const uint64_t needed = std::max(BytesToRead(counts), BytesToBuild(counts));
+  // What is in proportion to a GGUF file its own reader has decided.
+  if (Status s = CheckMemory(needed, needed, fields.max_memory_bytes); !s.ok()) return s;
   if (fields.model == "llama" || fields.model == "t5") return ReadSentencePiece(fields);
   if (fields.model == "gpt2" || fields.model == "gemma4") return ReadBpe(fields);
   return Status(ErrorCode::kUnsupported, "GGUF tokenizer model '" + fields.model + "'");

@@ -1,5 +1,6 @@
 #include "loaders/tokenizer/hugging_face_model.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -11,46 +12,57 @@ namespace {
 Status Corrupt(std::string what) { return Status(ErrorCode::kCorrupt, std::move(what)); }
 Status Unsupported(std::string what) { return Status(ErrorCode::kUnsupported, std::move(what)); }
 
-Status ReadVocabulary(const Json& model, TokenizerSpec* spec, TokenIdsByText* ids) {
-  const Json* vocabulary = FindMember(model, "vocab");
+Status ReadVocabulary(const JsonValue& model, size_t added_tokens, TokenizerSpec* spec,
+                      TokenIdsByText* ids) {
+  const JsonValue* vocabulary = FindMember(model, "vocab");
   if (vocabulary == nullptr || !vocabulary->is_object()) return Corrupt("no vocabulary");
   // Vocabularies may have gaps, but not so large that ids without tokens take the memory.
-  const size_t limit = vocabulary->size() * 4 + 65536;
+  const size_t limit = vocabulary->size() * 4 + 1024;
   ids->reserve(vocabulary->size());
-  for (const auto& [text, value] : vocabulary->items()) {
+  int32_t highest = -1;
+  for (const auto& [text, value] : vocabulary->members()) {
     const std::optional<int32_t> id = AsTokenId(value);
-    if (!id || static_cast<size_t>(*id) >= limit) return Corrupt("id of token '" + text + "'");
-    if (Status s = PlaceToken(text, *id, spec, ids); !s.ok()) return s;
+    if (!id || static_cast<size_t>(*id) >= limit) {
+      return Corrupt("id of token '" + std::string(text) + "'");
+    }
+    highest = std::max(highest, *id);
+  }
+  spec->tokens.reserve(static_cast<size_t>(highest) + 1 + added_tokens);
+  for (const auto& [text, value] : vocabulary->members()) {
+    Status s = PlaceToken(std::string(text), *AsTokenId(value), spec, ids);
+    if (!s.ok()) return s;
   }
   return {};
 }
 
 // "a b", or ["a", "b"] since tokenizers 0.20.
-Status SplitMerge(const Json& merge, std::string* left, std::string* right) {
+Status SplitMerge(const JsonValue& merge, std::string* left, std::string* right) {
   if (merge.is_string()) {
-    const auto& text = merge.get_ref<const std::string&>();
+    const std::string_view text = merge.AsString();
     const size_t space = text.find(' ');
     if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
-      return Corrupt("merge '" + text + "'");
+      return Corrupt("merge '" + std::string(text) + "'");
     }
     *left = text.substr(0, space);
     *right = text.substr(space + 1);
     return {};
   }
-  if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string()) {
+  const auto is_string = [](const JsonValue& part) { return part.is_string(); };
+  const auto parts = merge.elements();
+  if (merge.size() != 2 || !is_string(*parts.begin()) || !is_string(*++parts.begin())) {
     return Corrupt("merge that is not two strings");
   }
-  *left = merge[0].get<std::string>();
-  *right = merge[1].get<std::string>();
+  *left = parts.begin()->AsString();
+  *right = (++parts.begin())->AsString();
   return {};
 }
 
-Status ReadMerges(const Json& model, const TokenIdsByText& ids, TokenizerSpec* spec) {
-  const Json* merges = FindMember(model, "merges");
+Status ReadMerges(const JsonValue& model, const TokenIdsByText& ids, TokenizerSpec* spec) {
+  const JsonValue* merges = FindMember(model, "merges");
   if (merges == nullptr || !merges->is_array()) return Corrupt("no merges");
   spec->merges.reserve(merges->size());
   std::string left, right;
-  for (const Json& merge : *merges) {
+  for (const JsonValue& merge : merges->elements()) {
     if (Status s = SplitMerge(merge, &left, &right); !s.ok()) return s;
     const auto left_id = ids.find(left);
     const auto right_id = ids.find(right);
@@ -62,22 +74,23 @@ Status ReadMerges(const Json& model, const TokenIdsByText& ids, TokenizerSpec* s
   return {};
 }
 
-Status CheckBpeOptions(const Json& model) {
+Status CheckBpeOptions(const JsonValue& model) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     std::string affix;
     if (Status s = ReadString(model, key, &affix); !s.ok()) return s;
     if (!affix.empty()) return Unsupported("model with " + std::string(key));
   }
-  const Json* dropout = FindMember(model, "dropout");
-  if (dropout != nullptr && !(dropout->is_number() && dropout->get<double>() == 0)) {
+  const JsonValue* dropout = FindMember(model, "dropout");
+  if (dropout != nullptr && !(dropout->is_number() && dropout->AsDouble() == 0)) {
     return Unsupported("model with dropout");
   }
   return {};
 }
 
-Status ReadBpe(const Json& model, TokenizerSpec* spec, TokenIdsByText* ids) {
+Status ReadBpe(const JsonValue& model, size_t added_tokens, TokenizerSpec* spec,
+               TokenIdsByText* ids) {
   if (Status s = CheckBpeOptions(model); !s.ok()) return s;
-  if (Status s = ReadVocabulary(model, spec, ids); !s.ok()) return s;
+  if (Status s = ReadVocabulary(model, added_tokens, spec, ids); !s.ok()) return s;
   if (Status s = ReadMerges(model, *ids, spec); !s.ok()) return s;
   std::string unknown;
   if (Status s = ReadString(model, "unk_token", &unknown); !s.ok()) return s;
@@ -91,21 +104,30 @@ Status ReadBpe(const Json& model, TokenizerSpec* spec, TokenIdsByText* ids) {
 }
 
 // "vocab": [["<unk>", 0.0], ["a", -3.5], ...]
-Status ReadUnigram(const Json& model, TokenizerSpec* spec, TokenIdsByText* ids) {
+Status ReadUnigram(const JsonValue& model, size_t added_tokens, TokenizerSpec* spec,
+                   TokenIdsByText* ids) {
   spec->model = TokenModel::kUnigram;
   spec->fuse_unknown = true;
-  const Json* vocabulary = FindMember(model, "vocab");
+  const JsonValue* vocabulary = FindMember(model, "vocab");
   if (vocabulary == nullptr || !vocabulary->is_array()) return Corrupt("no vocabulary");
   if (vocabulary->size() > INT32_MAX) return Corrupt("too many tokens");
-  for (const Json& entry : *vocabulary) {
-    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+  ids->reserve(vocabulary->size());
+  spec->tokens.reserve(vocabulary->size() + added_tokens);
+  spec->scores.reserve(vocabulary->size());
+  for (const JsonValue& entry : vocabulary->elements()) {
+    const auto text = entry.elements().begin();
+    if (!entry.is_array() || entry.size() != 2 || !text->is_string()) {
       return Corrupt("token " + std::to_string(spec->tokens.size()) + " is not [text, score]");
     }
-    spec->tokens.push_back(entry[0].get<std::string>());
-    spec->scores.push_back(entry[1].get<double>());
+    auto score = text;
+    if (!(++score)->is_number()) {
+      return Corrupt("token " + std::to_string(spec->tokens.size()) + " is not [text, score]");
+    }
+    spec->tokens.emplace_back(text->AsString());
+    spec->scores.push_back(score->AsDouble());
     ids->emplace(spec->tokens.back(), static_cast<int32_t>(spec->tokens.size() - 1));
   }
-  if (const Json* unknown = FindMember(model, "unk_id")) {
+  if (const JsonValue* unknown = FindMember(model, "unk_id")) {
     spec->unknown_id = AsTokenId(*unknown);
     if (!spec->unknown_id) return Corrupt("'unk_id'");
   }
@@ -126,15 +148,15 @@ Status PlaceToken(const std::string& text, int32_t id, TokenizerSpec* spec, Toke
   return {};
 }
 
-Status ReadHuggingFaceModel(const Json& model, TokenizerSpec* spec, TokenIdsByText* ids,
-                            size_t* vocabulary_size) {
+Status ReadHuggingFaceModel(const JsonValue& model, size_t added_tokens, TokenizerSpec* spec,
+                            TokenIdsByText* ids, size_t* vocabulary_size) {
   // Files older than the field "type" have BPE models with merges.
   const std::string type = TypeOf(model);
   Status s;
   if (type == "Unigram") {
-    s = ReadUnigram(model, spec, ids);
+    s = ReadUnigram(model, added_tokens, spec, ids);
   } else if (type == "BPE" || (type.empty() && FindMember(model, "merges") != nullptr)) {
-    s = ReadBpe(model, spec, ids);
+    s = ReadBpe(model, added_tokens, spec, ids);
   } else {
     return Unsupported("model '" + type + "'");
   }

@@ -17,10 +17,10 @@ using TokenIdsByText = std::unordered_map<std::string, int32_t>;
 // Gives `text` the id. kCorrupt if another token has it.
 Status PlaceToken(const std::string& text, int32_t id, TokenizerSpec* spec, TokenIdsByText* ids);
 
-// BPE or Unigram. *vocabulary_size counts the tokens of the model. kUnsupported names another kind
-// of model or an option that is not understood.
-Status ReadHuggingFaceModel(const Json& model, TokenizerSpec* spec, TokenIdsByText* ids,
-                            size_t* vocabulary_size);
+// BPE or Unigram. There will be `added_tokens` more. *vocabulary_size counts the tokens of the
+// model. kUnsupported names another kind of model or an option that is not understood.
+Status ReadHuggingFaceModel(const JsonValue& model, size_t added_tokens, TokenizerSpec* spec,
+                            TokenIdsByText* ids, size_t* vocabulary_size);
 
 }  // namespace sluice
 

@@ -9,7 +9,7 @@
 namespace sluice {
 
 // Sets prefix_ids and suffix_ids. kUnsupported names a kind that is not understood.
-Status ReadPostProcessor(const Json& processor, TokenizerSpec* spec);
+Status ReadPostProcessor(const JsonValue& processor, TokenizerSpec* spec);
 
 }  // namespace sluice
 

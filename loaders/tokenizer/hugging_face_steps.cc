@@ -9,34 +9,42 @@ namespace {
 // A Sequence in a Sequence is legal and useless; this bounds the recursion.
 constexpr int kMaxDepth = 8;
 
+// Of one kind; each may have an expression to compile. Tokenizers have a handful.
+constexpr size_t kMaxSteps = 64;
+
 constexpr std::string_view kMetaspaceCharacter = "\u2581";
 
-Status Unsupported(const std::string& what, const Json& component) {
+Status Unsupported(const std::string& what, const JsonValue& component) {
   const std::string type = TypeOf(component);
   return Status(ErrorCode::kUnsupported,
                 what + (type.empty() ? std::string(" without a type") : " '" + type + "'"));
 }
 
+Status TooManySteps(const char* what) {
+  return Status(ErrorCode::kLimitExceeded,
+                std::string(what) + " of more than " + std::to_string(kMaxSteps) + " steps");
+}
+
 // Calls read(component) for each component that is not a Sequence. The list of a Sequence is called
 // `list` in the file.
 template <typename Read>
-Status ForEach(const Json& component, const std::string& what, const char* list, int depth,
+Status ForEach(const JsonValue& component, const std::string& what, const char* list, int depth,
                Read read) {
   if (TypeOf(component) != "Sequence") return read(component);
-  const Json* members = FindMember(component, list);
+  const JsonValue* members = FindMember(component, list);
   if (members == nullptr || !members->is_array()) {
     return Status(ErrorCode::kCorrupt, what + " Sequence without '" + list + "'");
   }
   if (depth >= kMaxDepth) return Status(ErrorCode::kUnsupported, what + " nested too deep");
-  for (const Json& member : *members) {
+  for (const JsonValue& member : members->elements()) {
     if (Status s = ForEach(member, what, list, depth + 1, read); !s.ok()) return s;
   }
   return {};
 }
 
 // {"String": "..."} or {"Regex": "..."}.
-Status ReadPattern(const Json& component, std::string* pattern, bool* is_regex) {
-  const Json* field = FindMember(component, "pattern");
+Status ReadPattern(const JsonValue& component, std::string* pattern, bool* is_regex) {
+  const JsonValue* field = FindMember(component, "pattern");
   if (field == nullptr || !field->is_object()) {
     return Status(ErrorCode::kCorrupt, TypeOf(component) + " without a pattern");
   }
@@ -47,7 +55,7 @@ Status ReadPattern(const Json& component, std::string* pattern, bool* is_regex) 
   return ReadString(*field, *is_regex ? "Regex" : "String", pattern);
 }
 
-Status ReadBehavior(const Json& component, SplitBehavior* behavior) {
+Status ReadBehavior(const JsonValue& component, SplitBehavior* behavior) {
   constexpr auto kNames = std::to_array<std::pair<std::string_view, SplitBehavior>>({
       {"Removed", SplitBehavior::kRemoved},
       {"Isolated", SplitBehavior::kIsolated},
@@ -66,7 +74,7 @@ Status ReadBehavior(const Json& component, SplitBehavior* behavior) {
   return Status(ErrorCode::kUnsupported, "split behavior '" + name + "'");
 }
 
-Status ReadNormalizerStep(const Json& component, std::vector<NormalizerStep>* steps) {
+Status ReadNormalizerStep(const JsonValue& component, std::vector<NormalizerStep>* steps) {
   using Kind = NormalizerStep::Kind;
   constexpr auto kKinds = std::to_array<std::pair<std::string_view, Kind>>({
       {"NFC", Kind::kNfc},
@@ -100,13 +108,14 @@ Status ReadNormalizerStep(const Json& component, std::vector<NormalizerStep>* st
       if (s.ok()) s = ReadFlag(component, "strip_right", false, &step.strip_right);
     }
     if (!s.ok()) return s.WithContext("normalizer");
+    if (steps->size() >= kMaxSteps) return TooManySteps("normalizer");
     steps->push_back(std::move(step));
     return {};
   }
   return Unsupported("normalizer", component);
 }
 
-Status ReadByteLevel(const Json& component, PreTokenizerStep* step) {
+Status ReadByteLevel(const JsonValue& component, PreTokenizerStep* step) {
   step->kind = PreTokenizerStep::Kind::kByteLevel;
   if (Status s = ReadFlag(component, "add_prefix_space", true, &step->add_prefix_space); !s.ok()) {
     return s;
@@ -114,7 +123,7 @@ Status ReadByteLevel(const Json& component, PreTokenizerStep* step) {
   return ReadFlag(component, "use_regex", true, &step->use_regex);
 }
 
-Status ReadDigits(const Json& component, PreTokenizerStep* step) {
+Status ReadDigits(const JsonValue& component, PreTokenizerStep* step) {
   step->kind = PreTokenizerStep::Kind::kDigits;
   bool individual = false;
   Status s = ReadFlag(component, "individual_digits", false, &individual);
@@ -122,7 +131,7 @@ Status ReadDigits(const Json& component, PreTokenizerStep* step) {
   return s;
 }
 
-Status ReadSplit(const Json& component, PreTokenizerStep* step) {
+Status ReadSplit(const JsonValue& component, PreTokenizerStep* step) {
   step->kind = PreTokenizerStep::Kind::kSplit;
   if (Status s = ReadPattern(component, &step->pattern, &step->pattern_is_regex); !s.ok()) return s;
   if (Status s = ReadFlag(component, "invert", false, &step->invert); !s.ok()) return s;
@@ -130,7 +139,7 @@ Status ReadSplit(const Json& component, PreTokenizerStep* step) {
 }
 
 // Older files have add_prefix_space instead of prepend_scheme.
-Status ReadMetaspace(const Json& component, PreTokenizerStep* step) {
+Status ReadMetaspace(const JsonValue& component, PreTokenizerStep* step) {
   step->kind = PreTokenizerStep::Kind::kMetaspace;
   bool add_prefix_space = true;
   std::string scheme;
@@ -162,7 +171,7 @@ PreTokenizerStep WhitespaceStep() {
   return step;
 }
 
-Status ReadDecoderStep(const Json& component, std::vector<DecoderStep>* steps) {
+Status ReadDecoderStep(const JsonValue& component, std::vector<DecoderStep>* steps) {
   using Kind = DecoderStep::Kind;
   const std::string type = TypeOf(component);
   DecoderStep step;
@@ -186,8 +195,8 @@ Status ReadDecoderStep(const Json& component, std::vector<DecoderStep>* steps) {
   } else if (type == "Strip") {
     step.kind = Kind::kStrip;
     s = ReadString(component, "content", &step.pattern);
-    const Json* start = FindMember(component, "start");
-    const Json* stop = FindMember(component, "stop");
+    const JsonValue* start = FindMember(component, "start");
+    const JsonValue* stop = FindMember(component, "stop");
     const std::optional<int32_t> from = start == nullptr ? 0 : AsTokenId(*start);
     const std::optional<int32_t> to = stop == nullptr ? 0 : AsTokenId(*stop);
     if (s.ok() && (!from || !to)) s = Status(ErrorCode::kCorrupt, "decoder Strip");
@@ -197,11 +206,12 @@ Status ReadDecoderStep(const Json& component, std::vector<DecoderStep>* steps) {
     return Unsupported("decoder", component);
   }
   if (!s.ok()) return s.WithContext("decoder");
+  if (steps->size() >= kMaxSteps) return TooManySteps("decoder");
   steps->push_back(std::move(step));
   return {};
 }
 
-Status ReadPreTokenizerStep(const Json& component, std::vector<PreTokenizerStep>* steps) {
+Status ReadPreTokenizerStep(const JsonValue& component, std::vector<PreTokenizerStep>* steps) {
   const std::string type = TypeOf(component);
   PreTokenizerStep step;
   Status s;
@@ -228,35 +238,36 @@ Status ReadPreTokenizerStep(const Json& component, std::vector<PreTokenizerStep>
     return Unsupported("pre-tokenizer", component);
   }
   if (!s.ok()) return s.WithContext("pre-tokenizer");
+  if (steps->size() >= kMaxSteps) return TooManySteps("pre-tokenizer");
   steps->push_back(std::move(step));
   return {};
 }
 
 }  // namespace
 
-std::string TypeOf(const Json& component) {
-  const Json* type = FindMember(component, "type");
-  return type != nullptr && type->is_string() ? type->get<std::string>() : std::string();
+std::string TypeOf(const JsonValue& component) {
+  const JsonValue* type = FindMember(component, "type");
+  return type != nullptr && type->is_string() ? std::string(type->AsString()) : std::string();
 }
 
-Status ReadNormalizer(const Json& normalizer, std::vector<NormalizerStep>* steps) {
+Status ReadNormalizer(const JsonValue& normalizer, std::vector<NormalizerStep>* steps) {
   return ForEach(normalizer, "normalizer", "normalizers", 0,
-                 [steps](const Json& member) { return ReadNormalizerStep(member, steps); });
+                 [steps](const JsonValue& member) { return ReadNormalizerStep(member, steps); });
 }
 
-Status ReadPreTokenizer(const Json& pre_tokenizer, std::vector<PreTokenizerStep>* steps) {
+Status ReadPreTokenizer(const JsonValue& pre_tokenizer, std::vector<PreTokenizerStep>* steps) {
   return ForEach(pre_tokenizer, "pre-tokenizer", "pretokenizers", 0,
-                 [steps](const Json& member) { return ReadPreTokenizerStep(member, steps); });
+                 [steps](const JsonValue& member) { return ReadPreTokenizerStep(member, steps); });
 }
 
-Status ReadDecoder(const Json& decoder, std::vector<DecoderStep>* steps) {
+Status ReadDecoder(const JsonValue& decoder, std::vector<DecoderStep>* steps) {
   return ForEach(decoder, "decoder", "decoders", 0,
-                 [steps](const Json& member) { return ReadDecoderStep(member, steps); });
+                 [steps](const JsonValue& member) { return ReadDecoderStep(member, steps); });
 }
 
-Status CheckByteLevelDecoder(const Json& decoder) {
+Status CheckByteLevelDecoder(const JsonValue& decoder) {
   int byte_level = 0;
-  Status s = ForEach(decoder, "decoder", "decoders", 0, [&byte_level](const Json& member) {
+  Status s = ForEach(decoder, "decoder", "decoders", 0, [&byte_level](const JsonValue& member) {
     if (TypeOf(member) != "ByteLevel") return Unsupported("decoder", member);
     ++byte_level;
     return Status();

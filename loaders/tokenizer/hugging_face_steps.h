@@ -11,17 +11,17 @@
 namespace sluice {
 
 // kUnsupported names a component of a kind that is not known here. A Sequence is read in order.
-Status ReadNormalizer(const Json& normalizer, std::vector<NormalizerStep>* steps);
-Status ReadPreTokenizer(const Json& pre_tokenizer, std::vector<PreTokenizerStep>* steps);
+Status ReadNormalizer(const JsonValue& normalizer, std::vector<NormalizerStep>* steps);
+Status ReadPreTokenizer(const JsonValue& pre_tokenizer, std::vector<PreTokenizerStep>* steps);
 
 // The decoder of a model whose tokens are text.
-Status ReadDecoder(const Json& decoder, std::vector<DecoderStep>* steps);
+Status ReadDecoder(const JsonValue& decoder, std::vector<DecoderStep>* steps);
 
 // kUnsupported unless the decoder does what ByteLevel does.
-Status CheckByteLevelDecoder(const Json& decoder);
+Status CheckByteLevelDecoder(const JsonValue& decoder);
 
 // The "type" of a component, "" if it has none.
-std::string TypeOf(const Json& component);
+std::string TypeOf(const JsonValue& component);
 
 }  // namespace sluice
 

@@ -10,6 +10,7 @@
 #include "loaders/tokenizer/hugging_face_post_processor.h"
 #include "loaders/tokenizer/hugging_face_steps.h"
 #include "loaders/tokenizer/json_fields.h"
+#include "loaders/tokenizer/memory_bound.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 
 namespace sluice {
@@ -21,6 +22,10 @@ Status Unsupported(std::string what) { return Status(ErrorCode::kUnsupported, st
 class Reader {
  public:
   Result<TokenizerSpec> Read(const HuggingFaceTokenizerFiles& files) {
+    max_bytes_ = files.max_memory_bytes;
+    input_bytes_ = files.tokenizer_json.size() + files.sentencepiece_model.size() +
+                   files.tokenizer_config_json.size() + files.special_tokens_map_json.size() +
+                   files.generation_config_json.size() + files.config_json.size();
     if (files.tokenizer_json.empty() && !files.sentencepiece_model.empty()) {
       if (Status s = ReadSentencePiece(files.sentencepiece_model); !s.ok()) {
         return s.WithContext("tokenizer.model");
@@ -32,22 +37,44 @@ class Reader {
     if (!spec_.scores.empty()) {
       spec_.scores.resize(spec_.tokens.size(), -std::numeric_limits<double>::infinity());
     }
+    Status s = CheckMemory(BytesToBuild(CountsOf(spec_)), input_bytes_, max_bytes_);
+    if (!s.ok()) return s;
     return std::move(spec_);
   }
 
  private:
   Status ReadTokenizerJson(std::string_view text) {
-    Result<Json> json = ParseJsonObject(text, "the file");
+    uint64_t needed = JsonTreeBytes(text);
+    if (Status s = CheckMemory(needed, input_bytes_, max_bytes_); !s.ok()) return s;
+    Result<JsonDocument> json = ParseJsonObject(text, "the file");
     if (!json.ok()) return json.status();
+    needed += BytesToRead(CountsIn(json->root()));
+    if (Status s = CheckMemory(needed, input_bytes_, max_bytes_); !s.ok()) return s;
     for (const auto read : {&Reader::ReadModel, &Reader::ReadSteps, &Reader::ReadAddedTokens,
                             &Reader::ReadPostProcessing}) {
-      if (Status s = (this->*read)(*json); !s.ok()) return s;
+      if (Status s = (this->*read)(json->root()); !s.ok()) return s;
     }
     return {};
   }
 
+  static TokenizerCounts CountsIn(const JsonValue& json) {
+    const auto size = [](const JsonValue& object, const char* key) {
+      const JsonValue* list = FindMember(object, key);
+      return list == nullptr ? 0 : list->size();
+    };
+    TokenizerCounts counts;
+    counts.added_tokens = size(json, "added_tokens");
+    const JsonValue* model = FindMember(json, "model");
+    if (model == nullptr) return counts;
+    const JsonValue* vocabulary = FindMember(*model, "vocab");
+    counts.has_scores = vocabulary != nullptr && vocabulary->is_array();
+    counts.tokens = size(*model, "vocab") + counts.added_tokens;
+    counts.merges = size(*model, "merges");
+    return counts;
+  }
+
   Status ReadSentencePiece(std::string_view model) {
-    Result<TokenizerSpec> spec = ReadSentencePieceTokenizer(model);
+    Result<TokenizerSpec> spec = ReadSentencePieceTokenizer(model, max_bytes_);
     if (!spec.ok()) return spec.status();
     spec_ = *std::move(spec);
     vocabulary_size_ = spec_.tokens.size();
@@ -61,17 +88,19 @@ class Reader {
     return {};
   }
 
-  Status ReadModel(const Json& json) {
-    const Json* model = FindMember(json, "model");
+  Status ReadModel(const JsonValue& json) {
+    const JsonValue* model = FindMember(json, "model");
     if (model == nullptr || !model->is_object()) return Corrupt("no model");
-    return ReadHuggingFaceModel(*model, &spec_, &ids_, &vocabulary_size_);
+    const JsonValue* added = FindMember(json, "added_tokens");
+    return ReadHuggingFaceModel(*model, added == nullptr ? 0 : added->size(), &spec_, &ids_,
+                                &vocabulary_size_);
   }
 
-  Status ReadSteps(const Json& json) {
-    if (const Json* normalizer = FindMember(json, "normalizer")) {
+  Status ReadSteps(const JsonValue& json) {
+    if (const JsonValue* normalizer = FindMember(json, "normalizer")) {
       if (Status s = ReadNormalizer(*normalizer, &spec_.normalizer); !s.ok()) return s;
     }
-    if (const Json* pre_tokenizer = FindMember(json, "pre_tokenizer")) {
+    if (const JsonValue* pre_tokenizer = FindMember(json, "pre_tokenizer")) {
       if (Status s = ReadPreTokenizer(*pre_tokenizer, &spec_.pre_tokenizer); !s.ok()) return s;
     }
     const auto is_byte_level = [](const PreTokenizerStep& step) {
@@ -82,24 +111,30 @@ class Reader {
     if (spec_.model != TokenModel::kUnigram) {
       spec_.model = byte_level ? TokenModel::kByteLevelBpe : TokenModel::kBpe;
     }
-    const Json* decoder = FindMember(json, "decoder");
+    const JsonValue* decoder = FindMember(json, "decoder");
     if (decoder == nullptr) return Unsupported("no decoder");
     return byte_level ? CheckByteLevelDecoder(*decoder) : ReadDecoder(*decoder, &spec_.decoder);
   }
 
-  Status ReadAddedTokens(const Json& json) {
-    const Json* added = FindMember(json, "added_tokens");
+  Status ReadAddedTokens(const JsonValue& json) {
+    const JsonValue* added = FindMember(json, "added_tokens");
     if (added == nullptr) return {};
     if (!added->is_array()) return Corrupt("'added_tokens' is not a list");
-    for (const Json& entry : *added) {
+    for (const JsonValue& entry : added->elements()) {
       AddedToken token;
       if (Status s = ReadAddedToken(entry, &token); !s.ok()) return s;
+      // `tokenizers` reads no file whose added tokens lack these.
+      if (FindMember(entry, "content") == nullptr) return Corrupt("added token without content");
+      const JsonValue* id = FindMember(entry, "id");
+      if (id == nullptr || !AsTokenId(*id)) {
+        return Corrupt("id of the added token '" + token.content + "'");
+      }
       if (Status s = AddToken(std::move(token)); !s.ok()) return s;
     }
     return {};
   }
 
-  static Status ReadAddedToken(const Json& entry, AddedToken* token) {
+  static Status ReadAddedToken(const JsonValue& entry, AddedToken* token) {
     if (!entry.is_object()) return Corrupt("added token is not an object");
     if (Status s = ReadString(entry, "content", &token->content); !s.ok()) return s;
     if (Status s = ReadFlag(entry, "special", false, &token->special); !s.ok()) return s;
@@ -133,14 +168,14 @@ class Reader {
     return {};
   }
 
-  Status ReadPostProcessing(const Json& json) {
-    const Json* processor = FindMember(json, "post_processor");
+  Status ReadPostProcessing(const JsonValue& json) {
+    const JsonValue* processor = FindMember(json, "post_processor");
     return processor == nullptr ? Status() : ReadPostProcessor(*processor, &spec_);
   }
 
   Status ReadSideFiles(const HuggingFaceTokenizerFiles& files);
-  Status ReadTokenizerConfig(const Json& config);
-  Status AddNamedToken(const Json& file, std::string_view key, std::optional<int32_t>* id,
+  Status ReadTokenizerConfig(const JsonValue& config);
+  Status AddNamedToken(const JsonValue& file, std::string_view key, std::optional<int32_t>* id,
                        bool* named);
   bool IsToken(int32_t id) const {
     return static_cast<size_t>(id) < spec_.tokens.size() &&
@@ -150,25 +185,27 @@ class Reader {
     std::vector<int32_t>& ids = spec_.eos_ids;
     if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
   }
-  void AddEosOf(const Json& file);
+  void AddEosOf(const JsonValue& file);
 
   TokenizerSpec spec_;
   TokenIdsByText ids_;                             // of all tokens
   std::unordered_map<std::string, size_t> added_;  // where in spec_.added_tokens
   size_t vocabulary_size_ = 0;
   size_t next_added_id_ = 0;
+  uint64_t input_bytes_ = 0;
+  uint64_t max_bytes_ = 0;
 };
 
 // "bos_token": "<s>" or {"content": "<s>", ...}. A null says that there is none.
-Status Reader::AddNamedToken(const Json& file, std::string_view key, std::optional<int32_t>* id,
-                             bool* named) {
-  if (*named || !file.contains(std::string(key))) return {};
+Status Reader::AddNamedToken(const JsonValue& file, std::string_view key,
+                             std::optional<int32_t>* id, bool* named) {
+  if (*named || file.Find(key) == nullptr) return {};
   *named = true;
-  const Json* value = FindMember(file, key);
+  const JsonValue* value = FindMember(file, key);
   if (value == nullptr) return {};
   AddedToken token;
   if (value->is_string()) {
-    token.content = value->get<std::string>();
+    token.content = value->AsString();
   } else if (Status s = ReadAddedToken(*value, &token); !s.ok()) {
     return s.WithContext(std::string(key));
   }
@@ -181,28 +218,34 @@ Status Reader::AddNamedToken(const Json& file, std::string_view key, std::option
   return {};
 }
 
-void Reader::AddEosOf(const Json& file) {
-  const Json* value = FindMember(file, "eos_token_id");
+void Reader::AddEosOf(const JsonValue& file) {
+  const JsonValue* value = FindMember(file, "eos_token_id");
   if (value == nullptr) return;
-  for (const Json& entry : value->is_array() ? *value : Json::array({*value})) {
-    // Configurations name ids of the padded embedding at times; an id without a token ends nothing.
+  // Configurations name ids of the padded embedding at times; an id without a token ends nothing.
+  const auto add = [this](const JsonValue& entry) {
     const std::optional<int32_t> id = AsTokenId(entry);
     if (id && IsToken(*id)) AddEos(*id);
-  }
+  };
+  if (!value->is_array()) add(*value);
+  for (const JsonValue& entry : value->elements()) add(entry);
 }
 
-Status Reader::ReadTokenizerConfig(const Json& config) {
-  const Json* decoder = FindMember(config, "added_tokens_decoder");
+Status Reader::ReadTokenizerConfig(const JsonValue& config) {
+  const JsonValue* decoder = FindMember(config, "added_tokens_decoder");
   if (decoder == nullptr) return {};
   if (!decoder->is_object()) return Corrupt("'added_tokens_decoder' is not an object");
+  TokenizerCounts counts;
+  counts.added_tokens = counts.tokens = 2 * decoder->size();
+  if (Status s = CheckMemory(BytesToRead(counts), input_bytes_, max_bytes_); !s.ok()) return s;
   std::vector<std::pair<int64_t, AddedToken>> tokens;
-  for (const auto& [key, entry] : decoder->items()) {
+  tokens.reserve(decoder->size());
+  for (const auto& [key, entry] : decoder->members()) {
     AddedToken token;
     if (Status s = ReadAddedToken(entry, &token); !s.ok()) return s;
-    const bool number =
-        !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos;
-    if (!number) return Corrupt("id '" + key + "' in 'added_tokens_decoder'");
-    tokens.emplace_back(std::stoll(key), std::move(token));
+    const bool number = !key.empty() && key.size() < 10 &&
+                        key.find_first_not_of("0123456789") == std::string_view::npos;
+    if (!number) return Corrupt("id '" + std::string(key) + "' in 'added_tokens_decoder'");
+    tokens.emplace_back(std::stoll(std::string(key)), std::move(token));
   }
   const auto by_id = [](const auto& a, const auto& b) { return a.first < b.first; };
   std::sort(tokens.begin(), tokens.end(), by_id);
@@ -214,44 +257,45 @@ Status Reader::ReadTokenizerConfig(const Json& config) {
 }
 
 Status Reader::ReadSideFiles(const HuggingFaceTokenizerFiles& files) {
-  const auto parse = [](std::string_view text, std::string_view name) -> Result<Json> {
-    return text.empty() ? Result<Json>(Json::object()) : ParseJsonObject(text, name);
+  const auto parse = [](std::string_view text, std::string_view name) {
+    return ParseJsonObject(text.empty() ? "{}" : text, name);
   };
-  Result<Json> config = parse(files.tokenizer_config_json, "tokenizer_config.json");
+  Result<JsonDocument> config = parse(files.tokenizer_config_json, "tokenizer_config.json");
   if (!config.ok()) return config.status();
-  Result<Json> specials = parse(files.special_tokens_map_json, "special_tokens_map.json");
+  Result<JsonDocument> specials = parse(files.special_tokens_map_json, "special_tokens_map.json");
   if (!specials.ok()) return specials.status();
-  Result<Json> generation = parse(files.generation_config_json, "generation_config.json");
+  Result<JsonDocument> generation = parse(files.generation_config_json, "generation_config.json");
   if (!generation.ok()) return generation.status();
-  Result<Json> model = parse(files.config_json, "config.json");
+  Result<JsonDocument> model = parse(files.config_json, "config.json");
   if (!model.ok()) return model.status();
 
-  if (Status s = ReadTokenizerConfig(*config); !s.ok()) {
+  if (Status s = ReadTokenizerConfig(config->root()); !s.ok()) {
     return s.WithContext("tokenizer_config.json");
   }
   std::optional<int32_t> eos;
   bool bos_named = false;
   bool eos_named = false;
-  for (const Json* file : {&*config, &*specials}) {
+  for (const JsonValue* file : {&config->root(), &specials->root()}) {
     if (Status s = AddNamedToken(*file, "bos_token", &spec_.bos_id, &bos_named); !s.ok()) return s;
     if (Status s = AddNamedToken(*file, "eos_token", &eos, &eos_named); !s.ok()) return s;
   }
   if (eos) AddEos(*eos);
-  AddEosOf(*generation);
-  AddEosOf(*model);
+  AddEosOf(generation->root());
+  AddEosOf(model->root());
   if (!bos_named) {
-    const Json* id = FindMember(*model, "bos_token_id");
-    if (id == nullptr) id = FindMember(*generation, "bos_token_id");
+    const JsonValue* id = FindMember(model->root(), "bos_token_id");
+    if (id == nullptr) id = FindMember(generation->root(), "bos_token_id");
     const std::optional<int32_t> value = id == nullptr ? std::nullopt : AsTokenId(*id);
     if (value && IsToken(*value)) spec_.bos_id = value;
   }
   // As transformers 5 does: where tokenizer_config.json says whether there is a BOS or EOS, it
   // overrules the post-processor.
-  if (config->contains("add_bos_token") || config->contains("add_eos_token")) {
+  if (config->root().Find("add_bos_token") != nullptr ||
+      config->root().Find("add_eos_token") != nullptr) {
     bool add_bos = false;
     bool add_eos = false;
-    if (Status s = ReadFlag(*config, "add_bos_token", false, &add_bos); !s.ok()) return s;
-    if (Status s = ReadFlag(*config, "add_eos_token", false, &add_eos); !s.ok()) return s;
+    if (Status s = ReadFlag(config->root(), "add_bos_token", false, &add_bos); !s.ok()) return s;
+    if (Status s = ReadFlag(config->root(), "add_eos_token", false, &add_eos); !s.ok()) return s;
     spec_.prefix_ids.clear();
     spec_.suffix_ids.clear();
     if (add_bos && spec_.bos_id) spec_.prefix_ids.push_back(*spec_.bos_id);

@@ -96,9 +96,14 @@ Result<Normalizer::Step> Normalizer::Prepare(const NormalizerStep& spec) {
 
 Result<Normalizer> Normalizer::Create(const std::vector<NormalizerStep>& steps) {
   Normalizer normalizer;
+  size_t regex_bytes = 0;
   for (const NormalizerStep& spec : steps) {
     Result<Step> step = Prepare(spec);
     if (!step.ok()) return step.status();
+    if (step->regex) regex_bytes += step->regex->size_bytes();
+    if (regex_bytes > kMaxRegexBytes) {
+      return Status(ErrorCode::kLimitExceeded, "normalizer with too many expressions");
+    }
     normalizer.steps_.push_back(*std::move(step));
   }
   return normalizer;

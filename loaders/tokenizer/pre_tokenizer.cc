@@ -181,6 +181,7 @@ Result<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizerStep>& s
                                           bool byte_level) {
   PreTokenizer pre_tokenizer;
   int byte_level_steps = 0;
+  size_t regex_bytes = 0;
   for (const PreTokenizerStep& spec : steps) {
     Step step{spec, std::nullopt};
     std::string_view pattern;
@@ -201,6 +202,10 @@ Result<PreTokenizer> PreTokenizer::Create(const std::vector<PreTokenizerStep>& s
       Result<Regex> regex = Regex::Compile(pattern);
       if (!regex.ok()) return regex.status().WithContext("pre-tokenizer");
       step.regex = *std::move(regex);
+      regex_bytes += step.regex->size_bytes();
+      if (regex_bytes > kMaxRegexBytes) {
+        return Status(ErrorCode::kLimitExceeded, "pre-tokenizer with too many expressions");
+      }
     }
     pre_tokenizer.steps_.push_back(std::move(step));
   }

@@ -14,7 +14,8 @@
 namespace sluice {
 namespace {
 
-constexpr size_t kMaxPatternBytes = 1 << 16;
+// What has a few hundred bytes in tokenizers.
+constexpr size_t kMaxPatternBytes = 4096;
 constexpr uint32_t kNestLimit = 128;
 constexpr uint32_t kDepthLimit = 1 << 20;
 constexpr uint32_t kHeapLimitKib = 256 * 1024;
@@ -30,16 +31,19 @@ std::string PcreMessage(int code) {
 }  // namespace
 
 struct Regex::Compiled {
-  explicit Compiled(pcre2_code* c) : code(c) {}
+  Compiled(pcre2_code* c, size_t size) : code(c), size_bytes(size) {}
   ~Compiled() { pcre2_code_free(code); }
   Compiled(const Compiled&) = delete;
   Compiled& operator=(const Compiled&) = delete;
   pcre2_code* code;
+  size_t size_bytes;
 };
+
+size_t Regex::size_bytes() const { return compiled_->size_bytes; }
 
 Result<Regex> Regex::Compile(std::string_view pattern) {
   if (pattern.size() > kMaxPatternBytes) {
-    return Status(ErrorCode::kUnsupported, "regular expression of more than 64 KiB");
+    return Status(ErrorCode::kUnsupported, "regular expression of more than 4 KiB");
   }
   Result<std::string> translated = TranslateOniguruma(pattern);
   if (!translated.ok()) return translated.status();
@@ -58,9 +62,15 @@ Result<Regex> Regex::Compile(std::string_view pattern) {
     return Status(ErrorCode::kUnsupported,
                   "regular expression '" + std::string(pattern) + "': " + PcreMessage(error));
   }
+  size_t size_bytes = 0;
+  (void)pcre2_pattern_info(code, PCRE2_INFO_SIZE, &size_bytes);
+  auto compiled = std::make_shared<const Compiled>(code, size_bytes);
+  if (size_bytes > kMaxRegexBytes) {
+    return Status(ErrorCode::kLimitExceeded, "regular expression that becomes too large");
+  }
   // Where executable memory is forbidden this fails, and pcre2_match interprets instead.
   (void)pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);
-  return Regex(std::make_shared<const Compiled>(code));
+  return Regex(std::move(compiled));
 }
 
 struct RegexScanner::State {

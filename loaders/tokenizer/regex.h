@@ -12,14 +12,18 @@
 namespace sluice {
 
 // An immutable compiled expression; any number of threads may match with it.
+// What all expressions of a tokenizer's normalizer, or of its pre-tokenizer, may be compiled to.
+inline constexpr size_t kMaxRegexBytes = 16 << 10;
+
 class Regex {
  public:
   // `pattern` as in tokenizer.json (regex_syntax.h). kUnsupported if it cannot be expressed in
-  // PCRE2.
+  // PCRE2, or has more than 4 KiB; kLimitExceeded: it is compiled to more than kMaxRegexBytes.
   static Result<Regex> Compile(std::string_view pattern);
 
   struct Compiled;
   const Compiled& compiled() const { return *compiled_; }
+  size_t size_bytes() const;  // compiled, without the machine code
 
  private:
   explicit Regex(std::shared_ptr<const Compiled> compiled) : compiled_(std::move(compiled)) {}

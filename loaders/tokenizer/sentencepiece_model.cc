@@ -189,9 +189,14 @@ Status CheckDenormalizer(std::string_view message) {
 
 Result<SentencePieceFields> ParseSentencePieceModel(std::string_view bytes) {
   SentencePieceFields fields;
-  Status s = ForEachField(bytes, [&fields](const Field& field) -> Status {
+  // A piece takes about three times as much here, while the list grows; files have more for each.
+  const size_t max_pieces = bytes.size() / 8 + 512;
+  Status s = ForEachField(bytes, [&](const Field& field) -> Status {
     if (field.number < 1 || field.number > 5 || field.number == 4) return {};
     if (Status wire = WantWire(field, Field::Wire::kBytes); !wire.ok()) return wire;
+    if (field.number == 1 && fields.pieces.size() >= max_pieces) {
+      return Status(ErrorCode::kLimitExceeded, "too many pieces for the size of the file");
+    }
     if (field.number == 1) return ReadPiece(field.bytes, &fields);
     if (field.number == 2) return ReadTrainer(field.bytes, &fields);
     if (field.number == 3) return ReadNormalizer(field.bytes, &fields);

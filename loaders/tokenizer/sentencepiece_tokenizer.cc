@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "loaders/tokenizer/base64.h"
+#include "loaders/tokenizer/memory_bound.h"
 #include "loaders/tokenizer/sentencepiece_fields.h"
 #include "loaders/tokenizer/tokenizer_factory.h"
 
@@ -116,9 +117,19 @@ Result<TokenizerSpec> SpecOfSentencePiece(const SentencePieceFields& fields) {
   return spec;
 }
 
-Result<TokenizerSpec> ReadSentencePieceTokenizer(std::string_view model) {
+Result<TokenizerSpec> ReadSentencePieceTokenizer(std::string_view model, uint64_t max_bytes) {
   Result<SentencePieceFields> fields = ParseSentencePieceModel(model);
   if (!fields.ok()) return fields.status();
+  TokenizerCounts counts;
+  counts.tokens = fields->pieces.size();
+  counts.has_scores = true;
+  for (const SentencePieceFields::Piece& piece : fields->pieces) {
+    counts.text_bytes += piece.text.size();
+    if (IsAdded(piece)) ++counts.added_tokens;
+  }
+  const uint64_t piece_bytes = fields->pieces.capacity() * sizeof(SentencePieceFields::Piece);
+  Status s = CheckMemory(piece_bytes + BytesToRead(counts), model.size(), max_bytes);
+  if (!s.ok()) return s;
   Result<TokenizerSpec> spec = SpecOfSentencePiece(*fields);
   if (!spec.ok()) return spec.status();
   // As transformers' Llama and T5 do where tokenizer_config.json does not say.

@@ -45,6 +45,7 @@ struct HuggingFaceTokenizerFiles {
   std::string_view generation_config_json;   // eos_token_id: more tokens that end a generation
   std::string_view config_json;              // the same; bos_token_id where no file names the token
   std::string_view sentencepiece_model = {};  // tokenizer.model
+  uint64_t max_memory_bytes = UINT64_MAX;     // beside the files themselves
 };
 
 // The fields tokenizer.ggml.* of a GGUF file. The views are read during FromGguf only.
@@ -59,6 +60,7 @@ struct GgufTokenizerFields {
   std::optional<int64_t> bos_id, eos_id, eot_id, eom_id, unknown_id;
   std::optional<bool> add_bos, add_eos;  // absent: as the pre-tokenizer's models do
   std::optional<bool> add_space_prefix, remove_extra_whitespaces, treat_whitespace_as_suffix;
+  uint64_t max_memory_bytes = UINT64_MAX;  // beside what the views are of
 };
 
 // Immutable; copies share their data, and any number of threads may use one.
@@ -66,7 +68,9 @@ class Tokenizer {
  public:
   // Errors of all three: kCorrupt (not JSON, missing or contradictory fields, ids out of range,
   // duplicate tokens, merges of absent tokens) and kUnsupported (a component of another kind, an
-  // expression). The input is untrusted; memory is proportional to its size.
+  // expression), kDoesNotFit (max_memory_bytes). The input is untrusted: memory is at most 16 times
+  // its size and 256 KiB (an expression takes up to 200 KB to compile), and what would take more is
+  // kLimitExceeded.
   static Result<Tokenizer> FromHuggingFace(const HuggingFaceTokenizerFiles& files);
   static Result<Tokenizer> FromGguf(const GgufTokenizerFields& fields);
   // What ToJson wrote: sluice's own compact form.

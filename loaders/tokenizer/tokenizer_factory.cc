@@ -1,8 +1,10 @@
 #include "loaders/tokenizer/tokenizer_factory.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "loaders/tokenizer/byte_level.h"
+#include "loaders/tokenizer/memory_bound.h"
 #include "loaders/tokenizer/tokenizer_impl.h"
 #include "loaders/tokenizer/utf8.h"
 
@@ -106,6 +108,9 @@ Status Tokenizer::Impl::BuildTables() {
   if (!made_decoder.ok()) return made_decoder.status();
   decoder = *std::move(made_decoder);
   bytes.resize(spec.tokens.size());
+  size_t text_bytes = 0;
+  for (const std::string& token : spec.tokens) text_bytes += token.size();
+  token_bytes.reserve(text_bytes);
   is_byte.assign(spec.tokens.size(), false);
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     SetBytes(static_cast<int32_t>(id), spec.tokens[id]);
@@ -114,6 +119,12 @@ Status Tokenizer::Impl::BuildTables() {
 }
 
 Result<Tokenizer> TokenizerFactory::Create(TokenizerSpec spec) {
+  // A tokenizer that is read from anything can be read again from its compact JSON.
+  const TokenizerCounts counts = CountsOf(spec);
+  const uint64_t needed = std::max(BytesToBuild(counts), BytesToReadStored(counts));
+  if (Status s = CheckMemory(needed, StoredBytes(spec), UINT64_MAX); !s.ok()) {
+    return s.WithContext("tokenizer");
+  }
   auto impl = std::make_shared<Tokenizer::Impl>();
   impl->spec = std::move(spec);
   if (Status s = impl->BuildTables(); !s.ok()) return s.WithContext("tokenizer");

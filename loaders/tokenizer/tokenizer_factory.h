@@ -19,7 +19,7 @@ class TokenizerFactory {
 
 Result<TokenizerSpec> ReadHuggingFaceTokenizer(const HuggingFaceTokenizerFiles& files);
 // A SentencePiece model (tokenizer.model) by itself.
-Result<TokenizerSpec> ReadSentencePieceTokenizer(std::string_view model);
+Result<TokenizerSpec> ReadSentencePieceTokenizer(std::string_view model, uint64_t max_bytes);
 Result<TokenizerSpec> ReadGgufTokenizer(const GgufTokenizerFields& fields);
 Result<TokenizerSpec> ReadCompactTokenizer(std::string_view json);
 std::string WriteCompactTokenizer(const TokenizerSpec& spec);

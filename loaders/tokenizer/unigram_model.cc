@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
-#include "loaders/tokenizer/hash_slots.h"
 #include "loaders/tokenizer/utf8.h"
 
 namespace sluice {
@@ -14,11 +14,6 @@ namespace {
 constexpr double kUnknownPenalty = 10.0;
 constexpr size_t kMaxTokenBytes = 256;
 constexpr size_t kMaxPieceBytes = size_t{1} << 30;
-constexpr uint64_t kFreeEdge = ~uint64_t{0};
-
-uint64_t EdgeOf(uint32_t node, char byte) {
-  return uint64_t{node} << 8 | static_cast<uint8_t>(byte);
-}
 
 }  // namespace
 
@@ -30,9 +25,8 @@ Result<UnigramModel> UnigramModel::Create(const TokenizerSpec& spec, const Token
   UnigramModel model;
   model.spec_ = &spec;
   model.table_ = &table;
-  size_t bytes = 0;
-  for (const std::string& token : spec.tokens) bytes += token.size();
-  model.edges_.resize(SlotCount(bytes));
+  std::vector<uint32_t> ids;
+  ids.reserve(spec.tokens.size());
   double lowest = std::numeric_limits<double>::infinity();
   for (size_t id = 0; id < spec.tokens.size(); ++id) {
     const double score = spec.scores[id];
@@ -41,44 +35,16 @@ Result<UnigramModel> UnigramModel::Create(const TokenizerSpec& spec, const Token
     }
     if (std::isinf(score) || spec.tokens[id].empty()) continue;
     lowest = std::min(lowest, score);
-    Status s = model.AddToTrie(spec.tokens[id], static_cast<int32_t>(id));
-    if (!s.ok()) return s;
+    if (spec.tokens[id].size() > kMaxTokenBytes) {
+      return Status(ErrorCode::kUnsupported,
+                    "token " + std::to_string(id) + " is longer than 256 bytes");
+    }
+    ids.push_back(static_cast<uint32_t>(id));
   }
+  model.trie_ = ByteTrie(spec.tokens, std::move(ids));
   model.unknown_score_ = (std::isinf(lowest) ? 0 : lowest) - kUnknownPenalty;
   model.byte_ids_ = ByteTokens(table);
   return model;
-}
-
-Status UnigramModel::AddToTrie(std::string_view token, int32_t id) {
-  if (token.size() > kMaxTokenBytes) {
-    return Status(ErrorCode::kUnsupported,
-                  "token " + std::to_string(id) + " is longer than 256 bytes");
-  }
-  const size_t mask = edges_.size() - 1;
-  uint32_t node = 0;
-  for (const char byte : token) {
-    const uint64_t edge = EdgeOf(node, byte);
-    size_t slot = MixHash(edge) & mask;
-    while (edges_[slot].edge != kFreeEdge && edges_[slot].edge != edge) slot = (slot + 1) & mask;
-    if (edges_[slot].edge == kFreeEdge) {
-      edges_[slot] = {edge, static_cast<uint32_t>(token_at_node_.size())};
-      token_at_node_.push_back(-1);
-    }
-    node = edges_[slot].child;
-  }
-  token_at_node_[node] = id;
-  return {};
-}
-
-// 0 (the root is nobody's child) where there is none.
-uint32_t UnigramModel::FindChild(uint32_t node, char byte) const {
-  const uint64_t edge = EdgeOf(node, byte);
-  const size_t mask = edges_.size() - 1;
-  for (size_t slot = MixHash(edge) & mask; edges_[slot].edge != kFreeEdge;
-       slot = (slot + 1) & mask) {
-    if (edges_[slot].edge == edge) return edges_[slot].child;
-  }
-  return 0;
 }
 
 // Enters the tokens that begin at `begin` where they end.
@@ -95,11 +61,11 @@ Status UnigramModel::Extend(std::string_view piece, size_t begin, std::vector<No
     if (target.id < 0 || sum > target.score) target = {sum, begin, id};
   };
   bool has_character = false;
-  uint32_t node = 0;
+  uint32_t node = ByteTrie::kRoot;
   for (size_t at = begin; at < piece.size(); ++at) {
-    node = FindChild(node, piece[at]);
+    node = trie_.Child(node, piece[at]);
     if (node == 0) break;
-    const int32_t id = token_at_node_[node];
+    const int32_t id = trie_.IdAt(node);
     if (id < 0) continue;
     has_character = has_character || at + 1 - begin == character;
     offer(at + 1, id, spec_->scores[static_cast<size_t>(id)]);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "formats/status.h"
+#include "loaders/tokenizer/byte_trie.h"
 #include "loaders/tokenizer/token_table.h"
 #include "loaders/tokenizer/tokenizer_spec.h"
 
@@ -37,20 +38,12 @@ class UnigramModel {
   Status Encode(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
 
  private:
-  struct TrieSlot {
-    uint64_t edge = ~uint64_t{0};  // node << 8 | byte
-    uint32_t child = 0;
-  };
-
-  Status AddToTrie(std::string_view token, int32_t id);
-  uint32_t FindChild(uint32_t node, char byte) const;
   Status Extend(std::string_view piece, size_t begin, std::vector<Node>* nodes) const;
   void AppendUnknown(std::string_view text, std::vector<int32_t>* reversed) const;
 
   const TokenizerSpec* spec_ = nullptr;
   const TokenTable* table_ = nullptr;
-  std::vector<TrieSlot> edges_;  // open addressing; a power of two
-  std::vector<int32_t> token_at_node_ = {-1};
+  ByteTrie trie_;
   double unknown_score_ = 0;
   std::array<int32_t, 256> byte_ids_{};
 };

@@ -45,6 +45,24 @@ TEST(StrictJson, BoundsNesting) {
   EXPECT_EQ(CodeOf(std::string(10'000'000, '[')), ErrorCode::kLimitExceeded);
 }
 
+TEST(StrictJson, RefusesValuesOutOfProportionToTheText) {
+  const auto repeated = [](const std::string& piece, size_t count) {
+    std::string text = "[" + piece;
+    for (size_t i = 1; i < count; ++i) text += "," + piece;
+    return text + "]";
+  };
+  for (const char* piece : {"1", "[]", "{}", "\"\"", "{\"\":1}", "[1]"}) {
+    EXPECT_EQ(CodeOf(repeated(piece, 100)), ErrorCode::kOk) << piece;
+    EXPECT_EQ(CodeOf(repeated(piece, 30'000), 32, 1'000'000), ErrorCode::kLimitExceeded) << piece;
+  }
+  // What files have many of: numbers of a scaling, names of layers, tensors of an index.
+  for (const char* piece :
+       {"1.0299999713897705", "\"sliding_attention\"",
+        R"({"model.layers.0.mlp.down_proj.weight":"model-00001-of-00004.safetensors"})"}) {
+    EXPECT_EQ(CodeOf(repeated(piece, 30'000), 32, 1'000'000), ErrorCode::kOk) << piece;
+  }
+}
+
 TEST(StrictJson, BoundsTheNumberOfValues) {
   EXPECT_EQ(CodeOf("[1,2,3]", 32, 4), ErrorCode::kOk);
   EXPECT_EQ(CodeOf("[1,2,3]", 32, 3), ErrorCode::kLimitExceeded);

@@ -31,7 +31,7 @@ ChatTemplateInput Conversation() {
 }
 
 Result<ChatTemplate> Parse(std::string source) {
-  const MeasuredInput measured(source.size(), MeasuredInput::kTemplateFactor);
+  const MeasuredInput measured(source.size());
   return ChatTemplate::Parse(std::move(source));
 }
 

@@ -57,7 +57,7 @@ def write(name, kind, value):
 
 
 def main():
-    added = [{"content": "<s>", "special": True, "normalized": False}, {"content": "<t>", "lstrip": True, "single_word": True}]
+    added = [{"id": 0, "content": "<s>", "special": True, "normalized": False}, {"id": 1, "content": "<t>", "lstrip": True, "single_word": True}]
     byte_level = {"type": "ByteLevel", "add_prefix_space": True}
     split = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}| ?[^\s\p{L}]+|\s+(?!\S)|[a&&[^b]]"}, "behavior": "Isolated", "invert": False}
     bpe = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "\u0120": 3, "<s>": 4}, "merges": ["a b"]}

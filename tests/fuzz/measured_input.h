@@ -17,12 +17,6 @@ class MeasuredInput {
   static constexpr size_t kFixedBytes = 64 << 10;
   // Bytes of memory for each byte of the input.
   static constexpr size_t kFactor = 16;
-  // JSON is held as a tree, with a set of the names of each object: up to 42 were seen
-  // ({"0":1,"1":1 ...}).
-  static constexpr size_t kJsonFactor = 64;
-  // The tree of a template, which has 256 KiB at most: up to 187 were seen ({{a~a~a ...}}).
-  static constexpr size_t kTemplateFactor = 256;
-
   explicit MeasuredInput(size_t size_bytes, size_t factor = kFactor,
                          size_t fixed_bytes = kFixedBytes);
   ~MeasuredInput();

@@ -57,7 +57,7 @@ class HeaderAndData : public ByteSource {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const MeasuredInput measured(size, MeasuredInput::kJsonFactor);
+  const MeasuredInput measured(size);
   ReadAndCheck(MemoryBytes({reinterpret_cast<const std::byte*>(data), size}));
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   // The last byte says how much data follows, so that JSON alone makes a file.

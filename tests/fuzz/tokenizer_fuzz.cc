@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "loaders/tokenizer/tokenizer.h"
+#include "tests/fuzz/measured_input.h"
 
 namespace {
 
@@ -16,6 +17,19 @@ using Ids = std::vector<int32_t>;
 
 void Require(bool promise) {
   if (!promise) std::abort();
+}
+
+// Strings and tables of a tokenizer, and an expression to compile, whatever the size of the input.
+constexpr size_t kTokenizerBytes = 256 << 10;
+
+Result<Tokenizer> FromFiles(const HuggingFaceTokenizerFiles& files, size_t size) {
+  const MeasuredInput measured(size, MeasuredInput::kFactor, kTokenizerBytes);
+  return Tokenizer::FromHuggingFace(files);
+}
+
+Result<Tokenizer> FromStored(std::string_view json) {
+  const MeasuredInput measured(json.size(), MeasuredInput::kFactor, kTokenizerBytes);
+  return Tokenizer::FromJson(json);
 }
 
 void CheckText(const Tokenizer& tokenizer, std::string_view text) {
@@ -49,8 +63,8 @@ constexpr std::string_view kDecoder =
     R"("content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ",)"
     R"("start":1,"stop":0}]})";
 constexpr std::string_view kAdded =
-    R"("added_tokens":[{"content":"<s>","special":true,"normalized":false},)"
-    R"({"content":"<t>","special":false,"lstrip":true,"rstrip":true,"normalized":true}])";
+    R"("added_tokens":[{"id":9,"content":"<s>","special":true,"normalized":false},)"
+    R"({"id":10,"content":"<t>","special":false,"lstrip":true,"rstrip":true,"normalized":true}])";
 
 Tokenizer Fixed(const std::string& model, const std::string& rest) {
   const std::string json = "{\"model\":" + model + "," + rest + "," + std::string(kAdded) + "}";
@@ -96,14 +110,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   switch (data[0] % 4) {
     case 0:
       files.tokenizer_json = text;
-      Check(Tokenizer::FromHuggingFace(files), text);
+      Check(FromFiles(files, size), text);
       break;
     case 1:
       files.sentencepiece_model = text;
-      Check(Tokenizer::FromHuggingFace(files), text);
+      Check(FromFiles(files, size), text);
       break;
     case 2:
-      Check(Tokenizer::FromJson(text), text);
+      Check(FromStored(text), text);
       break;
     default:
       for (const Tokenizer& tokenizer : FixedTokenizers()) CheckText(tokenizer, text);

@@ -437,5 +437,25 @@ TEST(ChatTemplateFuzz, TwentyThousandMutatedTemplatesEndInTime) {
   EXPECT_GT(rendered, 1000);  // else the mutations destroy too much to test the interpreter
 }
 
+TEST(ChatTemplate, RefusesATreeOutOfProportionToItsSource) {
+  const auto repeated = [](const std::string& piece, size_t count) {
+    std::string source;
+    for (size_t i = 0; i < count; ++i) source += piece;
+    return source;
+  };
+  for (const std::string& source :
+       {"{{a" + repeated("~a", 60'000) + "}}", repeated("{{a}}", 30'000),
+        "{{[" + repeated("1,", 60'000) + "]}}", repeated("{%set a=b%}", 12'000),
+        "{{a" + repeated("+1", 30) + "}}" + repeated("{{-''}}", 20'000)}) {
+    EXPECT_EQ(ChatTemplate::Parse(source).status().code(), ErrorCode::kLimitExceeded)
+        << source.substr(0, 20);
+  }
+  EXPECT_TRUE(ChatTemplate::Parse("{{a" + repeated("~a", 100) + "}}").ok());
+  EXPECT_TRUE(
+      ChatTemplate::Parse(
+          repeated("Some words of a prompt and {{ message.content }}\n", 4'000))
+          .ok());
+}
+
 }  // namespace
 }  // namespace sluice

@@ -501,6 +501,17 @@ TEST(Convert, TooLittleMemoryIsRefusedAndLeavesNothing) {
   EXPECT_TRUE(FilesIn(scratch).empty());
 }
 
+TEST(Convert, ATokenizerThatTakesMoreMemoryThanAllowedIsRefused) {
+  const ScratchDirectory scratch;
+  ConvertOptions options;
+  options.max_ram_bytes = 30'000;
+  const Status status = Convert(scratch / "out.sluice", options);
+  EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit);
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr("tokenizer.json"), HasSubstr("are allowed by --max-ram")));
+  EXPECT_TRUE(FilesIn(scratch).empty());
+}
+
 TEST(Convert, AValueThatIsNoNumberIsRefusedByNameAndLeavesNothing) {
   for (const char* dtype : {"F32", "F16", "BF16"}) {
     const ScratchDirectory scratch;

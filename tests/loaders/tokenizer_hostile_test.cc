@@ -116,7 +116,8 @@ TEST(StoredTokenizer, RefusesDamage) {
     EXPECT_FALSE(t.ok()) << damage.what;
     if (!t.ok()) {
       EXPECT_TRUE(t.status().code() == ErrorCode::kCorrupt ||
-                  t.status().code() == ErrorCode::kUnsupported)
+                  t.status().code() == ErrorCode::kUnsupported ||
+                  t.status().code() == ErrorCode::kLimitExceeded)
           << damage.what;
       EXPECT_FALSE(t.status().message().empty());
     }
@@ -151,6 +152,24 @@ TEST(HuggingFaceTokenizer, RefusesDamage) {
       {"no merges", [](Json* j) { (*j)["model"].erase("merges"); }},
       {"added tokens", [](Json* j) { (*j)["added_tokens"] = 7; }},
       {"added token", [](Json* j) { (*j)["added_tokens"] = {7}; }},
+      {"added token without content",
+       [](Json* j) {
+         (*j)["added_tokens"] = {{{"id", 3}}};
+       }},
+      {"added token without id",
+       [](Json* j) {
+         (*j)["added_tokens"] = {{{"content", "<s>"}}};
+       }},
+      {"added token with the id 2^31",
+       [](Json* j) {
+         (*j)["added_tokens"] = {{{"content", "<s>"}, {"id", uint64_t{1} << 31}}};
+       }},
+      {"added token with a negative id",
+       [](Json* j) {
+         (*j)["added_tokens"] = {{{"content", "<s>"}, {"id", -1}}};
+       }},
+      {"id of 2^31", [](Json* j) { (*j)["model"]["vocab"]["c"] = uint64_t{1} << 31; }},
+      {"id as text", [](Json* j) { (*j)["model"]["vocab"]["c"] = "3"; }},
       {"no decoder", [](Json* j) { j->erase("decoder"); }},
       {"no pre-tokenizer", [](Json* j) { j->erase("pre_tokenizer"); }},
       {"two byte levels",
@@ -172,6 +191,36 @@ TEST(HuggingFaceTokenizer, RefusesDamage) {
     damage.apply(&json);
     EXPECT_FALSE(LoadHuggingFace(json).ok()) << damage.what;
   }
+}
+
+TEST(HuggingFaceTokenizer, RefusesATokenThatTheVocabularyNamesTwice) {
+  std::string text = HuggingFace().dump();
+  const size_t at = text.find(R"("a":0)");
+  text.insert(at, R"("a":5,)");
+  const Status status = Tokenizer::FromHuggingFace({text, {}, {}, {}, {}}).status();
+  EXPECT_EQ(status.code(), ErrorCode::kCorrupt);
+  EXPECT_NE(status.message().find("'a' appears twice"), std::string::npos) << status.message();
+}
+
+TEST(HuggingFaceTokenizer, RefusesMoreThanItsMemoryAllows) {
+  const std::string text = HuggingFace().dump();
+  HuggingFaceTokenizerFiles files{text, {}, {}, {}, {}};
+  EXPECT_TRUE(Tokenizer::FromHuggingFace(files).ok());
+  files.max_memory_bytes = 100;
+  EXPECT_EQ(Tokenizer::FromHuggingFace(files).status().code(), ErrorCode::kDoesNotFit);
+}
+
+TEST(HuggingFaceTokenizer, RefusesTokensOutOfProportionToTheFile) {
+  // An id far away would make room for all ids before it.
+  Json json = HuggingFace();
+  json["model"]["vocab"]["z"] = 1045;
+  EXPECT_FALSE(LoadHuggingFace(json).ok());
+  json["model"]["vocab"]["z"] = 1000;
+  EXPECT_TRUE(LoadHuggingFace(json).ok());
+  std::string stored = R"({"version":1,"kind":"byte_level_bpe","tokens":["a")";
+  for (int i = 0; i < 100'000; ++i) stored += ",\"\"";
+  stored += R"(],"pre_tokenizer":[{"kind":"byte_level","behavior":"isolated"}]})";
+  EXPECT_EQ(Tokenizer::FromJson(stored).status().code(), ErrorCode::kLimitExceeded);
 }
 
 TEST(HuggingFaceTokenizer, CyclicMergesEndAnyway) {

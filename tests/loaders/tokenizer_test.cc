@@ -46,7 +46,7 @@ Json MakeTokenizer(const std::vector<std::pair<std::string, std::string>>& merge
 }
 
 Json Special(const std::string& content) {
-  return {{"content", content}, {"special", true}, {"normalized", false}};
+  return {{"id", 0}, {"content", content}, {"special", true}, {"normalized", false}};
 }
 
 Result<Tokenizer> Load(const Json& json) {

@@ -62,15 +62,16 @@ TEST_F(SystemTest, SiblingsOfOneCoreCountOnce) {
     Write(cpu + std::to_string(i) + "/topology/physical_package_id", std::to_string(i / 4) + "\n");
   }
   const int all[] = {0, 1, 2, 3, 4, 5, 6, 7};
-  EXPECT_EQ(CountCores(all, root()), 4);
+  using Cores = std::vector<std::vector<int>>;
+  EXPECT_EQ(CoresOf(all, root()).size(), 4u);
   const int some[] = {0, 1, 5};
-  EXPECT_EQ(CountCores(some, root()), 2);
+  EXPECT_EQ(CoresOf(some, root()), SOME);
 }
 
 TEST_F(SystemTest, ProcessorsWithoutATopologyCountEach) {
   const int cpus[] = {3, 4, 9};
-  EXPECT_EQ(CountCores(cpus, root()), 3);
-  EXPECT_EQ(CountCores({}, root()), 1);
+  EXPECT_EQ(CoresOf(cpus, root()), (std::vector<std::vector<int>>{{3}, {4}, {9}}));
+  EXPECT_TRUE(CoresOf({}, root()).empty());
 }
 
 TEST_F(SystemTest, AQuotaOfProcessorTimeIsRoundedUp) {
