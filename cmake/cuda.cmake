@@ -72,6 +72,8 @@ function(sluice_cuda_sources target)
     set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
     target_sources(${target} PRIVATE ${object})
   endforeach()
-  # The runtime loads the driver when it is first called, so programs start without one.
-  target_link_libraries(${target} PUBLIC ${SLUICE_CUDART} rt ${CMAKE_DL_LIBS} Threads::Threads)
+  # The runtime loads the driver when it is first called, so programs start without one. Who links
+  # to the installed libraries has a toolkit of their own, at a place of its own.
+  target_link_libraries(${target} PUBLIC $<BUILD_INTERFACE:${SLUICE_CUDART}> $<INSTALL_INTERFACE:CUDA::cudart_static>
+    rt ${CMAKE_DL_LIBS} Threads::Threads)
 endfunction()

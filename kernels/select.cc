@@ -10,7 +10,8 @@ namespace sluice {
 #ifdef SLUICE_HAS_CUDA
 namespace cuda {
 extern const OpTable kCudaTable;
-}
+Status LoadKernels();
+}  // namespace cuda
 #endif
 namespace {
 
@@ -64,6 +65,14 @@ const OpTable* CudaTable() {
   return &cuda::kCudaTable;
 #else
   return nullptr;
+#endif
+}
+
+Status LoadCudaKernels() {
+#ifdef SLUICE_HAS_CUDA
+  return cuda::LoadKernels();
+#else
+  return Status(ErrorCode::kUnsupported, "this build has no CUDA");
 #endif
 }
 

@@ -25,6 +25,9 @@ std::string FallbackReason();
 
 // The operations of NVIDIA GPUs, for pointers of their memory; null in a build without CUDA.
 const OpTable* CudaTable();
+// Loads all kernels onto the current GPU of the calling thread, so that none takes memory when it
+// is first used. Errors: kOutOfMemory; kUnsupported where the build has no code for the GPU.
+Status LoadCudaKernels();
 
 extern const OpTable kRefTable;
 extern const OpTable kAvx2Table;

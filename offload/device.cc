@@ -123,7 +123,7 @@ Result<DeviceEvent> Device::CreateEvent() {
 }
 
 #ifndef SLUICE_HAS_CUDA
-Result<std::unique_ptr<Device>> OpenCudaDevice(int) {
+Result<std::unique_ptr<Device>> OpenCudaDevice(int, Status (*)()) {
   return Status(ErrorCode::kUnsupported, "this build has no CUDA");
 }
 

@@ -160,10 +160,13 @@ class Device {
 // asks for it returns.
 std::unique_ptr<Device> OpenHostDevice(uint64_t memory_bytes);
 
-// The GPU of that index, as the driver counts them. Kernels are loaded now, so that nothing takes
-// device memory later but Allocate. Errors: kUnsupported where this build has no CUDA, there is no
-// driver or no such GPU, or it is older than compute capability 8.0; kOutOfMemory.
-Result<std::unique_ptr<Device>> OpenCudaDevice(int index);
+// The GPU of that index, as the driver counts them. `load_kernels`, if there is one, is called with
+// the GPU current on this thread; what it loads counts as the device's own, so that nothing takes
+// device memory later but Allocate. What others take meanwhile counts too; where the driver's
+// management library is missing, all that is used on the GPU does. Errors: kUnsupported where this
+// build has no CUDA, there is no driver or no such GPU, or it is older than compute capability 8.0;
+// kOutOfMemory; those of load_kernels.
+Result<std::unique_ptr<Device>> OpenCudaDevice(int index, Status (*load_kernels)() = nullptr);
 
 // Whether this build has CUDA, and for which GPUs: "CUDA 13.0: sm_89", or "none".
 const char* CudaBuildDescription();

@@ -2,10 +2,12 @@
 // the driver when it is first called: a program starts where there is none.
 #include <cuda_runtime_api.h>
 
-#include <cstdlib>
+#include <algorithm>
+#include <optional>
 #include <string>
 
 #include "offload/device.h"
+#include "offload/gpu_probe.h"
 
 namespace sluice {
 namespace {
@@ -37,6 +39,28 @@ class CudaDevice final : public Device {
   CudaDevice(int index, std::string name) : index_(index), name_(std::move(name)) {}
 
   std::string name() const override { return name_; }
+  uint64_t own_bytes() const override { return own_bytes_; }
+  uint64_t unit_bytes() const override { return kAllocationBytes; }
+
+  // Makes the context, and counts what that and the kernels take.
+  Status Open(Status (*load_kernels)()) {
+    char bus_id[32] = {};
+    if (Status s = ToStatus(cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), index_), "GPU address");
+        !s.ok()) {
+      return s;
+    }
+    const std::optional<uint64_t> free_before = FreeGpuBytes(bus_id);
+    if (Status s = Memory().status(); !s.ok()) return s;
+    if (load_kernels != nullptr) {
+      if (Status s = load_kernels(); !s.ok()) return s.WithContext(name_);
+    }
+    const Result<DeviceMemory> memory = Memory();
+    if (!memory.ok()) return memory.status();
+    const std::optional<uint64_t> free_after = FreeGpuBytes(bus_id);
+    own_bytes_ = free_before && free_after ? *free_before - std::min(*free_before, *free_after)
+                                           : memory->total_bytes - memory->free_bytes;
+    return Status();
+  }
 
   Result<DeviceMemory> Memory() override {
     size_t free_bytes = 0;
@@ -150,8 +174,12 @@ class CudaDevice final : public Device {
     return ToStatus(error, "GPU " + std::to_string(index_) + " (" + name_ + "): " + what);
   }
 
+  // cudaMalloc takes memory from the driver in pages of this size.
+  static constexpr uint64_t kAllocationBytes = uint64_t{2} << 20;
+
   const int index_;
   const std::string name_;
+  uint64_t own_bytes_ = 0;
 };
 
 Status NoGpu(const std::string& why) { return Status(ErrorCode::kUnsupported, why); }
@@ -186,15 +214,11 @@ Result<std::string> CheckedName(int index) {
 
 }  // namespace
 
-Result<std::unique_ptr<Device>> OpenCudaDevice(int index) {
-  // Before the runtime's first call, which reads it: kernels take their memory now, not on first
-  // use.
-  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+Result<std::unique_ptr<Device>> OpenCudaDevice(int index, Status (*load_kernels)()) {
   const Result<std::string> name = CheckedName(index);
   if (!name.ok()) return name.status();
   auto device = std::make_unique<CudaDevice>(index, *name);
-  const Result<DeviceMemory> memory = device->Memory();  // makes the context
-  if (!memory.ok()) return memory.status();
+  if (Status s = device->Open(load_kernels); !s.ok()) return s;
   return std::unique_ptr<Device>(std::move(device));
 }
 

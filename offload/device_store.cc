@@ -24,6 +24,10 @@ struct PiecePlaces {
   uint64_t largest_bytes = 0;
 };
 
+Status TooLarge(const SluiceFile& file) {
+  return Status(ErrorCode::kCorrupt, file.path() + ": the weights' size overflows");
+}
+
 Status PlaceTensor(const SluiceFile& file, const DeviceLayout& layout, TensorId id,
                    PiecePlaces* places) {
   const TensorEntry& tensor = file.tensors()[id];
@@ -33,16 +37,14 @@ Status PlaceTensor(const SluiceFile& file, const DeviceLayout& layout, TensorId 
     if (!size.ok()) {
       return size.status().WithContext(file.path() + ": tensor '" + std::string(tensor.name) + "'");
     }
-    uint64_t rounded = 0;
     places->offsets[p] = places->total_bytes;
     places->sizes[p] = *size;
-    if (!CheckedRoundUp(*size, kAlignment, &rounded) ||
-        !CheckedAdd(places->total_bytes, rounded, &places->total_bytes)) {
-      return Status(ErrorCode::kCorrupt, file.path() + ": the weights' size overflows");
-    }
+    if (!CheckedAdd(places->total_bytes, *size, &places->total_bytes)) return TooLarge(file);
     places->largest_bytes = std::max(places->largest_bytes, *size);
     places->resident_bytes += *size;
   }
+  // The next tensor begins aligned; pieces of one follow each other tile by tile.
+  if (!CheckedRoundUp(places->total_bytes, kAlignment, &places->total_bytes)) return TooLarge(file);
   return Status();
 }
 
@@ -88,7 +90,17 @@ class DeviceStore final : public WeightStore {
  public:
   DeviceStore(std::unique_ptr<WeightStore> source, std::shared_ptr<const SluiceFile> file,
               Device* device, DeviceId id)
-      : WeightStore(file, id), source_(std::move(source)), device_(device) {}
+      : WeightStore(file, id), source_(std::move(source)), device_(device) {
+    for (const TensorEntry& tensor : file->tensors()) {
+      WeightPart part;
+      part.piece = tensor.first_piece;
+      part.tensor = static_cast<TensorId>(tensors_.size());
+      part.device = id;
+      part.row_count = tensor.layout.rows;
+      part.num_tiles = tensor.layout.num_tiles;
+      tensors_.push_back(part);
+    }
+  }
 
   // Where each piece will lie, and the memory for all of them.
   Status Allocate(const DeviceLayout& layout) {
@@ -151,6 +163,10 @@ class DeviceStore final : public WeightStore {
     return memory_.data() + places_.offsets[piece];
   }
   void Release(GroupId) override {}
+  // A tensor lies in one piece here, so that each product is one launch.
+  std::span<const WeightPart> PartsOf(TensorId tensor) const override {
+    return std::span(tensors_).subspan(tensor, 1);
+  }
 
  private:
   // Two pinned buffers in turns: one is filled while the other is on its way.
@@ -206,6 +222,7 @@ class DeviceStore final : public WeightStore {
   Device* device_;
   DeviceBuffer memory_;
   PiecePlaces places_;
+  std::vector<WeightPart> tensors_;  // by tensor
 };
 
 }  // namespace

@@ -59,6 +59,21 @@ GpuInfo Describe(const Nvml& nvml, Device device) {
 
 }  // namespace
 
+std::optional<uint64_t> FreeGpuBytes(const char* pci_bus_id, const char* library) {
+  const std::unique_ptr<void, int (*)(void*)> handle(dlopen(library, RTLD_NOW | RTLD_LOCAL),
+                                                     dlclose);
+  if (handle == nullptr) return std::nullopt;
+  const Nvml nvml(handle.get());
+  if (!nvml.Call("nvmlInit_v2")) return std::nullopt;
+  Device device = nullptr;
+  Memory memory = {};
+  const bool known = nvml.Call("nvmlDeviceGetHandleByPciBusId_v2", pci_bus_id, &device) &&
+                     nvml.Call("nvmlDeviceGetMemoryInfo", device, &memory);
+  nvml.Call("nvmlShutdown");
+  if (!known) return std::nullopt;
+  return memory.free;
+}
+
 GpuProbe ProbeGpus(const char* library) {
   GpuProbe probe;
   const std::unique_ptr<void, int (*)(void*)> handle(dlopen(library, RTLD_NOW | RTLD_LOCAL),

@@ -4,6 +4,7 @@
 #define SLUICE_OFFLOAD_GPU_PROBE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,14 @@ struct GpuProbe {
   std::string driver;  // its version, or why there is none
 };
 
+inline constexpr char kNvmlLibrary[] = "libnvidia-ml.so.1";
+
 // `library` is for tests.
-GpuProbe ProbeGpus(const char* library = "libnvidia-ml.so.1");
+GpuProbe ProbeGpus(const char* library = kNvmlLibrary);
+
+// Memory that the driver counts as free on the GPU of that PCI address; none where that cannot be
+// known. Needs no context.
+std::optional<uint64_t> FreeGpuBytes(const char* pci_bus_id, const char* library = kNvmlLibrary);
 
 }  // namespace sluice
 

@@ -9,8 +9,8 @@
 namespace sluice {
 
 // The processors `cpus` (numbers as the kernel's) by physical core, siblings together: they share
-// arithmetic units, so a second thread there gains nothing. A processor whose core is not known is a
-// core of its own. `root` stands before /sys.
+// arithmetic units, so a second thread there gains nothing. A processor whose core is not known is
+// a core of its own. `root` stands before /sys.
 std::vector<std::vector<int>> CoresOf(std::span<const int> cpus, const std::string& root = "");
 
 // Processors that the calling thread may run on.

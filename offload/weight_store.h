@@ -115,7 +115,8 @@ class WeightStore {
   virtual void DonePiece(PieceId) {}
   virtual void Release(GroupId group) = 0;
 
-  std::span<const WeightPart> PartsOf(TensorId tensor) const;
+  // One part for each piece, unless an implementation has pieces side by side.
+  virtual std::span<const WeightPart> PartsOf(TensorId tensor) const;
   // The piece that holds a row, and where in it the row's tile begins.
   struct TilePlace {
     PieceId piece = 0;

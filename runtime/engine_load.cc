@@ -70,6 +70,7 @@ Status EngineImpl::LoadOnGpu(const EngineOptions& options, const GpuOpener& open
   Result<Gpu> gpu = open_gpu();
   if (!gpu.ok()) return gpu.status();
   gpu_ = std::move(*gpu);
+  info_.gpu_found = true;
   Device* device = gpu_.device.get();
   const int64_t num_blocks = NumBlocks(info_.context_tokens, options.max_sequences);
   const KvType kv_type = ToKvType(options.kv_cache_type);

@@ -21,7 +21,7 @@ constexpr uint64_t kMostBytes = uint64_t{1} << 60;
 }  // namespace
 
 Result<Gpu> OpenFirstGpu() {
-  Result<std::unique_ptr<Device>> device = OpenCudaDevice(0);
+  Result<std::unique_ptr<Device>> device = OpenCudaDevice(0, LoadCudaKernels);
   if (!device.ok()) return device.status();
   Gpu gpu;
   gpu.device = std::move(*device);
@@ -64,7 +64,12 @@ Result<GpuMemory> GpuMemoryOf(const SluiceFile& file, const ModelDescription& de
   Result<GpuMemory> memory = GpuMemoryBesideWeights(description, file.config().vocab_size, request);
   if (!memory.ok()) return memory;
   const Result<uint64_t> weights = DeviceStoreBytes(file, CudaLayout());
-  if (!weights.ok()) return weights.status();
+  if (!weights.ok()) {
+    return Status(weights.status().code(),
+                  weights.status().message() +
+                      ": convert the source with --quant int4 or int8 for a GPU, or compute on the "
+                      "processor (--vram 0)");
+  }
   memory->weight_bytes = *weights;
   return memory;
 }

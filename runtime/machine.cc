@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -12,6 +13,7 @@
 #include "formats/sluice_file.h"
 #include "kernels/peak.h"
 #include "kernels/select.h"
+#include "offload/device.h"
 #include "offload/gpu_probe.h"
 #include "offload/host_arena.h"
 #include "offload/processors.h"
@@ -271,6 +273,11 @@ Result<double> MeasureArithmetic(const std::string& isa, int threads) {
   return static_cast<double>(operations) / seconds;
 }
 
+bool IsSupportedGpu(const GpuFacts& gpu) {
+  constexpr int kOldestMajor = 8;
+  return std::atoi(gpu.compute_capability.c_str()) >= kOldestMajor;
+}
+
 MachineFacts ProbeMachine() {
   MachineFacts facts;
   facts.cpu = FirstLineWith("/proc/cpuinfo", "model name");
@@ -289,6 +296,7 @@ MachineFacts ProbeMachine() {
   facts.io_uring = ProbeUring();
   const GpuProbe probe = ProbeGpus();
   facts.gpu_driver = probe.driver;
+  facts.cuda_build = CudaBuildDescription();
   for (const GpuInfo& gpu : probe.gpus) {
     facts.gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,
                           gpu.pcie_generation, gpu.pcie_width});

@@ -91,7 +91,11 @@ struct MachineFacts {
   Status io_uring;               // ok, or why not and the cure
   std::vector<GpuFacts> gpus;
   std::string gpu_driver;  // version, or why there is none
+  std::string cuda_build;  // "CUDA 13.0: sm_89", or "none"
 };
+
+// Whether the operations run on it: compute capability 8.0 or later.
+bool IsSupportedGpu(const GpuFacts& gpu);
 
 MachineFacts ProbeMachine();
 

@@ -11,10 +11,20 @@ namespace sluice {
 namespace {
 
 std::string PlacementText(const EngineInfo& info) {
+  if (!info.gpu.empty()) return "in GPU memory";
   if (info.streamed_bytes == 0) return "resident";
   return fmt::format("{} resident, {} stream from disk through a ring of {}",
                      FormatBytes(info.resident_bytes), FormatBytes(info.streamed_bytes),
                      FormatBytes(info.ring_bytes));
+}
+
+// What became of a GPU that is there; "" where none is.
+std::string GpuLine(const EngineInfo& info) {
+  if (!info.gpu.empty()) {
+    return fmt::format("GPU {}: {} of {} taken", OnOneLine(info.gpu), FormatBytes(info.vram_bytes),
+                       FormatBytes(info.vram_budget_bytes));
+  }
+  return info.gpu_found ? "the GPU is not used: " + OnOneLine(info.no_gpu_reason) : "";
 }
 
 std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
@@ -46,10 +56,13 @@ Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options, std::stri
   }();
   if (!engine.ok()) return engine.status();
   if (Interrupted()) return InterruptedStatus();
-  if (!options.quiet) PrintLine(ChoicesLine((*engine)->info(), options));
-  const std::string& note = (*engine)->info().isa_note;
-  if (!options.quiet && !note.empty())
-    PrintLine(fmt::format("a faster table does not run: {}", note));
+  if (!options.quiet) {
+    PrintLine(ChoicesLine((*engine)->info(), options));
+    const std::string gpu = GpuLine((*engine)->info());
+    if (!gpu.empty()) PrintLine(gpu);
+    const std::string& note = (*engine)->info().isa_note;
+    if (!note.empty()) PrintLine(fmt::format("a faster table does not run: {}", note));
+  }
   return engine;
 }
 
@@ -71,7 +84,7 @@ std::string TimingsLine(const Engine& engine, const Completion& completion) {
   for (const TierReport& tier : engine.tiers()) {
     line += fmt::format(
         "; {} {} {}, {} read, {:.2f} s stalled", tier.name, FormatBytes(tier.resident_bytes),
-        tier.name == "ram" ? "resident" : "streaming", FormatBytes(tier.read_bytes), tier.stall_s);
+        tier.name == "disk" ? "streaming" : "resident", FormatBytes(tier.read_bytes), tier.stall_s);
   }
   return line;
 }

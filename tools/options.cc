@@ -109,6 +109,19 @@ CLI::Option* AddSizeOption(CLI::App* verb, const std::string& names, uint64_t* b
       ->type_name("SIZE");
 }
 
+CLI::Option* AddSizeOrNoneOption(CLI::App* verb, const std::string& names,
+                                 std::optional<uint64_t>* bytes, const std::string& description) {
+  const auto check = [](const std::string& text) {
+    return ParseSize(text) ? std::string()
+                           : fmt::format("'{}' is not a size such as 512M, 1.5G or 0", text);
+  };
+  return verb
+      ->add_option_function<std::string>(
+          names, [bytes](const std::string& text) { *bytes = ParseSize(text); }, description)
+      ->check(check)
+      ->type_name("SIZE");
+}
+
 CLI::Option* AddRepeatableOption(CLI::App* verb, const std::string& names,
                                  std::vector<std::string>* values, const std::string& description) {
   return verb->add_option(names, *values, description)
@@ -141,6 +154,7 @@ EngineOptions ModelOptions::ToEngineOptions() const {
   options.place = place;
   options.trace = !trace.empty();
   options.ram_bytes = ram_bytes;
+  options.vram_bytes = vram_bytes;
   return options;
 }
 
@@ -153,14 +167,18 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
                 "Bound on the memory that the engine holds (default: what is free); weights that "
                 "do not fit stream from disk")
       ->group(group);
+  AddSizeOrNoneOption(verb, "--vram", &options->vram_bytes,
+                      "Bound on GPU memory; 0: no GPU (default: what is free, where a GPU holds "
+                      "the whole model)")
+      ->group(group);
   verb->add_option("--ctx", options->context_tokens, context)
       ->check(Between<int64_t>(1, kMaxTokens, "a number of tokens"))
       ->type_name("TOKENS")
       ->group(group);
   AddThreadsOption(verb, &options->threads)->group(group);
   AddChoiceOption(verb, "--kv", &options->kv, {"f32", "f16"}, "Type of the KV cache")->group(group);
-  AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
-                  "Instruction set (default: the fastest that runs)")
+  AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx", "cuda"},
+                  "Instruction set, or cuda: a GPU (default: the fastest that runs)")
       ->group(group);
   AddChoiceOption(
       verb, "--io", &options->io, {"auto", "uring", "pread", "mmap"},

@@ -32,6 +32,10 @@ CLI::Option* AddCountOption(CLI::App* verb, const std::string& names, int64_t* c
 CLI::Option* AddSizeOption(CLI::App* verb, const std::string& names, uint64_t* bytes,
                            const std::string& description);
 
+// The same, where 0 has a meaning too; none while it is not given.
+CLI::Option* AddSizeOrNoneOption(CLI::App* verb, const std::string& names,
+                                 std::optional<uint64_t>* bytes, const std::string& description);
+
 // An option that may be given several times, one value each; values are taken as they are.
 CLI::Option* AddRepeatableOption(CLI::App* verb, const std::string& names,
                                  std::vector<std::string>* values, const std::string& description);
@@ -48,6 +52,7 @@ void AddQuietOption(CLI::App* verb, bool* quiet);
 struct ModelOptions {
   std::string model;
   uint64_t ram_bytes = 0;
+  std::optional<uint64_t> vram_bytes;
   int64_t context_tokens = 0;
   int threads = 0;
   int64_t max_sequences = 1;

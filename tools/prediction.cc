@@ -8,8 +8,8 @@ namespace sluice {
 
 std::optional<Plan> PredictionOf(const Engine& engine, const ModelOptions& options,
                                  const std::string& path) {
-  if (options.io == "mmap") return std::nullopt;
   const EngineInfo& info = engine.info();
+  if (options.io == "mmap" || !info.gpu.empty()) return std::nullopt;
   const Result<std::shared_ptr<const SluiceFile>> file = SluiceFile::Open(path);
   const Result<std::vector<PlaceRule>> rules = ParsePlaceRules(options.place);
   if (!file.ok() || !rules.ok()) return std::nullopt;

@@ -11,7 +11,8 @@
 
 namespace sluice {
 
-// None when this machine's rates were not measured yet (plan does), or weights are mapped. `path`
+// None when this machine's rates were not measured yet (plan does), weights are mapped, or
+// a GPU computes. `path`
 // is the .sluice file that the engine runs.
 std::optional<Plan> PredictionOf(const Engine& engine, const ModelOptions& options,
                                  const std::string& path);

@@ -210,6 +210,10 @@ BenchRow DecodeRow(const BenchOptions& options, const EngineInfo& info, const st
   if (options.sequences > 1) row.name += fmt::format(", {} sequences", options.sequences);
   row.tokens_per_s = tokens_per_s;
   row.bytes_per_s = tokens_per_s / sequences * static_cast<double>(pass_bytes);
+  if (!info.gpu.empty()) {
+    row.note = "weights in GPU memory, whose rate tools/bench/gpu_bench measures";
+    return row;
+  }
   row.limit = DecodeLimit(info, path, &bytes_per_s);
   if (row.limit) *row.limit *= sequences;
   if (row.limit) row.share_of_limit = tokens_per_s / *row.limit;

@@ -34,7 +34,24 @@ struct Diagnosis {
   std::vector<Finding> findings;
 };
 
+void FindGpuProblems(Diagnosis* diagnosis) {
+  const MachineFacts& facts = diagnosis->facts;
+  if (!facts.gpus.empty() && facts.cuda_build == "none") {
+    diagnosis->findings.push_back(
+        {"this build of sluice has no CUDA: the GPU is not used",
+         "build it where CMake finds nvcc of the CUDA Toolkit 12.8 or later (CONTRIBUTING.md)"});
+  }
+  for (const GpuFacts& gpu : facts.gpus) {
+    if (IsSupportedGpu(gpu)) continue;
+    diagnosis->findings.push_back(
+        {fmt::format("{} has compute capability {}: 8.0 (Ampere) is the oldest that sluice runs on",
+                     gpu.name, gpu.compute_capability),
+         "the processor computes; a newer GPU"});
+  }
+}
+
 void FindProblems(Diagnosis* diagnosis) {
+  FindGpuProblems(diagnosis);
   const MachineFacts& facts = diagnosis->facts;
   const auto add = [diagnosis](std::string problem, std::string cure) {
     diagnosis->findings.push_back({std::move(problem), std::move(cure)});
@@ -102,6 +119,7 @@ std::string DiagnosisJson(const Diagnosis& diagnosis) {
                {"huge_pages", facts.huge_pages},
                {"io_uring", facts.io_uring.ok()},
                {"gpu_driver", facts.gpu_driver},
+               {"cuda_build", facts.cuda_build},
                {"gpus", gpus},
                {"findings", findings}};
   if (diagnosis.drive) {
@@ -132,12 +150,14 @@ std::string DiagnosisText(const Diagnosis& diagnosis) {
         fmt::format("{:<14}not measured: name a large file on it (sluice doctor FILE)\n", "drive");
   }
   for (const GpuFacts& gpu : facts.gpus) {
-    text += fmt::format(
-        "{:<14}{}, {} ({} free), compute {}, PCIe {} x{}; driver {}; sluice does not use it yet\n",
-        "GPU", gpu.name, FormatBytes(gpu.memory_bytes), FormatBytes(gpu.free_bytes),
-        gpu.compute_capability, gpu.pcie_generation, gpu.pcie_width, facts.gpu_driver);
+    text +=
+        fmt::format("{:<14}{}, {} ({} free), compute {}, PCIe {} x{}; driver {}\n", "GPU", gpu.name,
+                    FormatBytes(gpu.memory_bytes), FormatBytes(gpu.free_bytes),
+                    gpu.compute_capability, gpu.pcie_generation, gpu.pcie_width, facts.gpu_driver);
   }
   if (facts.gpus.empty()) text += fmt::format("{:<14}none ({})\n", "GPU", facts.gpu_driver);
+  text += fmt::format("{:<14}{}\n", "build",
+                      facts.cuda_build == "none" ? "without CUDA" : "with " + facts.cuda_build);
   for (const Finding& finding : diagnosis.findings) {
     text += fmt::format("{:<14}{}\n{:<14}{}\n", "problem", finding.problem, "  cure", finding.cure);
   }

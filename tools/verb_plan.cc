@@ -10,6 +10,7 @@
 #include "loaders/model_outline.h"
 #include "runtime/planner.h"
 #include "tools/cli.h"
+#include "tools/gpu_plan.h"
 #include "tools/machine_rates.h"
 #include "tools/model_cache.h"
 #include "tools/options.h"
@@ -30,6 +31,7 @@ struct PlanOptions {
   int64_t sequences = 1;
   std::string kv = "f16";
   uint64_t ram_bytes = 0;
+  std::optional<uint64_t> vram_bytes;
   std::string place;
   std::string isa;
   int threads = 0;
@@ -75,6 +77,7 @@ struct Report {
   PlanRequest request;
   Plan plan;
   RatesReport rates;
+  GpuPlan gpu;
 };
 
 Json SpeedJson(const Speed& speed) {
@@ -111,6 +114,7 @@ std::string ReportJson(const Report& report) {
                        {"disk",
                         {{"streamed_bytes_per_pass", plan.placement.streamed_bytes},
                          {"gathered_bytes", plan.placement.gathered_bytes}}}}},
+                     {"gpu", GpuPlanJson(report.gpu)},
                      {"isa", report.rates.isa},
                      {"threads", report.rates.threads},
                      {"drive_bytes_per_s", report.rates.rates.drive_bytes_per_s},
@@ -167,6 +171,7 @@ std::string ReportText(const Report& report) {
   if (placement.gathered_bytes > 0)
     text += fmt::format("; embedding {} by rows", FormatBytes(placement.gathered_bytes));
   text += "\n";
+  text += GpuPlanText(report.gpu);
   text += fmt::format("{:<14}{}, {} threads; drive {:.2f} GB/s ({}), memory {:.1f} GB/s\n",
                       "machine", report.rates.isa, report.rates.threads,
                       report.rates.rates.drive_bytes_per_s / 1e9, report.rates.drive_origin,
@@ -194,6 +199,7 @@ Status MakeReport(const PlanOptions& options) {
   request.ram_bytes =
       options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(ProbeMachine().available_bytes);
   request.rules = *rules;
+  report.gpu = PlanGpu(report.outline, request, options.vram_bytes, ProbeMachine());
   // What does not fit is said before anything is measured.
   if (Result<Plan> memory = PlanMemory(report.outline, request); !memory.ok())
     return memory.status().WithContext(options.model);
@@ -230,6 +236,8 @@ void AddPlanVerb(Cli* cli) {
   AddChoiceOption(verb, "--kv", &options->kv, {"f32", "f16", "int8", "fp8"},
                   "Type of the KV cache");
   AddSizeOption(verb, "--ram", &options->ram_bytes, "Memory budget (default: what is free)");
+  AddSizeOrNoneOption(verb, "--vram", &options->vram_bytes,
+                      "Bound on GPU memory; 0: no GPU (default: what is free on the GPU)");
   verb->add_option("--place", options->place,
                    "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
       ->type_name("RULES");

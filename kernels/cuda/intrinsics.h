@@ -157,10 +157,28 @@ struct KernelArgs<void (*)(Args)> {
   using Type = Args;
 };
 
+// The kernels of the program, in a list, so that all can be loaded before the first one starts.
+struct ListedKernel {
+  explicit ListedKernel(const void* its_kernel) : kernel(its_kernel), next(First()) {
+    First() = this;
+  }
+  static const ListedKernel*& First() {
+    static const ListedKernel* first = nullptr;
+    return first;
+  }
+  const void* kernel;
+  const ListedKernel* next;
+};
+template <auto kKernel>
+struct Listed {
+  static inline const ListedKernel entry{reinterpret_cast<const void*>(kKernel)};
+};
+
 // Starts a kernel of one argument. An error stays with the CUDA runtime until the stream is asked.
 template <auto kKernel>
 void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* stream,
             const typename KernelArgs<decltype(kKernel)>::Type& args) {
+  static_cast<void>(&Listed<kKernel>::entry);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (shared_bytes > kPlainSharedBytes) {
     cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,

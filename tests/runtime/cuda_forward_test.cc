@@ -241,15 +241,19 @@ TEST_F(DeviceStoreFaults, LateCopiesArriveBeforeTheStoreIsThere) {
     const WeightLease source = *mapped->Acquire(g);
     for (TensorId t = group.first_tensor; t < group.first_tensor + group.tensor_count; ++t) {
       const TileLayout& tiles = file_->tensors()[t].layout;
-      for (size_t p = 0; p < lease.Parts(t).size(); ++p) {
-        const WeightPart& part = lease.Parts(t)[p];
-        EXPECT_EQ(part.device, (DeviceId{DeviceKind::kCuda, 0}));
-        std::vector<std::byte> expected(*layout.SizeBytes(tiles, part.num_tiles));
-        layout.Arrange(tiles, *source.Take(source.Parts(t)[p]), part.num_tiles, expected);
-        const std::byte* actual = *lease.Take(part);
+      // All pieces of the source are one part of the device's.
+      ASSERT_EQ(lease.Parts(t).size(), 1u);
+      const WeightPart& part = lease.Parts(t)[0];
+      EXPECT_EQ(part.device, (DeviceId{DeviceKind::kCuda, 0}));
+      EXPECT_EQ(part.num_tiles, tiles.num_tiles);
+      const std::byte* actual = *lease.Take(part);
+      for (const WeightPart& piece : source.Parts(t)) {
+        std::vector<std::byte> expected(*layout.SizeBytes(tiles, piece.num_tiles));
+        layout.Arrange(tiles, *source.Take(piece), piece.num_tiles, expected);
         ASSERT_TRUE(device.Holds(actual, expected.size()));
         const test::FakeDevice::Access access(&device);
         ASSERT_TRUE(std::equal(expected.begin(), expected.end(), actual));
+        actual += expected.size();
         ++compared;
       }
     }

@@ -154,6 +154,7 @@ TEST_F(GpuEngine, AModelThatDoesNotFitIsTheProcessorsUnlessAGpuIsAskedFor) {
   Result<std::unique_ptr<Engine>> engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status().message();
   EXPECT_EQ((*engine)->info().gpu, "");
+  EXPECT_TRUE((*engine)->info().gpu_found);
   EXPECT_THAT((*engine)->info().no_gpu_reason, HasSubstr("are free"));
   EXPECT_EQ(*Answer(engine->get()), expected);
   for (const bool by_isa : {true, false}) {
@@ -166,6 +167,7 @@ TEST_F(GpuEngine, AModelThatDoesNotFitIsTheProcessorsUnlessAGpuIsAskedFor) {
 TEST_F(GpuEngine, WithoutAGpuTheProcessorComputesUnlessAGpuIsAskedFor) {
   Result<std::unique_ptr<Engine>> engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_FALSE((*engine)->info().gpu_found);
   EXPECT_EQ((*engine)->info().no_gpu_reason, "there is no NVIDIA driver");
   options_.isa = "cuda";
   EXPECT_EQ(Open().status().code(), ErrorCode::kUnsupported);

@@ -4,9 +4,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <mutex>
 #include <random>
+#include <set>
 #include <thread>
 #include <vector>
+
+#include "offload/processors.h"
 
 namespace sluice {
 namespace {
@@ -77,6 +82,47 @@ TEST(ThreadTeam, RangesRunAtTheSameTime) {
     met = inside == 2;
   });
   EXPECT_TRUE(met);
+}
+
+// Processors of the thread that runs each of `threads` ranges, all at the same time.
+std::map<std::thread::id, std::vector<int>> ProcessorsOf(ThreadTeam& team) {
+  std::mutex mutex;
+  std::map<std::thread::id, std::vector<int>> found;
+  std::atomic<int> inside = 0;
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  team.For(team.threads(), 1, [&](int64_t, int64_t) {
+    ++inside;
+    while (inside < team.threads() && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    const std::lock_guard lock(mutex);
+    found[std::this_thread::get_id()] = AllowedProcessors();
+  });
+  return found;
+}
+
+TEST(ThreadTeam, WorkersOfATeamOnAllCoresHaveACoreEachAndTheCallerKeepsItsOwn) {
+  const std::vector<int> all = AllowedProcessors();
+  const size_t cores = CoresOf(all).size();
+  if (cores < 2 || static_cast<size_t>(UsableCores()) != cores)
+    GTEST_SKIP() << "one core, or a quota";
+  ThreadTeam team(static_cast<int>(cores));
+  auto found = ProcessorsOf(team);
+  ASSERT_EQ(found.size(), cores);
+  EXPECT_EQ(found[std::this_thread::get_id()], all);
+  found.erase(std::this_thread::get_id());
+  std::set<std::vector<int>> different;
+  for (const auto& [thread, processors] : found) {
+    EXPECT_EQ(CoresOf(processors).size(), 1u);
+    different.insert(processors);
+  }
+  EXPECT_EQ(different.size(), cores - 1);
+}
+
+TEST(ThreadTeam, WorkersOfOtherTeamsMayRunAnywhere) {
+  const std::vector<int> all = AllowedProcessors();
+  ThreadTeam team(static_cast<int>(all.size()) + 1);
+  for (const auto& [thread, processors] : ProcessorsOf(team)) EXPECT_EQ(processors, all);
 }
 
 TEST(ThreadTeam, TeamsThatNeverWorkedEnd) {

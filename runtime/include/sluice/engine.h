@@ -88,9 +88,10 @@ struct EngineInfo {
   uint64_t kv_cache_bytes = 0;
   uint64_t activation_bytes = 0;
   // The GPU that computes, with all weights in its memory; "" where the processor does, and then
-  // why, if a GPU was looked for.
+  // why, if a GPU was looked for, and whether there is one that could be used.
   std::string gpu;
   std::string no_gpu_reason;
+  bool gpu_found = false;
   uint64_t vram_budget_bytes = 0;
   uint64_t vram_bytes = 0;  // taken: weights, cache, activations, context and kernels
   double load_s = 0;

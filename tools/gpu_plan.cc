@@ -1,0 +1,106 @@
+#include "tools/gpu_plan.h"
+
+#include <fmt/format.h>
+
+#include "tools/output.h"
+
+namespace sluice {
+namespace {
+
+// What CUDA takes for itself is known when a GPU is opened; until then this stands for it.
+constexpr uint64_t kCudaBytes = uint64_t{512} << 20;
+constexpr uint64_t kUnitBytes = uint64_t{2} << 20;
+
+std::string WhyNot(const ModelOutline& outline, const PlanRequest& request,
+                   std::optional<uint64_t> vram_bytes, const MachineFacts& facts) {
+  if (!outline.description) return "sluice does not run the model";
+  if (request.kv_bytes_per_value != 2) return "the KV cache of a GPU is in f16";
+  if (vram_bytes == 0u) return "--vram 0";
+  if (facts.cuda_build == "none") return "this build has no CUDA";
+  if (vram_bytes) return "";  // a plan for the GPU that is meant
+  if (facts.gpus.empty()) return facts.gpu_driver;
+  if (!IsSupportedGpu(facts.gpus[0])) {
+    return fmt::format("{} has compute capability {}, 8.0 is needed", facts.gpus[0].name,
+                       facts.gpus[0].compute_capability);
+  }
+  return "";
+}
+
+}  // namespace
+
+GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
+                std::optional<uint64_t> vram_bytes, const MachineFacts& facts) {
+  GpuPlan plan;
+  plan.gpus = facts.gpus;
+  plan.driver = facts.gpu_driver;
+  plan.why_not = WhyNot(outline, request, vram_bytes, facts);
+  if (!plan.why_not.empty()) return plan;
+  const int64_t blocks = (request.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
+  Result<GpuMemory> needed = GpuMemoryBesideWeights(
+      *outline.description, outline.vocab_size,
+      {KvType::kF16, request.context_tokens, blocks * request.sequences, request.max_batch_tokens});
+  if (!needed.ok()) {
+    plan.why_not = needed.status().message();
+    return plan;
+  }
+  for (const OutlineGroup& group : outline.groups) {
+    if (group.kind == GroupKind::kEmbedding) continue;
+    needed->weight_bytes += group.matrix_bytes + group.vector_bytes;
+  }
+  plan.needed = *needed;
+  plan.smallest_bytes = needed->TotalBytes(kUnitBytes, kCudaBytes);
+  plan.budget_bytes = vram_bytes ? *vram_bytes : DefaultVramBudget(facts.gpus[0].free_bytes);
+  plan.fits = plan.smallest_bytes <= plan.budget_bytes;
+  return plan;
+}
+
+std::string GpuPlanText(const GpuPlan& plan) {
+  std::string text;
+  for (const GpuFacts& gpu : plan.gpus) {
+    text +=
+        fmt::format("{:<14}{}, {} ({} free), compute {}, PCIe {} x{}\n", "GPU", OnOneLine(gpu.name),
+                    FormatBytes(gpu.memory_bytes), FormatBytes(gpu.free_bytes),
+                    gpu.compute_capability, gpu.pcie_generation, gpu.pcie_width);
+  }
+  if (!plan.why_not.empty()) {
+    return text + fmt::format("{:<14}none ({})\n", "VRAM", OnOneLine(plan.why_not));
+  }
+  const GpuMemory& needed = plan.needed;
+  return text + fmt::format(
+                    "{:<14}{} of {}: weights about {}, KV cache {}, activations and "
+                    "scratch {}, CUDA itself taken for {}; {}\n",
+                    "VRAM", FormatBytes(plan.smallest_bytes), FormatBytes(plan.budget_bytes),
+                    FormatBytes(needed.weight_bytes), FormatBytes(needed.kv_cache_bytes),
+                    FormatBytes(needed.activation_bytes + needed.scratch_bytes),
+                    FormatBytes(kCudaBytes),
+                    plan.fits ? "the GPU computes, at a speed that is not predicted; what "
+                                "follows is the processor's"
+                              : "it does not fit, the processor computes");
+}
+
+nlohmann::ordered_json GpuPlanJson(const GpuPlan& plan) {
+  nlohmann::ordered_json gpus = nlohmann::ordered_json::array();
+  for (const GpuFacts& gpu : plan.gpus) {
+    gpus.push_back({{"name", gpu.name},
+                    {"memory_bytes", gpu.memory_bytes},
+                    {"free_bytes", gpu.free_bytes},
+                    {"compute_capability", gpu.compute_capability},
+                    {"pcie_generation", gpu.pcie_generation},
+                    {"pcie_width", gpu.pcie_width}});
+  }
+  nlohmann::ordered_json json = {{"gpus", gpus}, {"driver", plan.driver}};
+  if (!plan.why_not.empty()) {
+    json["why_not"] = plan.why_not;
+    return json;
+  }
+  json["vram_smallest_bytes"] = plan.smallest_bytes;
+  json["vram_budget_bytes"] = plan.budget_bytes;
+  json["weight_bytes"] = plan.needed.weight_bytes;
+  json["kv_cache_bytes"] = plan.needed.kv_cache_bytes;
+  json["activation_bytes"] = plan.needed.activation_bytes;
+  json["scratch_bytes"] = plan.needed.scratch_bytes;
+  json["fits"] = plan.fits;
+  return json;
+}
+
+}  // namespace sluice
