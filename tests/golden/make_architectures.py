@@ -83,6 +83,7 @@ VARIANTS = {
                       sliding_attention=ROPE)),
                   effects=[dict(layer_types=["full_attention"] * 4), dict(sliding_window=19),
                            dict(rope_parameters=dict(full_attention=ROPE, sliding_attention=ROPE))]),
+    "seed_oss": dict(type="seed_oss", config=dict(SMALL, head_dim=12, attention_out_bias=True, rope_parameters=ROPE), effects=[]),
     "smollm3": dict(type="smollm3", config=dict(SMALL, num_hidden_layers=4, intermediate_size=24, rope_parameters=ROPE),
                     effects=[dict(no_rope_layers=[1, 1, 1, 1]), dict(no_rope_layers=[1, 1, 0, 1])]),
     "stablelm": dict(type="stablelm", config=dict(SMALL, use_qkv_bias=True, rope_parameters=dict(ROPE, partial_rotary_factor=0.25)),

@@ -20,7 +20,7 @@ import transformers
 import common
 
 NAMES = ["mistral", "qwen2", "qwen3", "phi3", "phi3_long", "gemma", "gemma2", "gemma3", "olmo2", "starcoder2",
-         "gpt_bigcode", "falcon", "falcon_two_norms", "olmo3", "smollm3", "stablelm", "gpt_neox"]
+         "gpt_bigcode", "falcon", "falcon_two_norms", "olmo3", "seed_oss", "smollm3", "stablelm", "gpt_neox"]
 
 
 # The converter does not write windows of these architectures, nor the scale of queries.

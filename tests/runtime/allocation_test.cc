@@ -57,8 +57,8 @@ TEST(Allocation, EachThatFailsWhileAnEngineOpensIsNamedAndLeavesNothing) {
     }
     EXPECT_EQ(memory.mapped_bytes(), 0) << call;
   }
-  EXPECT_THAT(purposes,
-              ::testing::ElementsAre("KV cache", "activations", "weights that stay in memory"));
+  EXPECT_THAT(purposes, ::testing::ElementsAre("KV cache", "activations", "logits",
+                                               "weights that stay in memory"));
   Result<std::unique_ptr<Engine>> engine = Engine::Open(OptionsFor(path));
   ASSERT_TRUE(engine.ok());
   EXPECT_TRUE(Answer(engine->get()).ok());
