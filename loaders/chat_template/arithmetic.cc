@@ -156,9 +156,11 @@ Value Repeat(Context& context, const Value& sequence, int64_t count) {
 
 Value Join(Context& context, const Value& a, const Value& b) {
   if (a.is_string()) {
-    if (context.TooLong(a.string()->size() + b.string()->size())) return {};
-    MarkedString text = *a.string();
-    text.Append(*b.string());
+    const bool html = a.string()->is_html() || b.string()->is_html();
+    const size_t bytes = a.string()->size() + b.string()->size();
+    if (context.TooLong(html ? 5 * bytes : bytes)) return {};
+    MarkedString text = html ? EscapeHtml(*a.string()) : *a.string();
+    text.Append(html ? EscapeHtml(*b.string()) : *b.string());
     return context.Make(std::move(text));
   }
   const size_t count = a.list()->items.size() + b.list()->items.size();

@@ -72,7 +72,37 @@ void MarkedString::AppendRange(const MarkedString& other, size_t begin, size_t e
 MarkedString MarkedString::Range(size_t begin, size_t end) const {
   MarkedString part;
   part.AppendRange(*this, begin, end);
+  part.is_html_ = is_html_;
   return part;
+}
+
+MarkedString EscapeHtml(const MarkedString& text) {
+  if (text.is_html()) return text;
+  MarkedString out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const Origin origin = text.OriginAt(i);
+    switch (text.text()[i]) {
+      case '&':
+        out.Append("&amp;", origin);
+        break;
+      case '<':
+        out.Append("&lt;", origin);
+        break;
+      case '>':
+        out.Append("&gt;", origin);
+        break;
+      case '"':
+        out.Append("&#34;", origin);
+        break;
+      case '\'':
+        out.Append("&#39;", origin);
+        break;
+      default:
+        out.AppendRange(text, i, i + 1);
+    }
+  }
+  out.set_html();
+  return out;
 }
 
 size_t CharacterBytes(std::string_view text, size_t position) {

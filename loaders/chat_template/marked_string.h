@@ -40,12 +40,22 @@ class MarkedString {
   // REQUIRES: begin <= end <= other.size(), &other != this.
   void AppendRange(const MarkedString& other, size_t begin, size_t end);
 
+  // Keeps is_html.
   MarkedString Range(size_t begin, size_t end) const;
+
+  // What the filters safe and escape return (markupsafe's Markup): a string that is added to it is
+  // escaped first, whether the template's output is HTML or not.
+  bool is_html() const { return is_html_; }
+  void set_html() { is_html_ = true; }
 
  private:
   std::string text_;
   std::vector<Run> runs_;  // ends ascend; neighbours differ in origin; the last ends the text
+  bool is_html_ = false;
 };
+
+// The escapes of HTML, marked as such; text that is HTML already stays.
+MarkedString EscapeHtml(const MarkedString& text);
 
 // --- Characters. A byte that is not valid UTF-8 counts as a character of its own.
 

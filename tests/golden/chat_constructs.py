@@ -194,6 +194,7 @@ FUNCTIONS = [
     ("list methods", "{{ [1, 2, 1].count(1) }} {{ [1, 2].index(2) }}"),
     ("text filters", "[{{ text | trim }}] [{{ 'xax' | trim('x') }}] {{ word | upper }} {{ word | lower }} {{ 'hello wORLD' | capitalize }} {{ \"foo-bar (baz) it's\" | title }} {{ 'aXa' | replace('a', 'b') }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 5 | string + 'x' }} {{ 'abc' | reverse }} {{ 'one two' | wordcount }} {{ 'a<b' | safe }}"),
     ("indent", "{{ 'a\\nb\\n\\nc' | indent }}|{{ 'a\\nb' | indent(2, true) }}|{{ 'a\\n\\nb' | indent(2, blank=true) }}|{{ 'a\\nb\\n' | indent('> ') }}|{{ '' | indent(2, true) }}"),
+    ("text added to what is marked as safe is escaped", "{{ '<b>' | safe + '<i>' + text | tojson }} {{ '<i>' + '<b>' | safe }} {{ ('<b>' | safe) ~ '<i>' }} {{ '<' | e + '<' }} {{ '<' | e | e }} {% set x = '<&>' | safe %}{{ x[1:] + '&' }} {{ '<b>' | safe | upper }}"),
     ("escape", "{{ '<a href=\"x\">&\\'' | e }}"),
     ("number filters", "{{ '42' | int }} {{ 'x' | int }} {{ 'x' | int(7) }} {{ '3.9' | int }} {{ 3.9 | int }} {{ '0x1f' | int(base=16) }} {{ ' 5 ' | int }} {{ '1.5' | float }} {{ 'x' | float }} {{ 'x' | float(1.0) }} {{ -3 | abs }} {{ 2.567 | round(2) }} {{ 2.5 | round }} {{ 3.5 | round | int }} {{ 2.1 | round(method='ceil') }} {{ 2.19 | round(1, 'floor') }} {{ 7 | round }}"),
     ("default", "{{ missing | default('a') }} [{{ '' | default('a') }}] {{ '' | default('a', true) }} {{ none | default('a') }} {{ none | d('b', boolean=true) }} [{{ missing | default }}]"),
