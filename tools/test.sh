@@ -25,10 +25,10 @@ if command -v ccache >/dev/null; then
   launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
 
-# Names of tests begin with the sanitizer's. What threads meet in is in three folders and the converter: elsewhere the thread
+# Names of tests begin with the sanitizer's. What threads meet in is in two folders and the converter: elsewhere the thread
 # sanitizer finds nothing and takes long over it.
-targets=(offload_test runtime_test kernels_test loaders_test)
-skipped='^thread\.(formats|tools|layering|fuzz)\.|^thread\.loaders\.([^C]|C[^o]|Co[^n])|_NOT_BUILT$'
+targets=(offload_test runtime_test loaders_test)
+skipped='^thread\.(formats|kernels|tools|layering|fuzz)\.|^thread\.loaders\.([^C]|C[^o]|Co[^n])|_NOT_BUILT$'
 presets=(release asan tsan)
 if [ "$full" = yes ]; then
   presets+=(clang)
