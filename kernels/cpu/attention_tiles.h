@@ -43,7 +43,8 @@ struct Tile {
   alignas(64) float total[kTileFloats];  // of this split and those before it
   float total_sum[kLargestTile];
   float total_largest[kLargestTile];
-  int64_t ahead;  // bytes from a block's keys to those that follow
+  int64_t first_key;  // index, of the block
+  int64_t ahead;      // bytes from a block's keys to those that follow
 };
 
 // Rows of 16 values, `stride` elements apart, from some channel on.
@@ -99,12 +100,32 @@ void Score(const PanelBits (*panel)[kKvBlockTokens], const float* query, const T
   }
 }
 
+// What ALiBi adds to a query's scores of a block's keys.
+template <typename Simd>
+typename Simd::Vector Biases(const AttentionArgs& args, int64_t query, const Tile& tile) {
+  const int64_t token = tile.first_token + query / tile.heads % tile.tokens;
+  const int64_t kv_head = tile.first_kv_head + query / (tile.heads * tile.tokens);
+  const int64_t head =
+      kv_head * (args.num_heads / args.layer.num_kv_heads) + tile.first_head + query % tile.heads;
+  const int64_t own = args.lengths[token] - 1;
+  const auto slope = Simd::Set(args.slopes[head]);
+  const auto from = [&](int64_t key) {
+    return Simd::Add(Simd::Set(static_cast<float>(tile.first_key - key)), Simd::Indices());
+  };
+  if (!args.slopes_in_bf16) return Simd::Mul(slope, from(own));
+  const auto index = Simd::RoundToBf16(Simd::Set(static_cast<float>(own)));
+  const auto key = Simd::RoundToBf16(from(0));
+  return Simd::Mul(Simd::Set(args.scale), Simd::Sub(Simd::RoundToBf16(Simd::Mul(slope, key)),
+                                                    Simd::RoundToBf16(Simd::Mul(slope, index))));
+}
+
 // Turns a query's scores of a block's keys in `seen` into weights.
 template <typename Simd>
 void Weigh(const AttentionArgs& args, typename Simd::Vector score, const Span& seen, int64_t query,
            int64_t in_group, Tile* tile) {
   using Vector = typename Simd::Vector;
   score = Simd::Mul(score, Simd::Set(args.scale));
+  if (args.slopes != nullptr) score = Simd::Add(score, Biases<Simd>(args, query, *tile));
   if (args.softcap != 0) score = Simd::SoftCap(score, args.softcap);
   score = Simd::Only(score, seen.begin, seen.end, -kInfinity);
   const float before = tile->largest[query];
@@ -251,6 +272,7 @@ template <typename Simd, typename PanelBits, typename Bits>
 void AttendBlock(const AttentionArgs& args, const Block<PanelBits, Bits>& block, int64_t begin,
                  int64_t kv_head, const Span& shared, int64_t split, Tile* tile) {
   const int64_t query = kv_head * tile->tokens * tile->heads;
+  tile->first_key = begin;
   if (begin >= shared.begin && begin + kKvBlockTokens <= shared.end) {
     AttendQueries<Simd>(args, block, query, query + tile->tokens * tile->heads, {0, kKvBlockTokens},
                         tile);

@@ -74,6 +74,12 @@ struct Lanes {
   static Vector SoftCap(Vector x, float cap) {
     return {sluice::SoftCap(x.low, cap), sluice::SoftCap(x.high, cap)};
   }
+  static Vector RoundToBf16(Vector x) {
+    return {sluice::RoundToBf16(x.low), sluice::RoundToBf16(x.high)};
+  }
+  static Vector Indices() {
+    return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_ps(8, 9, 10, 11, 12, 13, 14, 15)};
+  }
   static float First(Vector x) { return _mm256_cvtss_f32(x.low); }
   static float SumLanes(Vector x) { return sluice::SumLanes(_mm256_add_ps(x.low, x.high)); }
   static float MaxLanes(Vector x) { return sluice::MaxLanes(_mm256_max_ps(x.low, x.high)); }

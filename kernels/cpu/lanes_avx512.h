@@ -49,6 +49,10 @@ struct Lanes {
   static Vector Fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
   static Vector Exp(Vector x) { return sluice::Exp(x); }
   static Vector SoftCap(Vector x, float cap) { return sluice::SoftCap(x, cap); }
+  static Vector RoundToBf16(Vector x) { return sluice::RoundToBf16(x); }
+  static Vector Indices() {
+    return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  }
   static float First(Vector x) { return _mm512_cvtss_f32(x); }
   static float SumLanes(Vector x) { return sluice::SumLanes(x); }
   static float MaxLanes(Vector x) { return sluice::MaxLanes(x); }
