@@ -208,11 +208,12 @@ int32_t Sampler::Draw() {
 }
 
 void Sampler::ReportProbabilities(std::span<const float> logits, SampledToken* token) {
+  if (options_.logprobs < 0) return;
   const float largest = Largest(logits);
   const double log_total = double{largest} + std::log(SumOfWeights(logits, largest));
   const auto logprob = [&](float logit) { return static_cast<float>(double{logit} - log_total); };
   token->logprob = logprob(logits[static_cast<size_t>(token->id)]);
-  if (options_.logprobs <= 0) return;
+  if (options_.logprobs == 0) return;
   SelectBest(logits, static_cast<size_t>(options_.logprobs));
   for (const Candidate& candidate : candidates_) {
     token->top.emplace_back(candidate.id, logprob(candidate.logit));

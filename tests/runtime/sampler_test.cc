@@ -455,7 +455,11 @@ TEST(SamplerLogprobs, AreCountedAsAsked) {
     SamplingOptions options = Greedy();
     options.logprobs = asked;
     Sampler sampler(options, 3);
-    EXPECT_EQ(sampler.Sample(std::vector<float>{1, 2, 3})->top.size(), static_cast<size_t>(given));
+    const Result<SampledToken> token = sampler.Sample(std::vector<float>{1, 2, 3});
+    ASSERT_TRUE(token.ok());
+    EXPECT_EQ(token->top.size(), static_cast<size_t>(given));
+    const double expected = asked < 0 ? 0 : -std::log(1 + std::exp(-1) + std::exp(-2));
+    EXPECT_NEAR(token->logprob, expected, 1e-6) << asked;
   }
 }
 

@@ -20,13 +20,14 @@ struct SamplingOptions {
   float frequency_penalty = 0.0f;  // [-2, 2]; subtracted for each occurrence
   std::vector<std::pair<int32_t, float>> logit_bias;  // token id, added to its logit
   uint64_t seed = 0;
-  int32_t logprobs = -1;  // n >= 0: report the n most probable tokens (at most 100); -1: none
+  // n >= 0: report log-probabilities, of the n most probable tokens too (at most 100); -1: none.
+  int32_t logprobs = -1;
 };
 
 struct SampledToken {
   int32_t id = 0;
   // Natural logarithm of the probability under the model's own distribution (softmax of the
-  // unmodified logits).
+  // unmodified logits); 0 where logprobs was -1, because it takes a sum over the vocabulary.
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> top;  // id, logprob; most probable first
 };
