@@ -160,6 +160,8 @@ struct StoreKvArgs {
 // Beltagy et al., 2020). Keys are taken in partitions of 16 by their index, so the result does not
 // depend on how a context was filled. Query head h reads KV head h / (num_heads / num_kv_heads).
 // A soft cap c turns each scaled score s into c tanh(s / c) (Gemma 2, 2024).
+// With slopes, slopes[h] (j - i) is added to the scaled score of key j, before a cap, for the token
+// at i = length - 1 (ALiBi: Press et al., 2022).
 struct AttentionArgs {
   const float* query;  // [tokens, num_heads * head_dim]
   int64_t query_stride;
@@ -181,6 +183,9 @@ struct AttentionArgs {
   int64_t longest_run = 0;
   float* scratch = nullptr;
   int64_t scratch_size = 0;
+  const float* slopes = nullptr;  // [num_heads]; null: none
+  // Falcon's arithmetic: scale (b(slope b(j)) - b(slope b(i))) is added, b rounds to bfloat16.
+  bool slopes_in_bf16 = false;
 };
 
 // out = activation(gate) * up; without up: activation(gate)  (Shazeer, 2020).

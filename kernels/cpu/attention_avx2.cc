@@ -13,6 +13,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Up to four query heads of one KV head, and their softmax so far.
 struct Heads {
+  int64_t first;  // query head
   int64_t count;
   int64_t dim;
   const float* query;  // [count, dim]
@@ -62,6 +63,27 @@ void Score(const std::byte* keys, int64_t first, int64_t end, float scale, Heads
         dot += h->query[n * h->dim + i] * Load1<type>(key + i * KvTypeBytes(type));
       }
       h->weights[n][j] = scale * dot;
+    }
+  }
+}
+
+// ALiBi, for all keys of the partition that begins with the key `begin`, by the token `own`.
+void AddBiases(const AttentionArgs& args, int64_t begin, int64_t own, Heads* h) {
+  const __m256 lanes = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+  for (int64_t n = 0; n < h->count; ++n) {
+    const __m256 slope = _mm256_set1_ps(args.slopes[h->first + n]);
+    for (int64_t j = 0; j < kKvBlockTokens; j += 8) {
+      const int64_t from = args.slopes_in_bf16 ? 0 : own;
+      const __m256 key = _mm256_add_ps(_mm256_set1_ps(static_cast<float>(begin + j - from)), lanes);
+      __m256 bias = _mm256_mul_ps(slope, key);
+      if (args.slopes_in_bf16) {
+        const __m256 index = RoundToBf16(_mm256_set1_ps(static_cast<float>(own)));
+        bias = _mm256_sub_ps(RoundToBf16(_mm256_mul_ps(slope, RoundToBf16(key))),
+                             RoundToBf16(_mm256_mul_ps(slope, index)));
+        bias = _mm256_mul_ps(_mm256_set1_ps(args.scale), bias);
+      }
+      float* scores = h->weights[n] + j;
+      _mm256_store_ps(scores, _mm256_add_ps(_mm256_load_ps(scores), bias));
     }
   }
 }
@@ -142,6 +164,7 @@ void Attend(const AttentionArgs& args, int64_t token, int64_t kv_head, Heads* h)
     const int64_t block = args.block_tables[token][begin / kKvBlockTokens];
     const std::byte* keys = layer.blocks + block * layer.block_bytes + kv_head * 2 * half_bytes;
     Score<type, heads>(keys, first, end, args.scale, h);
+    if (args.slopes != nullptr) AddBiases(args, begin, length - 1, h);
     Weigh(first, end, args.softcap, begin <= oldest, h);
     AddValues<type, heads>(keys + half_bytes, first, end, h);
   }
@@ -176,6 +199,7 @@ void AttentionAvx2(const AttentionArgs& args, CUstream_st*) {
     for (int64_t first = 0; first < group; first += kHeads) {
       const int64_t head = kv_head * group + first;
       Heads h;
+      h.first = head;
       h.count = std::min(kHeads, group - first);
       h.dim = dim;
       h.query = args.query + token * args.query_stride + head * dim;

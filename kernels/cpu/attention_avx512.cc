@@ -33,7 +33,8 @@ struct Tile {
   alignas(64) float weights[kGroup][kKvBlockTokens];
   float corrections[kGroup];  // by which older sums shrink
   float largest[kLargestTile];
-  int64_t ahead;  // bytes from a block's keys to those that follow
+  int64_t first_key;  // of the block
+  int64_t ahead;      // bytes from a block's keys to those that follow
 };
 
 // Sixteen scores of each of a group of queries, from even and odd channels in a chain each.
@@ -55,10 +56,30 @@ void Score(const typename Element<type>::Bits (*panel)[kKvBlockTokens], const fl
   for (int q = 0; q < queries; ++q) scores[q] = _mm512_add_ps(even[q], odd[q]);
 }
 
+// What ALiBi adds to a query's scores of a block's keys.
+__m512 Biases(const AttentionArgs& args, int64_t query, const Tile& tile) {
+  const int64_t token = tile.first_token + query / tile.heads % tile.tokens;
+  const int64_t kv_head = tile.first_kv_head + query / (tile.heads * tile.tokens);
+  const int64_t head =
+      kv_head * (args.num_heads / args.layer.num_kv_heads) + tile.first_head + query % tile.heads;
+  const int64_t own = args.lengths[token] - 1;
+  const __m512 slope = _mm512_set1_ps(args.slopes[head]);
+  const __m512 lanes = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto from = [&](int64_t key) {
+    return _mm512_add_ps(_mm512_set1_ps(static_cast<float>(tile.first_key - key)), lanes);
+  };
+  if (!args.slopes_in_bf16) return _mm512_mul_ps(slope, from(own));
+  const __m512 index = RoundToBf16(_mm512_set1_ps(static_cast<float>(own)));
+  const __m512 bias = _mm512_sub_ps(RoundToBf16(_mm512_mul_ps(slope, RoundToBf16(from(0)))),
+                                    RoundToBf16(_mm512_mul_ps(slope, index)));
+  return _mm512_mul_ps(_mm512_set1_ps(args.scale), bias);
+}
+
 // Turns a query's scores of a block's keys in `seen` into weights.
 void Weigh(const AttentionArgs& args, __m512 score, __mmask16 seen, int64_t query, int64_t in_group,
            Tile* tile) {
   score = _mm512_mul_ps(score, _mm512_set1_ps(args.scale));
+  if (args.slopes != nullptr) score = _mm512_add_ps(score, Biases(args, query, *tile));
   if (args.softcap != 0) score = SoftCap(score, args.softcap);
   score = _mm512_mask_mov_ps(_mm512_set1_ps(-kInfinity), seen, score);
   const float before = tile->largest[query];
@@ -208,6 +229,7 @@ void AttendBlock(const AttentionArgs& args, const std::byte* keys, int64_t begin
                  const Span& shared, Tile* tile) {
   using Bits = typename Element<type>::Bits;
   alignas(64) Bits panel[kLargestDim][kKvBlockTokens];
+  tile->first_key = begin;
   Transpose(reinterpret_cast<const Bits*>(keys), tile->dim, tile->ahead, panel);
   const Bits* values = reinterpret_cast<const Bits*>(keys) + kKvBlockTokens * tile->dim;
   const int64_t query = kv_head * tile->tokens * tile->heads;
