@@ -166,12 +166,14 @@ __device__ __forceinline__ void Scores(const AttentionArgs& args, const T* tile,
   }
 }
 
-// Which keys each of a lane's two rows sees.
+// Which keys each of a lane's two rows sees, its own index, and its head's slope.
 struct Sight {
   int64_t first[2], end[2];
+  int64_t own[2];
+  float slope[2];
 };
 __device__ __forceinline__ Sight SightOfRows(const Work& work, const Run& run) {
-  Sight sight = {{0, 0}, {0, 0}};
+  Sight sight = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
   for (int half = 0; half < 2; ++half) {
     const Row row = RowOfTile(work, Warp() * kRowsOfWarp + Lane() / 4 + 8 * half);
     if (row.token < run.begin || row.token >= run.end) continue;
@@ -180,8 +182,23 @@ __device__ __forceinline__ Sight SightOfRows(const Work& work, const Run& run) {
     const int64_t oldest = window == 0 || window > length ? 0 : length - window;
     sight.first[half] = oldest > run.first_key ? oldest : run.first_key;
     sight.end[half] = length < run.end_key ? length : run.end_key;
+    sight.own[half] = length - 1;
+    if (work.args.slopes != nullptr) sight.slope[half] = work.args.slopes[row.head];
   }
   return sight;
+}
+
+__device__ __forceinline__ float RoundToBf16(float value) {
+  const uint32_t bits = BitsOfFloat(value);
+  return FloatFromBits((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
+}
+
+// What ALiBi adds to a score.
+__device__ __forceinline__ float Bias(const AttentionArgs& args, float slope, int64_t key,
+                                      int64_t own) {
+  if (!args.slopes_in_bf16) return slope * static_cast<float>(key - own);
+  return args.scale * (RoundToBf16(slope * RoundToBf16(static_cast<float>(key))) -
+                       RoundToBf16(slope * RoundToBf16(static_cast<float>(own))));
 }
 
 // Scores to weights, which replace them; returns what earlier results are multiplied by.
@@ -199,6 +216,10 @@ __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& si
       for (int i = 0; i < 2; ++i) {
         float& score = scores[n][2 * half + i];
         const int64_t key = first_key + n * 8 + Lane() % 4 * 2 + i;
+        if (args.slopes != nullptr) {
+          const float bias = Bias(args, sight.slope[half], key, sight.own[half]);
+          score += args.softcap == 0 ? bias * kLog2E : bias;
+        }
         if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap) * kLog2E;
         if (key < sight.first[half] || key >= sight.end[half]) score = minus_infinity;
         largest = fmaxf(largest, score);

@@ -310,7 +310,7 @@ TEST_P(AttentionTest, ASoftCapBoundsScoresOfEverySize) {
 TEST_P(AttentionTest, SlopesFavourNearKeysHeadByHead) {
   std::mt19937 random(22);
   std::vector<int64_t> lengths = {1, 2, 15, 16, 17, 40, 333, 700};
-  for (int64_t length = 300; length < 333; ++length) lengths.push_back(length);
+  for (int64_t length = 300; length < 309; ++length) lengths.push_back(length);
   for (const Heads& h : {Heads{12, 12, 24}, Heads{9, 3, 64}, Heads{10, 1, 40}, Heads{1, 1, 520}}) {
     Cache cache(GetParam(), h.kv_heads, h.dim, 700, random);
     const std::vector<float> query =

@@ -32,7 +32,22 @@ struct View {
   float scale = 1.0f;
   int64_t window = 0;
   float softcap = 0;
+  std::vector<float> slopes = {};
+  bool bf16 = false;
 };
+
+// ALiBi's part of the score of key j for the token with the index i. REQUIRES: with bf16, slopes
+// that are numbers in bfloat16, so that the products are exact before they are rounded.
+double Bias(const View& view, int64_t head, int64_t j, int64_t i) {
+  if (view.slopes.empty()) return 0;
+  const float slope = view.slopes[static_cast<size_t>(head)];
+  if (!view.bf16) return slope * static_cast<double>(j - i);
+  const auto rounded = [](float value) { return Bf16ToFloat(FloatToBf16(value)); };
+  const auto product = [&](int64_t index) {
+    return double{rounded(slope * rounded(static_cast<float>(index)))};
+  };
+  return view.scale * (product(j) - product(i));
+}
 
 // Sequences of the lengths given, in shuffled blocks of one f16 cache that is NaN elsewhere.
 class Cache {
@@ -101,12 +116,13 @@ struct Exact {
 // which hold it to 2^-22 of it or 2^-25; sums on the tensor cores, taken as 2 epsilon for each 8
 // terms; the argument of exp2, epsilon of its magnitude, which matters up to 150; weights split
 // too, and lost below 2^-25; one correction for each 16 keys.
-Exact ExactAttention(const Cache& cache, const Token& token, const float* query, int64_t kv_head,
-                     const View& view) {
+Exact ExactAttention(const Cache& cache, const Token& token, const float* query, int64_t head,
+                     int64_t kv_head, const View& view) {
   const int64_t dim = cache.heads().dim;
   const int64_t oldest = view.window == 0 ? 0 : std::max<int64_t>(token.length - view.window, 0);
   std::vector<double> scores;
   double score_error = 0;
+  double dot_error = 0;
   for (int64_t j = oldest; j < token.length; ++j) {
     double dot = 0;
     double magnitude = 0;
@@ -118,12 +134,16 @@ Exact ExactAttention(const Cache& cache, const Token& token, const float* query,
       keys += std::fabs(key);
     }
     const double terms = static_cast<double>(dim) / 8 * 2 + 2;
-    score_error = std::max(
-        score_error,
+    dot_error = std::max(
+        dot_error,
         view.scale * magnitude * (0x1p-22 + 4 * kEpsilon + terms * 2 * kEpsilon) + keys * 0x1p-24);
-    const double score = view.scale * dot;
+    const double bias = Bias(view, head, j, token.length - 1);
+    const double score = view.scale * dot + bias;
     scores.push_back(view.softcap == 0 ? score : view.softcap * std::tanh(score / view.softcap));
+    // A bias of more than 200 leaves no weight to the key.
+    score_error = std::max(score_error, 4 * std::min(std::fabs(bias), 200.0) * kEpsilon);
   }
+  score_error += dot_error;
   score_error += 8 * view.softcap * kEpsilon;
   const double largest = *std::max_element(scores.begin(), scores.end());
   double sum = 0;
@@ -168,6 +188,8 @@ std::vector<float> Attend(const Cache& cache, const std::vector<Token>& tokens,
   args.window = view.window;
   args.scale = view.scale;
   args.softcap = view.softcap;
+  args.slopes = view.slopes.empty() ? nullptr : view.slopes.data();
+  args.slopes_in_bf16 = view.bf16;
   std::vector<float> out(static_cast<size_t>(count * out_stride), kUntouched);
   args.out = out.data();
   args.out_stride = out_stride;
@@ -198,7 +220,7 @@ void ExpectExact(const Cache& cache, const std::vector<Token>& tokens, const Vie
       const Exact exact =
           ExactAttention(cache, tokens[t],
                          query.data() + (static_cast<int64_t>(t) * heads.heads + head) * heads.dim,
-                         head / (heads.heads / heads.kv_heads), view);
+                         head, head / (heads.heads / heads.kv_heads), view);
       for (int64_t i = 0; i < heads.dim; ++i) {
         const float actual =
             out[t * static_cast<size_t>(out_stride) + static_cast<size_t>(head * heads.dim + i)];
@@ -277,6 +299,21 @@ TEST(CudaAttention, SlidingWindowsAndSoftCaps) {
       const View view{Scale(heads), window, softcap};
       ASSERT_NO_FATAL_FAILURE(ExpectExact(cache, {{0, 300}, {1, 40}, {0, 7}}, view, 1, random));
       ASSERT_NO_FATAL_FAILURE(ExpectExact(cache, Prompt(0, 250, 37), view, 37, random));
+    }
+  }
+}
+
+TEST(CudaAttention, SlopesFavourNearKeysHeadByHead) {
+  std::mt19937 random(9);
+  for (const Heads& heads : {Heads{10, 2, 64}, Heads{5, 5, 24}, Heads{8, 1, 136}}) {
+    const Cache cache(heads, {520, 40}, random);
+    std::vector<float> slopes;
+    for (int64_t i = 0; i < heads.heads; ++i) slopes.push_back(0.75f / static_cast<float>(1 << i));
+    const float scale = Scale(heads);
+    for (const View& view : {View{scale, 0, 0, slopes}, View{scale, 0, 0, slopes, true},
+                             View{scale, 19, 0, slopes}, View{scale, 0, 5.0f, slopes}}) {
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(cache, {{0, 520}, {1, 40}, {0, 7}}, view, 1, random));
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(cache, Prompt(0, 470, 37), view, 37, random));
     }
   }
 }
