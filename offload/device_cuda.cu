@@ -165,6 +165,41 @@ class CudaDevice final : public Device {
     return double{milliseconds} / 1000;
   }
 
+  // Relaxed: what other threads do meanwhile is of no concern to the recording.
+  Status BeginCapture(CUstream_st* stream) override {
+    return Call([&] { return cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed); },
+                "recording");
+  }
+
+  Result<CUgraphExec_st*> EndCapture(CUstream_st* stream) override {
+    // A kernel that could not be recorded left its error here.
+    const cudaError_t recorded = cudaGetLastError();
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    Status status =
+        Call([&] { return cudaStreamEndCapture(stream, &graph); }, "the end of a recording");
+    if (status.ok()) status = Call([&] { return recorded; }, "recording a kernel");
+    if (status.ok()) {
+      status = Call([&] { return cudaGraphInstantiate(&ready, graph, 0); }, "a recording");
+    }
+    // Takes its memory now, and not when it is first started.
+    if (status.ok()) {
+      status = Call([&] { return cudaGraphUpload(ready, stream); }, "sending a recording");
+    }
+    if (graph != nullptr) (void)Call([&] { return cudaGraphDestroy(graph); }, "");
+    if (status.ok()) return ready;
+    if (ready != nullptr) EndGraph(ready);
+    return status;
+  }
+
+  void EndGraph(CUgraphExec_st* graph) override {
+    (void)Call([&] { return cudaGraphExecDestroy(graph); }, "");
+  }
+
+  Status Launch(CUstream_st* stream, CUgraphExec_st* graph) override {
+    return Call([&] { return cudaGraphLaunch(graph, stream); }, "starting a recording");
+  }
+
  private:
   // The current device is the calling thread's, so each call says which one it means.
   template <typename Function>

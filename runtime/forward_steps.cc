@@ -15,23 +15,6 @@ int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
-// What a device is told of a batch that it cannot look at.
-struct Longest {
-  int64_t length = 0;
-  int64_t run = 0;  // tokens in a row that share a block table
-};
-
-Longest LongestOf(const Batch& batch) {
-  Longest longest;
-  int64_t run = 0;
-  for (size_t t = 0; t < batch.lengths.size(); ++t) {
-    run = t > 0 && batch.block_tables[t] == batch.block_tables[t - 1] ? run + 1 : 1;
-    longest.run = std::max(longest.run, run);
-    longest.length = std::max(longest.length, batch.lengths[t]);
-  }
-  return longest;
-}
-
 // A range of weights that is read for one token: shorter ones end before the processor has noticed
 // that it reads a stream.
 constexpr int64_t kStreamBytes = 64 << 10;
@@ -193,7 +176,6 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                     .token_end = end},
                    compute_.handle());
   });
-  const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
   const int64_t items = pass.tokens * step.num_kv_heads;
   const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
   team_->For(items, RangeOf(items, grain), [&](int64_t begin, int64_t end) {
@@ -210,8 +192,8 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .out_stride = activations_.width(step.out),
                      .item_begin = begin,
                      .item_end = end,
-                     .longest_length = longest.length,
-                     .longest_run = longest.run,
+                     .longest_length = longest_.length,
+                     .longest_run = longest_.run,
                      .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
                      .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0},
                     compute_.handle());
