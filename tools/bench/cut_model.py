@@ -3,7 +3,7 @@
 
 Usage: cut_model.py CHECKPOINT OUTPUT_FOLDER TOKENS_FILE TEXT... [--layers 8] [--vocab 16384] [--lines 20] [--length 64]
 CHECKPOINT is a folder in the Hugging Face form, or a Llama in a GGUF file.
-OUTPUT_FOLDER gets config.json and model.safetensors (no tokenizer), TOKENS_FILE lines of token ids of the texts, those outside the cut vocabulary left out.
+OUTPUT_FOLDER gets config.json, model.safetensors and the tokenizer of the tokens that are left, TOKENS_FILE lines of token ids of the texts, those outside the cut vocabulary left out.
 Needs safetensors, tokenizers and torch; for GGUF transformers and gguf too.
 """
 import argparse
@@ -61,6 +61,19 @@ def cut_weights(source, layers, vocab):
     return tensors
 
 
+def cut_tokenizer(checkpoint, output, vocab):
+    """Of a BPE tokenizer the tokens that are left, and the merges whose parts and result are."""
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
+    model = tokenizer["model"]
+    left = {token: i for token, i in model["vocab"].items() if i < vocab}
+    parts = lambda merge: merge.split(" ") if isinstance(merge, str) else merge
+    model["vocab"] = left
+    model["merges"] = [merge for merge in model["merges"]
+                       if all(part in left for part in parts(merge)) and "".join(parts(merge)) in left]
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < vocab]
+    (output / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
 def token_lines(checkpoint, texts, vocab, lines, length):
     tokenizer = tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     ids = [i for text in texts for i in tokenizer.encode(pathlib.Path(text).read_text()).ids if i < vocab]
@@ -89,6 +102,7 @@ def main():
     (options.output / "config.json").write_text(json.dumps(config))
     weights = cut_weights(options.checkpoint / "model.safetensors", options.layers, options.vocab)
     safetensors.torch.save_file(weights, options.output / "model.safetensors")
+    cut_tokenizer(options.checkpoint, options.output, options.vocab)
     lines = token_lines(options.checkpoint, options.texts, options.vocab, options.lines, options.length)
     options.tokens.write_text("".join(" ".join(map(str, line)) + "\n" for line in lines))
 
