@@ -175,21 +175,17 @@ class CudaDevice final : public Device {
     // A kernel that could not be recorded left its error here.
     const cudaError_t recorded = cudaGetLastError();
     cudaGraph_t graph = nullptr;
-    cudaGraphExec_t ready = nullptr;
-    Status status =
+    const Status ended =
         Call([&] { return cudaStreamEndCapture(stream, &graph); }, "the end of a recording");
-    if (status.ok()) status = Call([&] { return recorded; }, "recording a kernel");
-    if (status.ok()) {
-      status = Call([&] { return cudaGraphInstantiate(&ready, graph, 0); }, "a recording");
-    }
-    // Takes its memory now, and not when it is first started.
-    if (status.ok()) {
-      status = Call([&] { return cudaGraphUpload(ready, stream); }, "sending a recording");
-    }
-    if (graph != nullptr) (void)Call([&] { return cudaGraphDestroy(graph); }, "");
-    if (status.ok()) return ready;
+    if (!ended.ok()) return ended;
+    cudaGraphExec_t ready = nullptr;
+    const Status made = recorded == cudaSuccess
+                            ? MakeReady(stream, graph, &ready)
+                            : Call([&] { return recorded; }, "recording a kernel");
+    (void)Call([&] { return cudaGraphDestroy(graph); }, "");
+    if (made.ok()) return ready;
     if (ready != nullptr) EndGraph(ready);
-    return status;
+    return made;
   }
 
   void EndGraph(CUgraphExec_st* graph) override {
@@ -201,6 +197,15 @@ class CudaDevice final : public Device {
   }
 
  private:
+  // It takes its memory now, and not when it is first started.
+  Status MakeReady(CUstream_st* stream, cudaGraph_t graph, cudaGraphExec_t* ready) {
+    if (Status s = Call([&] { return cudaGraphInstantiate(ready, graph, 0); }, "a recording");
+        !s.ok()) {
+      return s;
+    }
+    return Call([&] { return cudaGraphUpload(*ready, stream); }, "sending a recording");
+  }
+
   // The current device is the calling thread's, so each call says which one it means.
   template <typename Function>
   Status Call(const Function& function, const std::string& what) const {

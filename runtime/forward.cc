@@ -129,8 +129,8 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
 }
 
 Status Forward::RunLayers(const Batch& batch, const std::atomic<bool>* cancel) {
-  if (!graphs_) return RunGroups(batch, cancel);
   longest_ = LongestOf(batch);
+  if (!graphs_) return RunGroups(batch, cancel);
   const std::optional<PassShape> shape =
       RecordableShape(batch.tokens(), longest_.run, longest_.length, context_tokens_);
   // A trace has times of single groups.

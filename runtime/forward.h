@@ -69,7 +69,8 @@ class Forward {
     std::vector<TensorId> tensors;  // by TensorIndex
   };
 
-  // What a device is told of a batch that it cannot look at.
+  // What decides how attention is divided, and what a device is told of a batch that it cannot look
+  // at.
   struct Longest {
     int64_t length = 0;
     int64_t run = 0;  // tokens in a row that share a block table
@@ -119,6 +120,9 @@ class Forward {
   Status RunStep(const Pass& pass, const RopeStep& step);
   Status RunStep(const Pass& pass, const AttentionStep& step);
   Status RunStep(const Pass& pass, const ActivationStep& step);
+  // Calls `attention` for the items, divided among the threads.
+  void ForItems(int64_t items, int64_t grain, const AttentionArgs& args,
+                void (*attention)(const AttentionArgs&, CUstream_st*));
   Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
                 float* out, int64_t out_stride);
   void Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);

@@ -154,6 +154,7 @@ void CheckAttention(const AttentionArgs& a, CallCheck& check) {
   check.Rows("out", a.out, a.out_stride, width, begin, end);
   check.Array("block_tables", a.block_tables + begin, end - begin);
   check.Array("lengths", a.lengths + begin, end - begin);
+  if (a.slopes != nullptr) check.Array("slopes", a.slopes, a.num_heads);
   if (a.scratch_size > 0) check.Array("scratch", a.scratch, a.scratch_size);
   if (!check.Good()) return;
   check.CatchUp();
