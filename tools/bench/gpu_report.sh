@@ -30,7 +30,7 @@ pack() {
   (cd "$folder" && strip $programs)
   # The C library is the other machine's. The others are found beside the programs, and by these alone:
   # through the environment they would also become those of that machine's python3.
-  (cd "$folder" && ldd $programs) | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+  ldd "$build"/tools/{sluice,gpu_bench} "$build"/tests/{kernels_test,offload_test} | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
     grep -v -E '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' | xargs -r cp -Lt "$folder/lib"
   if [ -n "${2:-}" ]; then
     cp "$2" "$folder/part.sluice"
