@@ -216,6 +216,23 @@ struct ActivateArgs {
   int64_t token_begin, token_end;
 };
 
+inline constexpr int64_t kMostTopK = 256;
+
+// For each row the `count` largest values, largest first, equal ones by ascending index, so that
+// whole logits need not leave a device. A NaN counts as larger than all else, so that it cannot
+// pass unseen. With count 1: the greedy choice.
+// REQUIRES: 1 <= count <= min(width, kMostTopK), width < 2^31.
+struct TopKArgs {
+  const float* x;  // [rows, width]
+  int64_t x_stride;
+  int64_t rows;
+  int64_t width;
+  int64_t count;
+  float* values;       // [rows, count]
+  int32_t* indices;    // [rows, count]
+  float* weight_sums;  // [rows]: the sum of exp(x - the row's largest value) over the row
+};
+
 enum class ActivationForm : uint8_t { kFloat, kQuantized };
 
 struct OpTable {
@@ -234,6 +251,8 @@ struct OpTable {
   void (*combine_attention)(const AttentionArgs&, CUstream_st*) = nullptr;
   void (*activate)(const ActivateArgs&, CUstream_st*);
   void (*softcap)(const SoftcapArgs&, CUstream_st*);
+  // Tables of a device alone; null elsewhere, where logits are at hand.
+  void (*top_k)(const TopKArgs&, CUstream_st*) = nullptr;
   // The operations divide themselves among the threads of a device: they are called once for all
   // tokens or tiles, and matrices lie in a layout of their own (kernels/cuda/gpu_layout.h).
   bool on_device = false;

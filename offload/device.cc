@@ -1,5 +1,7 @@
 #include "offload/device.h"
 
+#include <algorithm>
+
 #include "formats/checked.h"
 
 namespace sluice {
@@ -43,6 +45,20 @@ Result<double> DeviceEvent::SecondsSince(const DeviceEvent& earlier) const {
   return device_->SecondsBetween(earlier.handle_, handle_);
 }
 
+DeviceGraph::DeviceGraph(DeviceGraph&& other) noexcept
+    : device_(std::exchange(other.device_, nullptr)),
+      handle_(std::exchange(other.handle_, nullptr)) {}
+
+DeviceGraph& DeviceGraph::operator=(DeviceGraph&& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(handle_, other.handle_);
+  return *this;
+}
+
+DeviceGraph::~DeviceGraph() {
+  if (handle_ != nullptr) device_->EndGraph(handle_);
+}
+
 DeviceStream::DeviceStream(DeviceStream&& other) noexcept
     : device_(std::exchange(other.device_, nullptr)),
       handle_(std::exchange(other.handle_, nullptr)) {}
@@ -76,6 +92,18 @@ Status DeviceStream::Wait(const DeviceEvent& event) {
   return device_->Wait(handle_, event.handle());
 }
 
+Status DeviceStream::BeginCapture() { return device_->BeginCapture(handle_); }
+
+Result<DeviceGraph> DeviceStream::EndCapture() {
+  const Result<CUgraphExec_st*> graph = device_->EndCapture(handle_);
+  if (!graph.ok()) return graph.status();
+  return DeviceGraph(device_, *graph);
+}
+
+Status DeviceStream::Launch(const DeviceGraph& graph) {
+  return device_->Launch(handle_, graph.handle());
+}
+
 Status DeviceStream::Synchronize() { return device_->Synchronize(handle_); }
 
 Result<DeviceBuffer> Device::Allocate(uint64_t size_bytes, MemorySpace space) {
@@ -103,6 +131,25 @@ Result<DeviceBuffer> Device::Allocate(uint64_t size_bytes, MemorySpace space) {
 void Device::Free(std::byte* data, uint64_t size_bytes, MemorySpace space) {
   FreeBytes(data, size_bytes, space);
   if (space == MemorySpace::kDevice) allocated_bytes_ -= InUnits(size_bytes);
+}
+
+uint64_t Device::room_bytes() const {
+  uint64_t taken = 0;
+  const uint64_t limit = limit_bytes_;
+  return CheckedAdd(allocated_bytes_.load(), own_bytes(), &taken) ? limit - std::min(limit, taken)
+                                                                  : 0;
+}
+
+Status Device::BeginCapture(CUstream_st*) {
+  return Status(ErrorCode::kUnsupported, name() + " does not record work");
+}
+
+Result<CUgraphExec_st*> Device::EndCapture(CUstream_st*) {
+  return Status(ErrorCode::kUnsupported, name() + " does not record work");
+}
+
+Status Device::Launch(CUstream_st*, CUgraphExec_st*) {
+  return Status(ErrorCode::kUnsupported, name() + " does not record work");
 }
 
 uint64_t Device::InUnits(uint64_t size_bytes) const {

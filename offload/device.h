@@ -18,6 +18,7 @@
 
 struct CUstream_st;  // what CUDA's handles point to
 struct CUevent_st;
+struct CUgraphExec_st;
 
 namespace sluice {
 
@@ -71,6 +72,23 @@ class DeviceEvent {
   CUevent_st* handle_ = nullptr;
 };
 
+// Work that was recorded once, and is started again as a whole: with the addresses and sizes that
+// it was recorded with, and what lies there now. Move-only. What was started goes on after its end.
+class DeviceGraph {
+ public:
+  DeviceGraph() = default;
+  DeviceGraph(Device* device, CUgraphExec_st* handle) : device_(device), handle_(handle) {}
+  DeviceGraph(DeviceGraph&& other) noexcept;
+  DeviceGraph& operator=(DeviceGraph&& other) noexcept;
+  ~DeviceGraph();
+
+  CUgraphExec_st* handle() const { return handle_; }
+
+ private:
+  Device* device_ = nullptr;
+  CUgraphExec_st* handle_ = nullptr;
+};
+
 enum class CopyDirection : uint8_t { kHostToDevice, kDeviceToHost, kDeviceToDevice };
 
 // Work in order. Calls return when it is queued; an error of the work itself shows in a later call.
@@ -90,6 +108,13 @@ class DeviceStream {
   Status Record(const DeviceEvent& event);
   // What comes after waits for the event, on the device.
   Status Wait(const DeviceEvent& event);
+  // From here on copies, fills and kernels are recorded, not done, until EndCapture; nothing else
+  // may be asked of the stream between the two. Error: kUnsupported by devices that cannot record.
+  Status BeginCapture();
+  // What was recorded. It may take device memory that nothing counts, but Device::Memory. After an
+  // error nothing of it is left, and the stream works as before unless the device is lost.
+  Result<DeviceGraph> EndCapture();
+  Status Launch(const DeviceGraph& graph);
   // Waits on this thread until all is done; says what failed since the last call, kernels included.
   Status Synchronize();
   // What the operations (kernels/ops.h) take. They report nothing: Synchronize does.
@@ -119,6 +144,8 @@ class Device {
 
   // Bound on own_bytes and allocated_bytes together; an allocation beyond it finds no memory.
   void set_limit_bytes(uint64_t limit_bytes) { limit_bytes_ = limit_bytes; }
+  // What the bound leaves.
+  uint64_t room_bytes() const;
   // Device memory that buffers hold, each rounded up to whole units.
   uint64_t allocated_bytes() const { return allocated_bytes_; }
 
@@ -129,6 +156,7 @@ class Device {
  protected:
   friend class DeviceBuffer;
   friend class DeviceEvent;
+  friend class DeviceGraph;
   friend class DeviceStream;
 
   // What an implementation gives. Sizes are not 0; handles are its own.
@@ -147,6 +175,11 @@ class Device {
   virtual Result<bool> Done(CUevent_st* event) = 0;
   virtual Status Synchronize(CUevent_st* event) = 0;
   virtual Result<double> SecondsBetween(CUevent_st* earlier, CUevent_st* later) = 0;
+  // For devices that record; the others are done when a call returns.
+  virtual Status BeginCapture(CUstream_st* stream);
+  virtual Result<CUgraphExec_st*> EndCapture(CUstream_st* stream);
+  virtual void EndGraph(CUgraphExec_st*) {}
+  virtual Status Launch(CUstream_st* stream, CUgraphExec_st* graph);
 
  private:
   void Free(std::byte* data, uint64_t size_bytes, MemorySpace space);

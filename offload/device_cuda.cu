@@ -165,7 +165,47 @@ class CudaDevice final : public Device {
     return double{milliseconds} / 1000;
   }
 
+  // Relaxed: what other threads do meanwhile is of no concern to the recording.
+  Status BeginCapture(CUstream_st* stream) override {
+    return Call([&] { return cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed); },
+                "recording");
+  }
+
+  Result<CUgraphExec_st*> EndCapture(CUstream_st* stream) override {
+    // A kernel that could not be recorded left its error here.
+    const cudaError_t recorded = cudaGetLastError();
+    cudaGraph_t graph = nullptr;
+    const Status ended =
+        Call([&] { return cudaStreamEndCapture(stream, &graph); }, "the end of a recording");
+    if (!ended.ok()) return ended;
+    cudaGraphExec_t ready = nullptr;
+    const Status made = recorded == cudaSuccess
+                            ? MakeReady(stream, graph, &ready)
+                            : Call([&] { return recorded; }, "recording a kernel");
+    (void)Call([&] { return cudaGraphDestroy(graph); }, "");
+    if (made.ok()) return ready;
+    if (ready != nullptr) EndGraph(ready);
+    return made;
+  }
+
+  void EndGraph(CUgraphExec_st* graph) override {
+    (void)Call([&] { return cudaGraphExecDestroy(graph); }, "");
+  }
+
+  Status Launch(CUstream_st* stream, CUgraphExec_st* graph) override {
+    return Call([&] { return cudaGraphLaunch(graph, stream); }, "starting a recording");
+  }
+
  private:
+  // It takes its memory now, and not when it is first started.
+  Status MakeReady(CUstream_st* stream, cudaGraph_t graph, cudaGraphExec_t* ready) {
+    if (Status s = Call([&] { return cudaGraphInstantiate(ready, graph, 0); }, "a recording");
+        !s.ok()) {
+      return s;
+    }
+    return Call([&] { return cudaGraphUpload(*ready, stream); }, "sending a recording");
+  }
+
   // The current device is the calling thread's, so each call says which one it means.
   template <typename Function>
   Status Call(const Function& function, const std::string& what) const {

@@ -92,6 +92,10 @@ GpuProbe ProbeGpus(const char* library) {
     version[kNameBytes - 1] = 0;
     probe.driver = version;
   }
+  int cuda = 0;
+  if (nvml.Call("nvmlSystemGetCudaDriverVersion_v2", &cuda)) {
+    probe.cuda = std::to_string(cuda / 1000) + "." + std::to_string(cuda % 1000 / 10);
+  }
   unsigned count = 0;
   nvml.Call("nvmlDeviceGetCount_v2", &count);
   for (unsigned i = 0; i < count; ++i) {

@@ -22,6 +22,7 @@ struct GpuInfo {
 struct GpuProbe {
   std::vector<GpuInfo> gpus;
   std::string driver;  // its version, or why there is none
+  std::string cuda;    // the newest CUDA that it runs, "13.0"; "" where that is not known
 };
 
 inline constexpr char kNvmlLibrary[] = "libnvidia-ml.so.1";

@@ -16,14 +16,22 @@ namespace {
 struct Others {
   std::vector<float*> frequencies;
   float* logits;
+  float* best;
   float* attention_scratch;
 };
+
+// Elements of 4 bytes: of each row a sum, logits and ids.
+int64_t BestSize(const DeviceScratchSizes& sizes) {
+  static_assert(sizeof(float) == sizeof(int32_t));
+  return sizes.logit_rows * (1 + 2 * kMostTopK);
+}
 
 Others CarveOthers(const DeviceScratchSizes& sizes, Carver* carver) {
   Others others = {};
   for (int64_t size : sizes.rope_frequencies)
     others.frequencies.push_back(carver->Take<float>(size));
   others.logits = carver->Take<float>(sizes.logit_rows * sizes.vocab);
+  others.best = carver->Take<float>(BestSize(sizes));
   others.attention_scratch = carver->Take<float>(sizes.attention_scratch);
   return others;
 }
@@ -74,6 +82,7 @@ uint64_t DeviceScratch::StagingBytes(const DeviceScratchSizes& sizes) {
   Carver carver(nullptr);
   CarveArrays(sizes, &carver);
   for (size_t i = 0; i < kRowStagings; ++i) carver.Take<float>(sizes.max_tokens * sizes.hidden);
+  carver.Take<float>(BestSize(sizes));
   return carver.offset();
 }
 
@@ -98,12 +107,14 @@ Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream
   const Others others = CarveOthers(sizes, &on_device);
   scratch.frequencies_ = others.frequencies;
   scratch.logits_ = others.logits;
+  scratch.best_ = others.best;
   scratch.attention_scratch_ = others.attention_scratch;
   Carver on_host(scratch.staging_.data());
   scratch.host_ = CarveArrays(sizes, &on_host);
   for (float*& rows : scratch.row_staging_) {
     rows = on_host.Take<float>(sizes.max_tokens * sizes.hidden);
   }
+  scratch.host_best_ = on_host.Take<float>(BestSize(sizes));
   for (size_t i = 0; i < frequencies.size(); ++i) {
     if (Status s =
             stream->Copy(scratch.frequencies_[i], frequencies[i].data(),
@@ -154,6 +165,31 @@ Result<BatchArrays> DeviceScratch::SendArrays(const Batch& batch) {
     return s;
   }
   return BatchArrays{device_.positions, device_.slots, device_.lengths, device_.tables};
+}
+
+Result<BestRows> DeviceScratch::Best(const OpTable& ops, int64_t rows, int64_t each) {
+  const auto places = [&](float* begin) {
+    return std::pair(begin + rows, reinterpret_cast<int32_t*>(begin + rows + rows * each));
+  };
+  const auto [values, indices] = places(best_);
+  ops.top_k({.x = logits_,
+             .x_stride = sizes_.vocab,
+             .rows = rows,
+             .width = sizes_.vocab,
+             .count = each,
+             .values = values,
+             .indices = indices,
+             .weight_sums = best_},
+            stream_->handle());
+  if (Status s = stream_->Copy(host_best_, best_,
+                               static_cast<uint64_t>(rows * (1 + 2 * each)) * sizeof(float),
+                               CopyDirection::kDeviceToHost);
+      !s.ok()) {
+    return s;
+  }
+  if (Status s = stream_->Synchronize(); !s.ok()) return s;
+  const auto [logits, ids] = places(host_best_);
+  return BestRows{each, host_best_, logits, ids};
 }
 
 Status DeviceScratch::End() { return stream_->Record(sent_); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/status.h"
+#include "kernels/ops.h"
 #include "loaders/architecture.h"
 #include "offload/arena.h"
 #include "offload/device.h"
@@ -21,6 +22,14 @@ struct BatchArrays {
   const int64_t* slots = nullptr;
   const int64_t* lengths = nullptr;
   const uint32_t* const* block_tables = nullptr;
+};
+
+// The best logits of some rows, in memory of the host.
+struct BestRows {
+  int64_t each = 0;                    // logits of a row
+  const float* weight_sums = nullptr;  // [rows]: as TopKArgs has them
+  const float* logits = nullptr;       // [rows, each], best first
+  const int32_t* ids = nullptr;        // [rows, each]
 };
 
 struct DeviceScratchSizes {
@@ -60,6 +69,10 @@ class DeviceScratch {
   Result<BatchArrays> SendArrays(const Batch& batch);
   Status End();
 
+  // The `each` best of the first `rows` rows of logits(), by that table's operation. Waits for
+  // them. Valid until the next call. REQUIRES: each <= kMostTopK and the vocabulary.
+  Result<BestRows> Best(const OpTable& ops, int64_t rows, int64_t each);
+
   const float* frequencies(size_t index) const { return frequencies_[index]; }
   float* logits() const { return logits_; }  // [logit_rows, vocab]
   float* attention_scratch() const { return attention_scratch_; }
@@ -84,6 +97,8 @@ class DeviceScratch {
   float* row_staging_[kRowStagings] = {};
   std::vector<float*> frequencies_;
   float* logits_ = nullptr;
+  float* best_ = nullptr;       // weight sums, logits, ids of Best
+  float* host_best_ = nullptr;  // the same in the staging memory
   float* attention_scratch_ = nullptr;
   DeviceStream* stream_ = nullptr;
   DeviceEvent sent_;

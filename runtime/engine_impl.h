@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -70,7 +71,10 @@ class EngineImpl : public Engine {
   Status CheckRequest(const Request& request) const;
   Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
                           const LogitsCallback& on_logits);
-  Status SampleNext(std::span<Sequence* const> sequences);
+  int64_t BestWanted(std::span<Sequence* const> sequences) const;
+  Status SampleNext(int64_t first, std::span<Sequence* const> sequences);
+  Status TakeTokens(std::span<Sequence* const> sequences,
+                    const std::function<Result<SampledToken>(size_t)>& sample);
   Status TakeToken(Sequence* sequence, Result<SampledToken> token);
   // Hands out the text of the last token, and decides whether the sequence ends with it.
   void Deliver(Sequence* sequence, const SampledToken& token);

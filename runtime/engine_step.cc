@@ -100,10 +100,8 @@ Result<bool> EngineImpl::Step() {
   const auto wanted = static_cast<int64_t>(sampled.size());
   for (int64_t first = 0; first < wanted && status.ok(); first += kLogitRows) {
     const int64_t count = std::min(kLogitRows, wanted - first);
-    status = forward_->Logits(first, count, logits().data());
-    if (status.ok())
-      status = SampleNext(
-          std::span(sampled).subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
+    status = SampleNext(
+        first, std::span(sampled).subspan(static_cast<size_t>(first), static_cast<size_t>(count)));
   }
   if (!status.ok()) {
     scheduler_->TakeAll();
@@ -113,15 +111,46 @@ Result<bool> EngineImpl::Step() {
   return true;
 }
 
-// Chooses a token for each of these sequences, from the rows of the logits, on all threads, and
-// hands them out one after another.
-Status EngineImpl::SampleNext(std::span<Sequence* const> sequences) {
+// So many of the best logits serve all of these sequences; 0: one needs all logits, or there is no
+// device that finds them.
+int64_t EngineImpl::BestWanted(std::span<Sequence* const> sequences) const {
+  int64_t wanted = 0;
+  for (const Sequence* sequence : sequences) {
+    const int64_t its = sequence->sampler->BestWanted(forward_->most_best_logits());
+    if (its == 0) return 0;
+    wanted = std::max(wanted, its);
+  }
+  return wanted;
+}
+
+// Chooses a token for each of these sequences, whose rows of the last pass begin with `first`.
+Status EngineImpl::SampleNext(int64_t first, std::span<Sequence* const> sequences) {
+  const auto count = static_cast<int64_t>(sequences.size());
   const auto vocab_size = static_cast<size_t>(info_.vocab_size);
+  if (const int64_t each = BestWanted(sequences); each > 0) {
+    const Result<BestRows> best = forward_->BestLogits(first, count, each);
+    if (!best.ok()) return best.status();
+    return TakeTokens(sequences, [&](size_t i) {
+      const auto row = static_cast<size_t>(each);
+      return sequences[i]->sampler->SampleBest({{best->logits + i * row, row},
+                                                {best->ids + i * row, row},
+                                                double{best->weight_sums[i]}});
+    });
+  }
+  if (Status s = forward_->Logits(first, count, logits().data()); !s.ok()) return s;
+  return TakeTokens(sequences, [&](size_t i) {
+    return sequences[i]->sampler->Sample(logits().subspan(i * vocab_size, vocab_size));
+  });
+}
+
+// Calls sample(i) for each of these sequences, on all threads, and hands the tokens out one after
+// another.
+Status EngineImpl::TakeTokens(std::span<Sequence* const> sequences,
+                              const std::function<Result<SampledToken>(size_t)>& sample) {
   std::vector<std::optional<Result<SampledToken>>> tokens(sequences.size());
   team_->For(static_cast<int64_t>(sequences.size()), 1, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      const std::span<const float> row = logits().subspan(i * vocab_size, vocab_size);
-      tokens[i] = sequences[i]->sampler->Sample(row);
+      tokens[i] = sample(i);
     }
   });
   for (size_t i = 0; i < sequences.size(); ++i) {

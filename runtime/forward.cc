@@ -20,7 +20,8 @@ Forward::Forward(const ModelConfig& config, const ModelDescription& description,
       ops_(compute.ops),
       kv_cache_(kv_cache),
       team_(team),
-      activations_(std::move(activations)) {
+      activations_(std::move(activations)),
+      context_tokens_(context_tokens) {
   for (const RopeConfig& rope : description_.ropes) {
     rope_frequencies_.push_back(RopeFrequencies(rope, context_tokens));
   }
@@ -54,6 +55,7 @@ Status Forward::PrepareDevice(int64_t context_tokens) {
       rope_frequencies_);
   if (!scratch.ok()) return scratch.status();
   scratch_ = std::move(*scratch);
+  graphs_.emplace(compute_.device, compute_.stream);
   return Status();
 }
 
@@ -107,10 +109,41 @@ void Forward::SetHeadInUse(bool in_use) {
   store_->SetGroupsInUse(groups);
 }
 
+Forward::Longest Forward::LongestOf(const Batch& batch) {
+  Longest longest;
+  int64_t run = 0;
+  for (size_t t = 0; t < batch.lengths.size(); ++t) {
+    run = t > 0 && batch.block_tables[t] == batch.block_tables[t - 1] ? run + 1 : 1;
+    longest.run = std::max(longest.run, run);
+    longest.length = std::max(longest.length, batch.lengths[t]);
+  }
+  return longest;
+}
+
 Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
   activations_.quantized_content.reset();
   SetHeadInUse(!batch.wanted.empty());
   if (Status status = Send(batch); !status.ok()) return status;
+  if (Status status = RunLayers(batch, cancel); !status.ok()) return status;
+  return KeepWanted(batch);
+}
+
+Status Forward::RunLayers(const Batch& batch, const std::atomic<bool>* cancel) {
+  longest_ = LongestOf(batch);
+  if (!graphs_) return RunGroups(batch, cancel);
+  const std::optional<PassShape> shape =
+      RecordableShape(batch.tokens(), longest_.run, longest_.length, context_tokens_);
+  // A trace has times of single groups.
+  if (!shape || trace_ != nullptr) return RunGroups(batch, cancel);
+  longest_.length = shape->longest_length;
+  const Status status = graphs_->Run(*shape, [&] { return RunGroups(batch, cancel); });
+  // A recording does not say what it left there.
+  activations_.quantized_content.reset();
+  return status;
+}
+
+Status Forward::RunGroups(const Batch& batch, const std::atomic<bool>* cancel) {
+  activations_.quantized_content.reset();
   for (size_t g = 0; g + 1 < groups_.size(); ++g) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
       return Status(ErrorCode::kCancelled, "the pass was cancelled");
@@ -118,12 +151,12 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
     const auto begin = Trace::Clock::now();
     Result<WeightLease> lease = store_->Acquire(groups_[g].id);
     if (!lease.ok()) return lease.status();
-    if (Status s = RunSteps({groups_[g], *lease, &batch, batch.tokens(), 0, cancel}); !s.ok()) {
+    if (Status s = RunSteps({groups_[g], *lease, batch.tokens(), 0, cancel}); !s.ok()) {
       return s;
     }
     if (Status s = TraceGroup(groups_[g], begin, batch.tokens()); !s.ok()) return s;
   }
-  return KeepWanted(batch);
+  return Status();
 }
 
 Status Forward::Send(const Batch& batch) {
@@ -178,34 +211,53 @@ Status Forward::TraceGroup(const Group& group, Trace::Clock::time_point begin, i
   return Status();
 }
 
-Status Forward::Logits(int64_t first, int64_t count, float* logits) {
-  const auto begin = Trace::Clock::now();
+Status Forward::ComputeLogits(int64_t first, int64_t count, float* out) {
   const Group& head = groups_.back();
   Result<WeightLease> lease = store_->Acquire(head.id);
   if (!lease.ok()) return lease.status();
-  const Pass pass = {head, *lease, nullptr, count, first, nullptr};
+  const Pass pass = {head, *lease, count, first, nullptr};
   if (Status status = RunSteps(pass); !status.ok()) return status;
-  const int64_t values = count * config_.vocab_size;
-  float* out = scratch_ ? scratch_->logits() : logits;
   if (Status s = Matmul(pass, head_, Buffer::kNormed, nullptr, false, out, config_.vocab_size);
       !s.ok()) {
     return s;
   }
   if (description_.logit_softcap != 0) {
+    const int64_t values = count * config_.vocab_size;
     team_->For(values, RangeOf(values), [&](int64_t b, int64_t e) {
       ops_->softcap({.x = out, .cap = description_.logit_softcap, .begin = b, .end = e},
                     compute_.handle());
     });
   }
+  return Status();
+}
+
+Status Forward::Logits(int64_t first, int64_t count, float* logits) {
+  const auto begin = Trace::Clock::now();
+  float* out = scratch_ ? scratch_->logits() : logits;
+  if (Status s = ComputeLogits(first, count, out); !s.ok()) return s;
   if (compute_.stream != nullptr) {
-    if (Status s = compute_.stream->Copy(logits, out, static_cast<uint64_t>(values) * sizeof(float),
-                                         CopyDirection::kDeviceToHost);
+    const auto size_bytes = static_cast<uint64_t>(count * config_.vocab_size) * sizeof(float);
+    if (Status s = compute_.stream->Copy(logits, out, size_bytes, CopyDirection::kDeviceToHost);
         !s.ok()) {
       return s;
     }
     if (Status s = compute_.stream->Synchronize(); !s.ok()) return s;
   }
-  return TraceGroup(head, begin, count);
+  return TraceGroup(groups_.back(), begin, count);
+}
+
+int64_t Forward::most_best_logits() const {
+  if (!scratch_ || ops_->top_k == nullptr) return 0;
+  return std::min<int64_t>(kMostTopK, config_.vocab_size);
+}
+
+Result<BestRows> Forward::BestLogits(int64_t first, int64_t count, int64_t each) {
+  const auto begin = Trace::Clock::now();
+  if (Status s = ComputeLogits(first, count, scratch_->logits()); !s.ok()) return s;
+  const Result<BestRows> best = scratch_->Best(*ops_, count, each);
+  if (!best.ok()) return best.status();
+  if (Status s = TraceGroup(groups_.back(), begin, count); !s.ok()) return s;
+  return best;
 }
 
 Status Forward::GatherEmbeddings(const Batch& batch) {

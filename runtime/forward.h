@@ -20,6 +20,7 @@
 #include "runtime/device_scratch.h"
 #include "runtime/kv_cache.h"
 #include "runtime/parallel.h"
+#include "runtime/pass_graphs.h"
 
 namespace sluice {
 
@@ -55,6 +56,12 @@ class Forward {
   // Errors: those of WeightLease::Take and of the device.
   Status Logits(int64_t first, int64_t count, float* logits);
 
+  // How many of a row's logits BestLogits gives at most; 0 where it cannot be called.
+  int64_t most_best_logits() const;
+  // The same rows, but only the `each` best logits of each, so that the others need not leave the
+  // device. Valid until the next call.
+  Result<BestRows> BestLogits(int64_t first, int64_t count, int64_t each);
+
  private:
   struct Group {
     GroupId id = 0;
@@ -62,11 +69,17 @@ class Forward {
     std::vector<TensorId> tensors;  // by TensorIndex
   };
 
+  // What decides how attention is divided, and what a device is told of a batch that it cannot look
+  // at.
+  struct Longest {
+    int64_t length = 0;
+    int64_t run = 0;  // tokens in a row that share a block table
+  };
+
   // The group that is being computed: its lease and what its steps run on.
   struct Pass {
     const Group& group;
     const WeightLease& lease;
-    const Batch* batch;  // null for the head
     int64_t tokens;
     int64_t first_hidden;  // row of kHidden that belongs to the first token
     const std::atomic<bool>* cancel;
@@ -81,6 +94,10 @@ class Forward {
   Status PrepareDevice(int64_t context_tokens);
   // The batch's arrays and embeddings where the operations read them.
   Status Send(const Batch& batch);
+  static Longest LongestOf(const Batch& batch);
+  // All groups but the head; on a device as a whole, where the pass is one of many alike.
+  Status RunLayers(const Batch& batch, const std::atomic<bool>* cancel);
+  Status RunGroups(const Batch& batch, const std::atomic<bool>* cancel);
   Status KeepWanted(const Batch& batch);
   Status MoveRow(const float* from, float* to);
   // Items of an operation that a thread takes at a time; all where a device divides them itself.
@@ -88,6 +105,7 @@ class Forward {
   int64_t RangeOf(int64_t items) const;
   int64_t RangeOf(int64_t items, int64_t grain) const;
   void SetHeadInUse(bool in_use);
+  Status ComputeLogits(int64_t first, int64_t count, float* out);
   Status TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);
   // Rows of a gathered table into a buffer as wide as kHidden; on a device through that part of the
@@ -123,7 +141,10 @@ class Forward {
   std::vector<std::vector<float>> rope_frequencies_;  // by index of description_.ropes
   std::vector<Group> groups_;             // those with steps, in order; the head is the last
   std::optional<DeviceScratch> scratch_;  // none on the host
+  std::optional<PassGraphs> graphs_;      // none on the host
   BatchArrays arrays_;                    // of the batch that is being computed
+  Longest longest_;                       // of that batch
+  int64_t context_tokens_;
   TensorId embedding_ = 0;
   TensorId head_ = 0;
   TensorId positions_ = kNoIndex;

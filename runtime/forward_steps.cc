@@ -15,23 +15,6 @@ int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
-// What a device is told of a batch that it cannot look at.
-struct Longest {
-  int64_t length = 0;
-  int64_t run = 0;  // tokens in a row that share a block table
-};
-
-Longest LongestOf(const Batch& batch) {
-  Longest longest;
-  int64_t run = 0;
-  for (size_t t = 0; t < batch.lengths.size(); ++t) {
-    run = t > 0 && batch.block_tables[t] == batch.block_tables[t - 1] ? run + 1 : 1;
-    longest.run = std::max(longest.run, run);
-    longest.length = std::max(longest.length, batch.lengths[t]);
-  }
-  return longest;
-}
-
 // A range of weights that is read for one token: shorter ones end before the processor has noticed
 // that it reads a stream.
 constexpr int64_t kStreamBytes = 64 << 10;
@@ -52,16 +35,16 @@ int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int thread
 // several of one sequence, which read its context once; of fewer tokens than threads as many KV
 // heads as there are for each thread.
 constexpr int64_t kTokensOfTile = 8;
-int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads, const Longest& longest) {
+int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads, int64_t longest_run) {
   if (tokens < threads) return (tokens * kv_heads + threads - 1) / threads;
-  const int64_t tile = std::min({kTokensOfTile, longest.run, tokens / threads});
+  const int64_t tile = std::min({kTokensOfTile, longest_run, tokens / threads});
   return std::max(Grain(tokens, threads), tile) * kv_heads;
 }
 
 // Splits that the contexts of few tokens are divided into, so that all threads have work and none
 // reads what another reads; 0: tokens and heads are divided.
-int64_t AttentionSplits(int64_t tokens, int threads, const Longest& longest) {
-  const int64_t splits = (longest.length + kAttentionSplitKeys - 1) / kAttentionSplitKeys;
+int64_t AttentionSplits(int64_t tokens, int threads, int64_t longest_length) {
+  const int64_t splits = (longest_length + kAttentionSplitKeys - 1) / kAttentionSplitKeys;
   const bool few = tokens <= kTokensOfTile * threads && threads > 1;
   return few && splits > 1 && splits * tokens <= Activations::kAttentionParts ? splits : 0;
 }
@@ -204,7 +187,6 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                     .token_end = end},
                    compute_.handle());
   });
-  const Longest longest = LongestOf(*pass.batch);
   AttentionArgs args = {.query = activations_.data(step.query),
                         .query_stride = activations_.width(step.query),
                         .num_heads = step.num_heads,
@@ -219,15 +201,17 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                         .item_begin = 0,
                         .item_end = 0,
                         .tokens = pass.tokens,
-                        .longest_length = longest.length,
-                        .longest_run = longest.run,
+                        .longest_length = longest_.length,
+                        .longest_run = longest_.run,
                         .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
                         .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0};
   const bool divisible = ops_->combine_attention != nullptr && layer.head_dim <= kLargestSplitDim;
-  const int64_t splits = divisible ? AttentionSplits(pass.tokens, team_->threads(), longest) : 0;
+  const int64_t splits =
+      divisible ? AttentionSplits(pass.tokens, team_->threads(), longest_.length) : 0;
   const int64_t items = pass.tokens * step.num_kv_heads;
   if (splits == 0) {
-    const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads(), longest);
+    const int64_t grain =
+        AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads(), longest_.run);
     ForItems(items, grain, args, ops_->attention);
   } else {
     args.partials = activations_.attention_partials();

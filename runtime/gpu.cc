@@ -65,12 +65,7 @@ Result<GpuMemory> GpuMemoryOf(const SluiceFile& file, const ModelDescription& de
   Result<GpuMemory> memory = GpuMemoryBesideWeights(description, file.config().vocab_size, request);
   if (!memory.ok()) return memory;
   const Result<uint64_t> weights = DeviceStoreBytes(file, CudaLayout());
-  if (!weights.ok()) {
-    return Status(weights.status().code(),
-                  weights.status().message() +
-                      ": convert the source with --quant int4 or int8 for a GPU, or compute on the "
-                      "processor (--vram 0)");
-  }
+  if (!weights.ok()) return weights.status();
   memory->weight_bytes = *weights;
   return memory;
 }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <string_view>
 
 #include "formats/checked.h"
 #include "formats/sluice_file.h"
@@ -278,6 +279,12 @@ bool IsSupportedGpu(const GpuFacts& gpu) {
   return std::atoi(gpu.compute_capability.c_str()) >= kOldestMajor;
 }
 
+bool IsSupportedDriver(const MachineFacts& facts) {
+  constexpr std::string_view kBuild = "CUDA ";
+  if (facts.gpu_cuda.empty() || !facts.cuda_build.starts_with(kBuild)) return true;
+  return std::atoi(facts.gpu_cuda.c_str()) >= std::atoi(facts.cuda_build.c_str() + kBuild.size());
+}
+
 MachineFacts ProbeMachine() {
   MachineFacts facts;
   facts.cpu = FirstLineWith("/proc/cpuinfo", "model name");
@@ -296,6 +303,7 @@ MachineFacts ProbeMachine() {
   facts.io_uring = ProbeUring();
   const GpuProbe probe = ProbeGpus();
   facts.gpu_driver = probe.driver;
+  facts.gpu_cuda = probe.cuda;
   facts.cuda_build = CudaBuildDescription();
   for (const GpuInfo& gpu : probe.gpus) {
     facts.gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,

@@ -91,11 +91,16 @@ struct MachineFacts {
   Status io_uring;               // ok, or why not and the cure
   std::vector<GpuFacts> gpus;
   std::string gpu_driver;  // version, or why there is none
+  std::string gpu_cuda;    // the newest CUDA that the driver runs, "13.0"; "": not known
   std::string cuda_build;  // "CUDA 13.0: sm_89", or "none"
 };
 
 // Whether the operations run on it: compute capability 8.0 or later.
 bool IsSupportedGpu(const GpuFacts& gpu);
+
+// Whether the driver runs this build's CUDA, as far as both are known: one of the same major
+// version or a later one.
+bool IsSupportedDriver(const MachineFacts& facts);
 
 MachineFacts ProbeMachine();
 

@@ -95,23 +95,54 @@ Result<SampledToken> Sampler::Sample(std::span<const float> logits) {
   if (options_.temperature == 0.0f) {
     SelectBest(adjusted_, 1);
     token.id = candidates_[0].id;
+  } else if (options_.top_k > 0 && options_.top_k < vocab_size_) {
+    SelectBest(adjusted_, static_cast<size_t>(options_.top_k));
+    token.id = DrawFromBest();
   } else {
-    if (options_.top_k > 0 && options_.top_k < vocab_size_) {
-      SelectBest(adjusted_, static_cast<size_t>(options_.top_k));
-      double total = 0;
-      for (const Candidate& candidate : candidates_) {
-        total += ExpOfNonPositive(double{candidate.logit} - double{candidates_[0].logit});
-      }
-      TruncateByTopP(total);
-    } else if (options_.top_p < 1.0f) {
-      SelectNucleus();
-    } else {
-      SelectAll();
-    }
+    options_.top_p < 1.0f ? SelectNucleus() : SelectAll();
     TruncateByMinP();
     token.id = Draw();
   }
   ReportProbabilities(logits, &token);
+  return token;
+}
+
+int64_t Sampler::BestWanted(int64_t most) const {
+  const bool penalties = options_.repeat_last_n != 0 &&
+                         (options_.repeat_penalty != 1.0f || options_.presence_penalty != 0 ||
+                          options_.frequency_penalty != 0);
+  if (penalties || !options_.logit_bias.empty()) return 0;
+  int64_t wanted = 1;
+  if (options_.temperature != 0.0f) {
+    if (options_.top_k <= 0 || options_.top_k >= vocab_size_) return 0;
+    wanted = options_.top_k;
+  }
+  wanted = std::max<int64_t>(wanted, std::min(options_.logprobs, vocab_size_));
+  return wanted <= most ? wanted : 0;
+}
+
+Result<SampledToken> Sampler::SampleBest(const BestLogits& best) {
+  if (best.logits.empty() || best.ids.size() != best.logits.size()) {
+    return Status(ErrorCode::kInvalidArgument, "no logits, or not as many ids");
+  }
+  if (Status status = CheckLogits(best.logits); !status.ok()) return status;
+  const size_t count = options_.temperature == 0.0f
+                           ? 1
+                           : std::min(static_cast<size_t>(options_.top_k), best.logits.size());
+  candidates_.clear();
+  for (size_t i = 0; i < count; ++i) candidates_.push_back({best.ids[i], best.logits[i]});
+  SampledToken token;
+  token.id = options_.temperature == 0.0f ? best.ids[0] : DrawFromBest();
+  const double log_total = double{best.logits[0]} + std::log(best.weight_sum);
+  const auto logprob = [&](size_t i) {
+    return static_cast<float>(double{best.logits[i]} - log_total);
+  };
+  const auto chosen = std::find(best.ids.begin(), best.ids.end(), token.id);
+  token.logprob = logprob(static_cast<size_t>(chosen - best.ids.begin()));
+  const auto reported = static_cast<size_t>(std::max(options_.logprobs, 0));
+  for (size_t i = 0; i < std::min(reported, best.ids.size()); ++i) {
+    token.top.emplace_back(best.ids[i], logprob(i));
+  }
   return token;
 }
 
@@ -160,6 +191,16 @@ void Sampler::SelectAll() {
   for (size_t i = 0; i < adjusted_.size(); ++i) {
     if (adjusted_[i] > -kInfinity) candidates_.push_back({static_cast<int32_t>(i), adjusted_[i]});
   }
+}
+
+int32_t Sampler::DrawFromBest() {
+  double total = 0;
+  for (const Candidate& candidate : candidates_) {
+    total += ExpOfNonPositive(double{candidate.logit} - double{candidates_[0].logit});
+  }
+  TruncateByTopP(total);
+  TruncateByMinP();
+  return Draw();
 }
 
 void Sampler::TruncateByTopP(double total) {

@@ -17,6 +17,13 @@ namespace sluice {
 // kInvalidArgument, naming the option, when one is outside of its range or not a number.
 Status Validate(const SamplingOptions& options, int32_t vocab_size);
 
+// The most probable tokens of a vocabulary, for samplers that need no others.
+struct BestLogits {
+  std::span<const float> logits;  // largest first, equal ones by ascending id; NaN before all
+  std::span<const int32_t> ids;
+  double weight_sum = 0;  // of exp(logit - logits[0]) over the whole vocabulary
+};
+
 // Chooses the tokens of one sequence. The same options, seed, tokens and logits give the same
 // choices on every platform. Not thread-safe.
 //
@@ -34,6 +41,12 @@ class Sampler {
   // token; kCorrupt for a NaN or +infinity among the logits, or when all are -infinity. The random
   // state moves only when a token is drawn.
   Result<SampledToken> Sample(std::span<const float> logits);
+
+  // How many of the best logits are enough to choose the next token; 0: all are needed. At most
+  // `most`.
+  int64_t BestWanted(int64_t most) const;
+  // As Sample, with the same choice, from BestWanted() logits or more. Errors: kCorrupt as there.
+  Result<SampledToken> SampleBest(const BestLogits& best);
 
   // Remembers a token, of the prompt or of the answer, for the penalties.
   // REQUIRES: 0 <= token < vocab_size.
@@ -53,6 +66,8 @@ class Sampler {
   void SelectBest(std::span<const float> logits, size_t count);
   void SelectNucleus();
   void SelectAll();
+  // Truncates the candidates, which are the best ones in order, and draws.
+  int32_t DrawFromBest();
   void TruncateByTopP(double total);
   void TruncateByMinP();
   int32_t Draw();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "tools/gpu_facts.h"
 #include "tools/output.h"
 
 namespace sluice {
@@ -18,12 +19,7 @@ std::string WhyNot(const ModelOutline& outline, const PlanRequest& request,
   if (vram_bytes == 0u) return "--vram 0";
   if (facts.cuda_build == "none") return "this build has no CUDA";
   if (vram_bytes) return "";  // a plan for the GPU that is meant
-  if (facts.gpus.empty()) return facts.gpu_driver;
-  if (!IsSupportedGpu(facts.gpus[0])) {
-    return fmt::format("{} has compute capability {}, 8.0 is needed", facts.gpus[0].name,
-                       facts.gpus[0].compute_capability);
-  }
-  return "";
+  return WhyNoGpu(facts);
 }
 
 }  // namespace
@@ -56,12 +52,7 @@ GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
 
 std::string GpuPlanText(const GpuPlan& plan) {
   std::string text;
-  for (const GpuFacts& gpu : plan.gpus) {
-    text +=
-        fmt::format("{:<14}{}, {} ({} free), compute {}, PCIe {} x{}\n", "GPU", OnOneLine(gpu.name),
-                    FormatBytes(gpu.memory_bytes), FormatBytes(gpu.free_bytes),
-                    gpu.compute_capability, gpu.pcie_generation, gpu.pcie_width);
-  }
+  for (const GpuFacts& gpu : plan.gpus) text += fmt::format("{:<14}{}\n", "GPU", GpuText(gpu));
   if (!plan.why_not.empty()) {
     return text + fmt::format("{:<14}none ({})\n", "VRAM", OnOneLine(plan.why_not));
   }
@@ -79,16 +70,7 @@ std::string GpuPlanText(const GpuPlan& plan) {
 }
 
 nlohmann::ordered_json GpuPlanJson(const GpuPlan& plan) {
-  nlohmann::ordered_json gpus = nlohmann::ordered_json::array();
-  for (const GpuFacts& gpu : plan.gpus) {
-    gpus.push_back({{"name", gpu.name},
-                    {"memory_bytes", gpu.memory_bytes},
-                    {"free_bytes", gpu.free_bytes},
-                    {"compute_capability", gpu.compute_capability},
-                    {"pcie_generation", gpu.pcie_generation},
-                    {"pcie_width", gpu.pcie_width}});
-  }
-  nlohmann::ordered_json json = {{"gpus", gpus}, {"driver", plan.driver}};
+  nlohmann::ordered_json json = {{"gpus", GpusJson(plan.gpus)}, {"driver", plan.driver}};
   if (!plan.why_not.empty()) {
     json["why_not"] = plan.why_not;
     return json;

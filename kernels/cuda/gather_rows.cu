@@ -1,5 +1,6 @@
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/matmul_int.h"
 
 namespace sluice::SLUICE_CUDA_NAMESPACE {
 namespace {
@@ -11,58 +12,54 @@ struct GatherRowsOfTiles {
   GatherRowsArgs args;
 };
 
-__device__ int64_t OffsetBytes(const GpuLayout& layout) {
-  return layout.offset == WeightOffset::kNone        ? 0
-         : layout.offset == WeightOffset::kZeroPoint ? 1
-                                                     : 2;
-}
-
 __device__ uint16_t LoadHalf(const std::byte* at) { return *reinterpret_cast<const uint16_t*>(at); }
 
-// s (q - z) or s q + m, rounded as the file's specification says.
-__device__ float Dequantize(const GpuLayout& layout, int q, uint16_t scale,
-                            const std::byte* offset) {
-  const float s = HalfToFloat(scale);
-  if (layout.offset == WeightOffset::kMinimum) {
-    return s * static_cast<float>(q) + HalfToFloat(LoadHalf(offset));
+// The integer of one row and channel of a unit, channel below 64; `lane` and `word` as they are for
+// channel % 32.
+__device__ int Integer(const GpuLayout& layout, const std::byte* unit, int64_t channel,
+                       int64_t lane, int64_t word) {
+  const int64_t half = channel / 32;
+  const int64_t byte = channel % 4;
+  const int low = static_cast<int>(unit[lane * 16 + word * 4 + byte]) >> (4 * half) & 15;
+  const std::byte* high = unit + kGpuUnitBytes + byte;
+  if (layout.bits == 5) {
+    return low | (static_cast<int>(high[lane * 4]) >> (4 * half + word) & 1) << 4;
   }
-  const int zero = layout.offset == WeightOffset::kZeroPoint ? static_cast<int>(*offset)
-                   : layout.kind == WeightKind::kInt4        ? 8
-                                                             : 128;
-  return s * static_cast<float>(q - zero);
+  if (layout.bits == 6) {
+    return low | (static_cast<int>(high[lane * 8 + half * 4]) >> (2 * word) & 3) << 4;
+  }
+  return low;
 }
 
-// Channel k of one row of a tile in the GPU's layout (gpu_layout.h).
+// Channel k of one row of a tile in the GPU's layout (gpu_layout.h); s (q - z) or s q + m, rounded
+// as the file's specification says.
 __device__ float Weight(const GpuLayout& layout, const std::byte* tile, int64_t row, int64_t k) {
-  const bool quantized = layout.kind == WeightKind::kInt4 || layout.kind == WeightKind::kInt8;
   const int64_t chunk = k / kGpuChunkChannels;
   const int64_t in_chunk = k % kGpuChunkChannels;
   const std::byte* bytes = tile + layout.header_bytes + chunk * layout.chunk_bytes;
-  const std::byte* unit = bytes + in_chunk / layout.unit_channels * kGpuUnitBytes;
-  int64_t channel = in_chunk % layout.unit_channels;
-  const bool high = layout.kind == WeightKind::kInt4 && channel >= 32;
-  if (high) channel -= 32;
-  const int64_t per_word = quantized ? 4 : layout.kind == WeightKind::kF32 ? 1 : 2;
-  const std::byte* word = unit + (row % 8 * 4 + channel / (2 * per_word)) * 16 +
-                          (channel / per_word % 2 * 2 + row / 8) * 4;
-  if (layout.kind == WeightKind::kF32) return *reinterpret_cast<const float*>(word);
-  if (!quantized) {
-    const uint16_t bits = LoadHalf(word + channel % 2 * 2);
+  const std::byte* unit = bytes + in_chunk / layout.unit_channels * layout.unit_bytes;
+  const int64_t channel = in_chunk % layout.unit_channels;
+  const int64_t per_word = layout.bits != 0 ? 4 : layout.kind == WeightKind::kF32 ? 1 : 2;
+  const int64_t in_half = layout.bits != 0 && layout.bits < 8 ? channel % 32 : channel;
+  const int64_t lane = row % 8 * 4 + in_half / (2 * per_word);
+  const int64_t word = in_half / per_word % 2 * 2 + row / 8;
+  const std::byte* at = unit + lane * 16 + word * 4;
+  if (layout.kind == WeightKind::kF32) return *reinterpret_cast<const float*>(at);
+  if (layout.bits == 0) {
+    const uint16_t bits = LoadHalf(at + channel % 2 * 2);
     return layout.kind == WeightKind::kF16 ? HalfToFloat(bits)
                                            : FloatFromBits(static_cast<uint32_t>(bits) << 16);
   }
-  int q = static_cast<int>(word[channel % 4]);
-  if (layout.kind == WeightKind::kInt4) q = high ? q >> 4 : q & 15;
-  const int64_t rest = layout.padded_cols - chunk * kGpuChunkChannels;
-  const int64_t channels = rest < kGpuChunkChannels ? rest : kGpuChunkChannels;
-  const int64_t groups =
-      layout.whole_rows ? 1 : (channels + layout.group_size - 1) / layout.group_size;
-  const int64_t group = layout.whole_rows ? 0 : in_chunk / layout.group_size;
-  const std::byte* scales =
-      layout.whole_rows ? tile : bytes + channels / layout.unit_channels * kGpuUnitBytes;
-  const std::byte* offsets = scales + groups * kTileRows * 2;
-  const int64_t at = group * kTileRows + row;
-  return Dequantize(layout, q, LoadHalf(scales + at * 2), offsets + at * OffsetBytes(layout));
+  const int q = layout.bits == 8 ? static_cast<int>(at[channel % 4])
+                                 : Integer(layout, unit, channel, lane, word);
+  const ChunkShape shape = ShapeOfChunk(layout, chunk);
+  const GroupScale scale =
+      LoadScale(layout, layout.whole_rows ? tile : bytes + shape.value_bytes,
+                layout.whole_rows ? 1 : shape.groups,
+                layout.whole_rows ? 0 : static_cast<int>(in_chunk / layout.group_size),
+                static_cast<int>(row));
+  const float product = scale.scale * static_cast<float>(q - scale.zero);
+  return layout.offset == WeightOffset::kMinimum ? product + scale.minimum : product;
 }
 
 __global__ void __launch_bounds__(kThreads) GatherRowsKernel(GatherRowsOfTiles gather) {

@@ -24,6 +24,7 @@ void StoreKv(const StoreKvArgs& args, CUstream_st* stream);
 void Attention(const AttentionArgs& args, CUstream_st* stream);
 void Activate(const ActivateArgs& args, CUstream_st* stream);
 void Softcap(const SoftcapArgs& args, CUstream_st* stream);
+void TopK(const TopKArgs& args, CUstream_st* stream);
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE
 

@@ -18,7 +18,7 @@ void Matmul(const MatmulArgs& args, CUstream_st* stream) {
     const IntMatmul matmul = {*layout,  args.tiles,    args.num_tiles,   args.rows,
                               *args.xq, args.tokens,   args.bias,        args.add_to_y,
                               args.y,   args.y_stride, args.block_begin, chunk_end};
-    if (args.tokens <= kMostTokensOfFew) return MatmulFewTokens(matmul, stream);
+    if (args.tokens <= MostTokensOfFew(*layout)) return MatmulFewTokens(matmul, stream);
     return MatmulManyTokens(matmul, stream);
   }
   MatmulFloat({*layout, args.tiles, args.num_tiles, args.rows, args.x, args.x_stride, args.tokens,

@@ -1,4 +1,4 @@
-// int4 and int8 weights times 1 to 16 tokens: bound by reading the weights once. A block takes one
+// Integer weights times 1 to 16 tokens: bound by reading the weights once. A block takes one
 // tile; its warps take chunks of 128 channels in turn, each with copies of its next ones on their
 // way. The products are exact integers, so any warp may make them; sums of floats are taken by one
 // thread for each result, in the order of the channels.
@@ -36,7 +36,7 @@ __device__ void StartCopy(const IntMatmul& args, const std::byte* tile, int64_t 
 }
 
 // The products of one chunk, by one warp.
-template <int kBits, int kGroupSteps, int kTokenTiles>
+template <int kBits, int kGroupChannels, int kTokenTiles>
 __device__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
                               const std::byte* header, int64_t chunk,
                               GroupProducts<8 * kTokenTiles>* out) {
@@ -46,12 +46,12 @@ __device__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
   const int g = Lane() / 4;
   const int t = Lane() % 4;
 #pragma unroll
-  for (int group = 0; group < kChunkSteps / kGroupSteps; ++group) {
+  for (int group = 0; group < Groups<kGroupChannels>::kCount; ++group) {
     if (group >= shape.groups) break;
     int32_t sums[kTokenTiles][4] = {};
 #pragma unroll
-    for (int i = 0; i < kGroupSteps; ++i) {
-      const int step = group * kGroupSteps + i;
+    for (int i = 0; i < Groups<kGroupChannels>::kSteps; ++i) {
+      const int step = Groups<kGroupChannels>::StepOf(group, i);
       const int64_t channel = chunk * kGpuChunkChannels + step * kStepChannels;
       if (channel >= args.x.padded_cols) break;
       uint32_t a[4];
@@ -60,7 +60,7 @@ __device__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
       for (int n = 0; n < kTokenTiles; ++n) {
         const int64_t token = n * 8 + g;
         Words2 b = {};
-        if (token < args.tokens) {
+        if (token < args.tokens && Groups<kGroupChannels>::IsMine(group)) {
           b = *reinterpret_cast<const Words2*>(args.x.values + token * args.x.padded_cols +
                                                channel + 8 * t);
         }
@@ -81,10 +81,10 @@ __device__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
   }
 }
 
-template <int kBits, int kGroupSteps, int kTokenTiles>
+template <int kBits, int kGroupChannels, int kTokenTiles>
 __global__ void __launch_bounds__(kThreads, 1) MatmulFewKernel(IntMatmul args) {
   constexpr int kTokens = 8 * kTokenTiles;
-  constexpr int kGroups = kChunkSteps / kGroupSteps;
+  constexpr int kGroups = Groups<kGroupChannels>::kCount;
   constexpr int kPerThread = kTokens * kRows / kThreads;  // results
   auto* exchange = SharedMemory<Exchange<kTokens, kGroups>>();
   std::byte* ring =
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, 1) MatmulFewKernel(IntMatmul args) {
     const int64_t chunk = first + round * kWarps;
     auto& groups = exchange->groups[round % 2];
     if (chunk < args.chunk_end) {
-      MultiplyChunk<kBits, kGroupSteps, kTokenTiles>(
+      MultiplyChunk<kBits, kGroupChannels, kTokenTiles>(
           args, ring + round % kStages * args.layout.chunk_bytes, tile, chunk, groups[Warp()]);
     }
     SyncThreads();
@@ -134,34 +134,36 @@ __global__ void __launch_bounds__(kThreads, 1) MatmulFewKernel(IntMatmul args) {
   }
 }
 
-template <int kBits, int kGroupSteps, int kTokenTiles>
+template <int kBits, int kGroupChannels, int kTokenTiles>
 void LaunchFew(const IntMatmul& args, CUstream_st* stream) {
-  const size_t shared_bytes = sizeof(Exchange<8 * kTokenTiles, kChunkSteps / kGroupSteps>) +
+  const size_t shared_bytes = sizeof(Exchange<8 * kTokenTiles, Groups<kGroupChannels>::kCount>) +
                               static_cast<size_t>(kWarps * kStages * args.layout.chunk_bytes);
-  Launch<MatmulFewKernel<kBits, kGroupSteps, kTokenTiles>>({args.num_tiles}, kThreads, shared_bytes,
-                                                           stream, args);
+  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({args.num_tiles}, kThreads,
+                                                              shared_bytes, stream, args);
 }
 
-template <int kBits, int kGroupSteps>
+template <int kBits, int kGroupChannels>
 void ChooseTokens(const IntMatmul& args, CUstream_st* stream) {
-  if (args.tokens <= 8) {
-    LaunchFew<kBits, kGroupSteps, 1>(args, stream);
-  } else {
-    LaunchFew<kBits, kGroupSteps, 2>(args, stream);
+  if constexpr (kGroupChannels >= kStepChannels) {
+    if (args.tokens > 8) return LaunchFew<kBits, kGroupChannels, 2>(args, stream);
   }
+  LaunchFew<kBits, kGroupChannels, 1>(args, stream);
 }
 
 template <int kBits>
 void ChooseGroup(const IntMatmul& args, CUstream_st* stream) {
-  if (args.layout.group_size == 32) return ChooseTokens<kBits, 1>(args, stream);
-  if (args.layout.group_size == 64) return ChooseTokens<kBits, 2>(args, stream);
-  ChooseTokens<kBits, 4>(args, stream);
+  if (args.layout.group_size == 32) return ChooseTokens<kBits, 32>(args, stream);
+  if (args.layout.group_size == 64) return ChooseTokens<kBits, 64>(args, stream);
+  ChooseTokens<kBits, 128>(args, stream);
 }
 
 }  // namespace
 
 void MatmulFewTokens(const IntMatmul& args, CUstream_st* stream) {
-  if (args.layout.kind == WeightKind::kInt4) return ChooseGroup<4>(args, stream);
+  if (args.layout.bits == 4) return ChooseGroup<4>(args, stream);
+  if (args.layout.bits == 5) return ChooseTokens<5, 32>(args, stream);
+  if (args.layout.bits == 6) return ChooseTokens<6, 16>(args, stream);
+  if (args.layout.group_size == 16) return ChooseTokens<8, 16>(args, stream);
   ChooseGroup<8>(args, stream);
 }
 

@@ -1,4 +1,4 @@
-// What the two kernels for int4 and int8 weights share. Both multiply the stored integers with
+// What the two kernels for integer weights share. Both multiply the stored integers with
 // activations in int8 on the tensor cores, exactly, and add up groups as the numeric contract says
 // (kernels/README.md), so they agree with each other and with the CPU's tables to the bit.
 #ifndef SLUICE_KERNELS_CUDA_MATMUL_INT_H_
@@ -14,7 +14,9 @@ namespace sluice::SLUICE_CUDA_NAMESPACE {
 
 inline constexpr int kStepChannels = 32;  // of one product of the tensor cores
 inline constexpr int kChunkSteps = static_cast<int>(kGpuChunkChannels) / kStepChannels;
-inline constexpr int64_t kMostTokensOfFew = 16;
+
+// Tokens that the kernel for few takes; in groups of 16 there is shared memory for half as many.
+inline int64_t MostTokensOfFew(const GpuLayout& layout) { return layout.group_size < 32 ? 8 : 16; }
 
 struct IntMatmul {
   GpuLayout layout;
@@ -30,7 +32,7 @@ struct IntMatmul {
   int64_t chunk_begin, chunk_end;
 };
 
-// 1 to 16 tokens: a block for each tile, its warps take chunks in turn.
+// MostTokensOfFew tokens or fewer: a block for each tile, its warps take chunks in turn.
 void MatmulFewTokens(const IntMatmul& args, CUstream_st* stream);
 // Any number: blocks of rows x tokens, each walks over all chunks.
 void MatmulManyTokens(const IntMatmul& args, CUstream_st* stream);
@@ -45,12 +47,50 @@ struct alignas(8) Words2 {
 // The left operand of step `step` of a chunk: 16 rows x 32 channels.
 template <int kBits>
 __device__ __forceinline__ void LoadWeights(const std::byte* chunk, int step, uint32_t (&a)[4]) {
-  const int unit = kBits == 4 ? step / 2 : step;
-  const auto words = reinterpret_cast<const Words4*>(chunk + unit * kGpuUnitBytes)[Lane()];
-  const int shift = kBits == 4 ? step % 2 * 4 : 0;
-  const uint32_t mask = kBits == 4 ? 0x0f0f0f0fu : 0xffffffffu;
+  constexpr int kUnitBytes = static_cast<int>(kGpuUnitBytes) + (kBits < 8 ? (kBits - 4) * 128 : 0);
+  const int half = kBits < 8 ? step % 2 : 0;
+  const std::byte* unit = chunk + (kBits < 8 ? step / 2 : step) * kUnitBytes;
+  const auto words = reinterpret_cast<const Words4*>(unit)[Lane()];
+  const uint32_t mask = kBits < 8 ? 0x0f0f0f0fu : 0xffffffffu;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) a[i] = (words.word[i] >> shift) & mask;
+  for (int i = 0; i < 4; ++i) a[i] = (words.word[i] >> (4 * half)) & mask;
+  if constexpr (kBits == 5) {
+    const uint32_t high = reinterpret_cast<const uint32_t*>(unit + kGpuUnitBytes)[Lane()];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] |= ((high >> (4 * half + i)) & 0x01010101u) << 4;
+  }
+  if constexpr (kBits == 6) {
+    const uint32_t high =
+        reinterpret_cast<const uint32_t*>(unit + kGpuUnitBytes)[2 * Lane() + half];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] |= ((high >> (2 * i)) & 0x03030303u) << 4;
+  }
+}
+
+// Groups of a chunk and products of one group. Groups of 16 are half of a product each, whose other
+// half of the activations is taken as zeros.
+template <int kGroupChannels>
+struct Groups {
+  static constexpr int kCount = static_cast<int>(kGpuChunkChannels) / kGroupChannels;
+  static constexpr int kSteps = kGroupChannels < kStepChannels ? 1 : kGroupChannels / kStepChannels;
+  static __device__ __forceinline__ int StepOf(int group, int i) {
+    return kGroupChannels < kStepChannels ? group * kGroupChannels / kStepChannels
+                                          : group * kSteps + i;
+  }
+  // Whether the lane's 8 channels of a step are of the group.
+  static __device__ __forceinline__ bool IsMine(int group) {
+    return kGroupChannels >= kStepChannels || Lane() % 4 / 2 == group % 2;
+  }
+};
+
+// What stands for zero in types without an offset.
+__device__ __forceinline__ int32_t Middle(const GpuLayout& layout) {
+  return 1 << (layout.bits - 1);
+}
+
+// The float32 that a K type's scale is: exact.
+__device__ __forceinline__ float SuperScale(const std::byte* d, int row, int32_t integer) {
+  return HalfToFloat(reinterpret_cast<const uint16_t*>(d)[row]) * static_cast<float>(integer);
 }
 
 // The scale of one row and group, and its zero point or minimum.
@@ -65,6 +105,17 @@ __device__ __forceinline__ GroupScale LoadScale(const GpuLayout& layout,
                                                 const std::byte* parameters, int groups, int group,
                                                 int row) {
   const int at = group * static_cast<int>(kTileRows) + row;
+  if (layout.super_scales) {
+    constexpr int kRowHalfs = static_cast<int>(kTileRows) * 2;  // bytes of 16 f16
+    if (layout.offset != WeightOffset::kMinimum) {
+      const auto integer = static_cast<int8_t>(parameters[kRowHalfs + at]);
+      return {SuperScale(parameters, row, integer), 0.0f, Middle(layout)};
+    }
+    const std::byte* integers = parameters + 2 * kRowHalfs;
+    const std::byte* minima = integers + groups * static_cast<int>(kTileRows);
+    return {SuperScale(parameters, row, static_cast<int32_t>(integers[at])),
+            -SuperScale(parameters + kRowHalfs, row, static_cast<int32_t>(minima[at])), 0};
+  }
   const std::byte* offsets = parameters + groups * static_cast<int>(kTileRows) * 2;
   GroupScale result = {HalfToFloat(reinterpret_cast<const uint16_t*>(parameters)[at]), 0.0f, 0};
   if (layout.offset == WeightOffset::kMinimum) {
@@ -72,7 +123,7 @@ __device__ __forceinline__ GroupScale LoadScale(const GpuLayout& layout,
   } else if (layout.offset == WeightOffset::kZeroPoint) {
     result.zero = static_cast<int32_t>(offsets[at]);
   } else {
-    result.zero = layout.kind == WeightKind::kInt4 ? 8 : 128;
+    result.zero = Middle(layout);
   }
   return result;
 }
@@ -97,6 +148,7 @@ __device__ __forceinline__ void WriteResult(const IntMatmul& args, int64_t row, 
 
 // Units and groups of a chunk, the last of which may be short.
 struct ChunkShape {
+  int64_t channels;
   int64_t value_bytes;
   int groups;
   int64_t size_bytes;
@@ -105,7 +157,8 @@ __device__ __forceinline__ ChunkShape ShapeOfChunk(const GpuLayout& layout, int6
   const int64_t rest = layout.padded_cols - chunk * kGpuChunkChannels;
   const int64_t channels = rest < kGpuChunkChannels ? rest : kGpuChunkChannels;
   ChunkShape shape;
-  shape.value_bytes = channels / layout.unit_channels * kGpuUnitBytes;
+  shape.channels = channels;
+  shape.value_bytes = channels / layout.unit_channels * layout.unit_bytes;
   shape.groups = static_cast<int>((channels + layout.group_size - 1) / layout.group_size);
   const int64_t end =
       chunk + 1 < layout.num_chunks

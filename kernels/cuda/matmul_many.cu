@@ -1,4 +1,4 @@
-// int4 and int8 weights times many tokens: bound by the tensor cores. A block takes rows x tokens
+// Integer weights times many tokens: bound by the tensor cores. A block takes rows x tokens
 // and walks over the channels; chunks of weights, activations and their scales come in a ring of
 // copies, every warp multiplies 32 rows by 32 tokens and adds up its groups in registers.
 #include "kernels/cuda/matmul_int.h"
@@ -23,12 +23,12 @@ struct ChunkActivations {
 };
 
 // Sizes of a block of kRowWarps x kTokenWarps warps.
-template <int kGroupSteps, int kRowWarps, int kTokenWarps>
+template <int kGroupChannels, int kRowWarps, int kTokenWarps>
 struct Shape {
   static constexpr int kThreads = kRowWarps * kTokenWarps * kWarpThreads;
   static constexpr int kTiles = kRowWarps * kWarpTiles;
   static constexpr int kTokens = kTokenWarps * kWarpTokens;
-  static constexpr int kGroups = kChunkSteps / kGroupSteps;
+  static constexpr int kGroups = Groups<kGroupChannels>::kCount;
   using Activations = ChunkActivations<kTokens, kGroups>;
   static __device__ __forceinline__ int64_t StageBytes(const GpuLayout& layout) {
     return static_cast<int64_t>(sizeof(Activations)) + kTiles * layout.chunk_bytes;
@@ -73,7 +73,7 @@ __device__ void StartCopies(const IntMatmul& args, int64_t chunk, std::byte* sta
 }
 
 // One group of a chunk into the warp's sums: 32 rows x 32 tokens.
-template <int kBits, int kGroupSteps, typename S>
+template <int kBits, int kGroupChannels, typename S>
 __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std::byte* stage,
                                                const ChunkShape& shape, int group, int first_tile,
                                                int first_token,
@@ -85,9 +85,9 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
   const int t = Lane() % 4;
   int32_t products[kWarpTiles][kWarpTokenTiles][4] = {};
 #pragma unroll
-  for (int i = 0; i < kGroupSteps; ++i) {
-    const int step = group * kGroupSteps + i;
-    if (step * kStepChannels >= shape.value_bytes / kGpuUnitBytes * layout.unit_channels) break;
+  for (int i = 0; i < Groups<kGroupChannels>::kSteps; ++i) {
+    const int step = Groups<kGroupChannels>::StepOf(group, i);
+    if (step * kStepChannels >= shape.channels) break;
     uint32_t a[kWarpTiles][4];
 #pragma unroll
     for (int tile = 0; tile < kWarpTiles; ++tile) {
@@ -95,8 +95,9 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
     }
 #pragma unroll
     for (int n = 0; n < kWarpTokenTiles; ++n) {
-      const auto b = *reinterpret_cast<const Words2*>(
+      auto b = *reinterpret_cast<const Words2*>(
           &x->values[first_token + n * 8 + g][step * kStepChannels + 8 * t]);
+      if (!Groups<kGroupChannels>::IsMine(group)) b = {};
 #pragma unroll
       for (int tile = 0; tile < kWarpTiles; ++tile) {
         MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1]);
@@ -126,10 +127,10 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
   }
 }
 
-template <int kBits, int kGroupSteps, int kRowWarps, int kTokenWarps>
+template <int kBits, int kGroupChannels, int kRowWarps, int kTokenWarps>
 __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads)
     MatmulManyKernel(IntMatmul args) {
-  using S = Shape<kGroupSteps, kRowWarps, kTokenWarps>;
+  using S = Shape<kGroupChannels, kRowWarps, kTokenWarps>;
   auto* stages = SharedMemory<std::byte>();
   const int64_t stage_bytes = S::StageBytes(args.layout);
   const int first_tile = Warp() % kRowWarps * kWarpTiles;
@@ -150,8 +151,8 @@ __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads)
 #pragma unroll
     for (int group = 0; group < S::kGroups; ++group) {
       if (chunk * S::kGroups + group >= args.x.groups) break;
-      AddGroupOfTile<kBits, kGroupSteps, S>(args, stages + i % kStages * stage_bytes, shape, group,
-                                            first_tile, first_token, sums);
+      AddGroupOfTile<kBits, kGroupChannels, S>(args, stages + i % kStages * stage_bytes, shape,
+                                               group, first_tile, first_token, sums);
     }
   }
 #pragma unroll
@@ -165,38 +166,43 @@ __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads)
   }
 }
 
-template <int kBits, int kGroupSteps, int kRowWarps, int kTokenWarps>
+template <int kBits, int kGroupChannels, int kRowWarps, int kTokenWarps>
 void LaunchMany(const IntMatmul& args, CUstream_st* stream) {
-  using S = Shape<kGroupSteps, kRowWarps, kTokenWarps>;
+  using S = Shape<kGroupChannels, kRowWarps, kTokenWarps>;
   const size_t stage_bytes =
       sizeof(typename S::Activations) + static_cast<size_t>(S::kTiles * args.layout.chunk_bytes);
-  Launch<MatmulManyKernel<kBits, kGroupSteps, kRowWarps, kTokenWarps>>(
+  Launch<MatmulManyKernel<kBits, kGroupChannels, kRowWarps, kTokenWarps>>(
       {(args.tokens + S::kTokens - 1) / S::kTokens, (args.num_tiles + S::kTiles - 1) / S::kTiles},
       S::kThreads, kStages * stage_bytes, stream, args);
 }
 
 // Few rows to a block while there is one block of tokens, so that there are blocks for all
 // multiprocessors; later many, so that weights and activations are read less often.
-template <int kBits, int kGroupSteps>
+template <int kBits, int kGroupChannels>
 void ChooseTokens(const IntMatmul& args, CUstream_st* stream) {
+  // Groups of 16 come with more scales than a GPU of compute capability 8.6 has shared memory for.
+  constexpr int kRowWarps = kGroupChannels < kStepChannels ? 2 : 4;
   if (args.tokens <= 2 * kWarpTokens) {
-    LaunchMany<kBits, kGroupSteps, 1, 2>(args, stream);
+    LaunchMany<kBits, kGroupChannels, 1, 2>(args, stream);
   } else {
-    LaunchMany<kBits, kGroupSteps, 4, 2>(args, stream);
+    LaunchMany<kBits, kGroupChannels, kRowWarps, 2>(args, stream);
   }
 }
 
 template <int kBits>
 void ChooseGroup(const IntMatmul& args, CUstream_st* stream) {
-  if (args.layout.group_size == 32) return ChooseTokens<kBits, 1>(args, stream);
-  if (args.layout.group_size == 64) return ChooseTokens<kBits, 2>(args, stream);
-  ChooseTokens<kBits, 4>(args, stream);
+  if (args.layout.group_size == 32) return ChooseTokens<kBits, 32>(args, stream);
+  if (args.layout.group_size == 64) return ChooseTokens<kBits, 64>(args, stream);
+  ChooseTokens<kBits, 128>(args, stream);
 }
 
 }  // namespace
 
 void MatmulManyTokens(const IntMatmul& args, CUstream_st* stream) {
-  if (args.layout.kind == WeightKind::kInt4) return ChooseGroup<4>(args, stream);
+  if (args.layout.bits == 4) return ChooseGroup<4>(args, stream);
+  if (args.layout.bits == 5) return ChooseTokens<5, 32>(args, stream);
+  if (args.layout.bits == 6) return ChooseTokens<6, 16>(args, stream);
+  if (args.layout.group_size == 16) return ChooseTokens<8, 16>(args, stream);
   ChooseGroup<8>(args, stream);
 }
 

@@ -16,6 +16,7 @@ const OpTable kCudaTable = {
     .attention = Attention,
     .activate = Activate,
     .softcap = Softcap,
+    .top_k = TopK,
     .on_device = true,
 };
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -133,10 +134,15 @@ TEST_P(CudaDevice, IntegerWeightsGiveTheContractsBits) {
                                  WeightType{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
                                  WeightType{WeightKind::kInt8, WeightOffset::kZeroPoint, 32},
                                  WeightType{WeightKind::kInt8, WeightOffset::kMinimum, 64},
-                                 WeightType{WeightKind::kInt8, WeightOffset::kNone, 0}}) {
+                                 WeightType{WeightKind::kInt8, WeightOffset::kNone, 0},
+                                 WeightType{WeightKind::kInt8, WeightOffset::kMinimum, 16},
+                                 WeightType{WeightKind::kInt5, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ4K, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ5K, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
     for (int64_t tokens : {1, 8, 16, 17, 64, 70}) {
       const int64_t rows = 75;
-      const int64_t cols = 700;
+      const int64_t cols = type.has_super_blocks() ? 768 : 700;
       const Matmul result = Multiply(type, rows, cols, tokens, ++seed);
       ActivationBuffer quantized(tokens, cols, ActivationGroup(type));
       for (int64_t t = 0; t < tokens; ++t) {
@@ -299,6 +305,66 @@ TEST_P(CudaDevice, SmallOperationsGiveWhatTheEmulationGives) {
   const std::vector<float> actual = Download(y, x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     ASSERT_TRUE(std::fabs(actual[i] - expected[i]) <= 1e-4f) << actual[i] << ", " << expected[i];
+  }
+}
+
+TEST_P(CudaDevice, TheLargestOfAVocabularyAreThoseOfASort) {
+  std::mt19937 random(6);
+  const int64_t width = GetParam() == Where::kEmulated ? 3000 : 128256;
+  constexpr int64_t kRows = 3;
+  std::vector<float> x = test::RandomFloats(static_cast<size_t>(kRows * width), random, 5);
+  // The last row favours a few threads, so that a bound of the threads' largest keeps too many.
+  for (int64_t i = 0; i < width; ++i) {
+    if (i % 512 < 60) x[static_cast<size_t>(2 * width + i)] += 100.0f;
+  }
+  for (int64_t count : {1, 40, 256}) {
+    const auto size = static_cast<size_t>(kRows * count);
+    TopKArgs args = {Upload(x), width, kRows, width, count, nullptr, nullptr, nullptr};
+    args.values = Upload(std::vector<float>(size));
+    args.indices = Upload(std::vector<int32_t>(size));
+    args.weight_sums = Upload(std::vector<float>(kRows));
+    table_->top_k(args, stream_.handle());
+    const std::vector<int32_t> indices = Download(args.indices, size);
+    const std::vector<float> values = Download(args.values, size);
+    const std::vector<float> sums = Download(args.weight_sums, kRows);
+    for (int64_t row = 0; row < kRows; ++row) {
+      const float* values_of_row = x.data() + row * width;
+      std::vector<int32_t> expected(static_cast<size_t>(width));
+      std::iota(expected.begin(), expected.end(), 0);
+      std::stable_sort(expected.begin(), expected.end(),
+                       [&](int32_t a, int32_t b) { return values_of_row[a] > values_of_row[b]; });
+      double sum = 0;
+      for (int64_t i = 0; i < width; ++i) {
+        sum += std::exp(double{values_of_row[i]} - double{values_of_row[expected[0]]});
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const auto at = static_cast<size_t>(row * count + i);
+        ASSERT_EQ(indices[at], expected[static_cast<size_t>(i)]) << row << ", " << i;
+        ASSERT_EQ(values[at], values_of_row[indices[at]]);
+      }
+      // As in cuda_top_k_test: the additions of a thread and a tree, and exponentials.
+      const double terms = static_cast<double>(width) / 512 + 46;
+      ASSERT_NEAR(sums[static_cast<size_t>(row)], sum, sum * 1.2e-7 * terms);
+    }
+  }
+}
+
+TEST_P(CudaDevice, ARecordingOfKernelsSeesWhatIsThereWhenItIsStarted) {
+  if (GetParam() == Where::kEmulated) return;  // the host does not record
+  constexpr int64_t kWidth = 1000;
+  std::vector<float> values(kWidth, 1.0f);
+  float* y = Upload(values);
+  ASSERT_TRUE(stream_.BeginCapture().ok());
+  for (int i = 0; i < 3; ++i) {
+    table_->scale_add({y, kWidth, 2.0f, nullptr, 0, kWidth, 0, 1}, stream_.handle());
+  }
+  const Result<DeviceGraph> graph = stream_.EndCapture();
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  EXPECT_EQ(Download(y, kWidth), values);
+  for (float expected : {8.0f, 64.0f}) {
+    const Status status = stream_.Launch(*graph);
+    ASSERT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(Download(y, kWidth), std::vector<float>(kWidth, expected));
   }
 }
 

@@ -62,7 +62,13 @@ std::string Describe(const WeightType& type, const Call& call) {
 
 int64_t Blocks(int64_t cols) { return (cols + 127) / 128; }
 
+// Rows of K types are whole super-blocks.
+int64_t WidthFor(const WeightType& type, int64_t cols) {
+  return type.has_super_blocks() ? (cols + 255) / 256 * 256 : cols;
+}
+
 void ExpectContract(const WeightType& type, Call call, uint32_t seed) {
+  call.cols = WidthFor(type, call.cols);
   call.block_end = std::min(call.block_end, Blocks(call.cols));
   SCOPED_TRACE(Describe(type, call));
   std::mt19937 random(seed);
@@ -131,30 +137,94 @@ TEST(GpuLayout, Int4BytesLieWhereTheHeaderSays) {
   EXPECT_EQ(gpu.tiles[512 + 64 + 16 + 9], std::byte{7});
 }
 
-TEST(GpuLayout, RefusesTypesThatTheKernelsDoNotKnowAndTilesOfOneRow) {
-  for (const WeightType& type : {WeightType{WeightKind::kInt8, WeightOffset::kNone, 16},
-                                 WeightType{WeightKind::kInt5, WeightOffset::kMinimum, 32},
-                                 WeightType{WeightKind::kQ4K, WeightOffset::kMinimum, 32},
-                                 WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
-    const Result<TileLayout> layout = MakeTileLayout(type, 16, 256, 16);
-    ASSERT_TRUE(layout.ok()) << layout.status().message();
-    EXPECT_EQ(MakeGpuLayout(*layout).status().code(), ErrorCode::kUnsupported);
+// The codes of one row tile, with row r, channel k holding value(r, k).
+template <typename Value>
+WeightMatrix Tile(const WeightType& type, uint32_t cols, const Value& value) {
+  std::mt19937 random(1);
+  WeightMatrix matrix = test::RandomMatrix(type, 16, cols, 16, random);
+  std::fill(matrix.tiles.begin(), matrix.tiles.end(), std::byte{0});
+  for (uint32_t row = 0; row < 16; ++row) {
+    for (uint32_t k = 0; k < cols; ++k) matrix.rows[row].values[k] = value(row, k);
+    PackRow(matrix.layout, row, matrix.rows[row].codes(), matrix.tiles.data());
   }
+  return matrix;
+}
+
+TEST(GpuLayout, TheFifthBitLiesBehindTheOtherFour) {
+  const auto value = [](uint32_t row, uint32_t k) { return (5 * row + 3 * k) % 32; };
+  const GpuMatrix gpu(Tile({WeightKind::kInt5, WeightOffset::kMinimum, 32}, 64, value));
+  ASSERT_EQ(gpu.gpu.tile_bytes, 512 + 128 + 2 * 32 + 2 * 32);
+  // Lane 4 g + t with g = 3, t = 2: channels 16 to 23 and 48 to 55 of rows 3 and 11.
+  const std::byte* lane = gpu.tiles.data() + (4 * 3 + 2) * 16;
+  const std::byte* high = gpu.tiles.data() + 512 + (4 * 3 + 2) * 4;
+  for (uint32_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(lane[4 + i],
+              static_cast<std::byte>(value(11, 16 + i) % 16 | value(11, 48 + i) % 16 << 4));
+    uint32_t bits = 0;
+    for (uint32_t half = 0; half < 2; ++half) {
+      for (uint32_t word = 0; word < 4; ++word) {
+        const uint32_t row = 3 + 8 * (word % 2);
+        bits |= value(row, 16 + 4 * (word / 2) + i + 32 * half) / 16 << (4 * half + word);
+      }
+    }
+    EXPECT_EQ(high[i], static_cast<std::byte>(bits)) << i;
+  }
+}
+
+TEST(GpuLayout, Q6KHasTwoMoreBitsAndTheSuperBlocksScaleInEachChunk) {
+  const auto value = [](uint32_t row, uint32_t k) { return (7 * row + 5 * k) % 64; };
+  const WeightMatrix matrix = Tile({WeightKind::kQ6K, WeightOffset::kNone, 16}, 512, value);
+  const GpuMatrix gpu(matrix);
+  const int64_t chunk = 2 * (512 + 256) + 32 + 8 * 16;
+  ASSERT_EQ(gpu.gpu.chunk_bytes, chunk);
+  ASSERT_EQ(gpu.gpu.tile_bytes, 4 * chunk);
+  // The second unit of chunk 3, that is of super-block 1: channels 448 on.
+  const std::byte* unit = gpu.tiles.data() + 3 * chunk + 768;
+  for (uint32_t half = 0; half < 2; ++half) {
+    for (uint32_t i = 0; i < 4; ++i) {
+      uint32_t bits = 0;
+      for (uint32_t word = 0; word < 4; ++word) {
+        bits |= value(3 + 8 * (word % 2), 448 + 16 + 4 * (word / 2) + i + 32 * half) / 16
+                << (2 * word);
+      }
+      EXPECT_EQ(unit[512 + 14 * 8 + half * 4 + i], static_cast<std::byte>(bits));
+    }
+  }
+  const std::byte* scales = unit + 768;
+  const test::WeightRow& row = matrix.rows[9];
+  EXPECT_EQ(std::to_integer<uint32_t>(scales[18]) | std::to_integer<uint32_t>(scales[19]) << 8,
+            row.super_scales[1]);
+  EXPECT_EQ(std::to_integer<uint32_t>(scales[32 + 5 * 16 + 9]), row.scales[3 * 8 + 5] & 255u);
+}
+
+TEST(GpuLayout, KTypesTakeWhatTheyTakeInTheirFilesAndAQuarterOfABitMore) {
+  const auto bits = [](WeightKind kind, WeightOffset offset, uint16_t group) {
+    const GpuLayout gpu = *MakeGpuLayout(*MakeTileLayout({kind, offset, group}, 16, 4096, 16));
+    return static_cast<double>(gpu.tile_bytes) * 8 / (16 * 4096);
+  };
+  EXPECT_EQ(bits(WeightKind::kQ4K, WeightOffset::kMinimum, 32), 4.75);
+  EXPECT_EQ(bits(WeightKind::kQ5K, WeightOffset::kMinimum, 32), 5.75);
+  EXPECT_EQ(bits(WeightKind::kQ6K, WeightOffset::kNone, 16), 6.625);
+  EXPECT_EQ(bits(WeightKind::kInt5, WeightOffset::kNone, 32), 5.5);
+  EXPECT_EQ(bits(WeightKind::kInt5, WeightOffset::kMinimum, 32), 6);
+}
+
+TEST(GpuLayout, RefusesTilesOfOneRow) {
   const WeightType half{WeightKind::kF16, WeightOffset::kNone, 0};
   EXPECT_EQ(MakeGpuLayout(*MakeTileLayout(half, 16, 64, 1)).status().code(),
             ErrorCode::kUnsupported);
 }
 
-TEST(GpuLayout, EveryTypeOfTwoGroupSizesOrMoreIsThere) {
-  EXPECT_EQ(GpuTypes(true).size(), 9u + 12u);  // int4 and int8, three offsets each
-  EXPECT_EQ(GpuTypes(false).size(), 3u);
+TEST(GpuLayout, EveryTypeIsThere) {
+  EXPECT_EQ(GpuTypes(true).size() + GpuTypes(false).size(), test::AllWeightTypes().size());
 }
 
 TEST(CudaGatherRows, RowsOfRepackedTilesAreTheFilesRowsToTheBit) {
   std::mt19937 random(2);
   for (const bool is_quantized : {true, false}) {
     for (const WeightType& type : GpuTypes(is_quantized)) {
-      for (uint64_t cols : {1, 31, 33, 64, 96, 127, 128, 129, 200, 257, 576}) {
+      for (int64_t some : {1, 31, 33, 64, 96, 127, 128, 129, 200, 257, 576}) {
+        const auto cols = static_cast<uint64_t>(WidthFor(type, some));
         const uint64_t rows = 37;
         const WeightMatrix matrix = test::RandomMatrix(type, rows, cols, 16, random);
         const GpuMatrix gpu(matrix);
@@ -204,6 +274,8 @@ TEST(CudaMatmul, QuantizedWeightsOverAwkwardWidths) {
                                  WeightType{WeightKind::kInt4, WeightOffset::kMinimum, 64},
                                  WeightType{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
                                  WeightType{WeightKind::kInt8, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kInt8, WeightOffset::kZeroPoint, 16},
+                                 WeightType{WeightKind::kInt5, WeightOffset::kNone, 32},
                                  WeightType{WeightKind::kInt8, WeightOffset::kNone, 0}}) {
     for (int64_t cols : {1, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 160, 257, 576, 640, 1537}) {
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {16, cols, 2}, ++seed));
@@ -221,6 +293,22 @@ TEST(CudaMatmul, RangesOfBlocksAndEveryOrderOfThreads) {
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 2, 9}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 10, 11}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 3, 3}, ++seed));
+    }
+  }
+  SetOrder(Order::kAscending);
+}
+
+TEST(CudaMatmul, KTypesOverSuperBlocksAndRanges) {
+  uint32_t seed = 2500;
+  for (const WeightType& type : {WeightType{WeightKind::kQ4K, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ5K, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
+    for (Order order : {Order::kShuffled, Order::kWarpByWarp}) {
+      SetOrder(order);
+      for (int64_t tokens : {1, 7, 9, 66}) {
+        ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {35, 768, tokens, 1, 5}, ++seed));
+      }
+      ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {16, 2048, 3}, ++seed));
     }
   }
   SetOrder(Order::kAscending);

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cuda/top_k.h"
+#include "kernels/cuda/launchers.h"
 #include "tests/support/numeric_contract.h"
 #include "tests/support/weight_matrix.h"
 
@@ -38,8 +38,10 @@ void ExpectSorted(const std::vector<float>& x, int64_t rows, int64_t count) {
   const int64_t width = rows == 1 ? stride : stride - 3;
   std::vector<float> values(static_cast<size_t>(rows * count));
   std::vector<int32_t> indices(values.size(), -1);
-  cuda_emulation::TopK({x.data(), stride, rows, width, count, values.data(), indices.data()},
-                       nullptr);
+  std::vector<float> weight_sums(static_cast<size_t>(rows), -1.0f);
+  cuda_emulation::TopK(
+      {x.data(), stride, rows, width, count, values.data(), indices.data(), weight_sums.data()},
+      nullptr);
   for (int64_t row = 0; row < rows; ++row) {
     const std::vector<int32_t> expected = Sorted(x.data() + row * stride, width, count);
     for (int64_t i = 0; i < count; ++i) {
@@ -48,6 +50,16 @@ void ExpectSorted(const std::vector<float>& x, int64_t rows, int64_t count) {
           << "place " << i << " of " << count << " in " << width;
       ASSERT_TRUE(test::SameBits(values[at], x[static_cast<size_t>(row * stride + indices[at])]));
     }
+    const float largest = values[static_cast<size_t>(row * count)];
+    if (!std::isfinite(largest)) continue;
+    double sum = 0;
+    for (int64_t i = 0; i < width; ++i) {
+      sum += std::exp(double{x[static_cast<size_t>(row * stride + i)]} - double{largest});
+    }
+    // A thread adds up to ceil(width / 512) values, 9 more additions make one sum of them; each
+    // exponential is good to 2 units in the last place, and its argument rounds once.
+    const double terms = static_cast<double>(width) / 512 + 16;
+    ASSERT_NEAR(weight_sums[static_cast<size_t>(row)], sum, sum * 1.2e-7 * (terms + 30));
   }
 }
 
@@ -88,6 +100,23 @@ TEST(CudaTopK, InfinitiesSubnormalsAndNaN) {
   x[7] = -kNaN;
   ASSERT_NO_FATAL_FAILURE(ExpectSorted(x, 1, 3));
   ASSERT_NO_FATAL_FAILURE(ExpectSorted(std::vector<float>(50, -kInfinity), 1, 5));
+}
+
+// All that is large lies where few threads look: more than there is room for reaches their bound.
+TEST(CudaTopK, LargeValuesInAFewPlacesOfEachThreadsStride) {
+  std::mt19937 random(2);
+  for (int64_t count : {1, 5, 40, 256}) {
+    std::vector<float> x = test::RandomFloats(512 * 30, random, 1);
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (i % 512 >= 300) continue;
+      x[i] += i % 512 < 60 ? 100.0f : -100.0f;
+    }
+    ASSERT_NO_FATAL_FAILURE(ExpectSorted(x, 1, count));
+    std::sort(x.begin(), x.end());
+    ASSERT_NO_FATAL_FAILURE(ExpectSorted(x, 1, count));
+    std::reverse(x.begin(), x.end());
+    ASSERT_NO_FATAL_FAILURE(ExpectSorted(x, 1, count));
+  }
 }
 
 }  // namespace

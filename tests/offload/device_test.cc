@@ -95,6 +95,96 @@ TEST(Device, BytesGoRoundOnAGpuWhereThereIsOne) {
   ExpectRoundTrip(device->get());
 }
 
+// Records a copy and a fill, and starts them twice with other bytes in their places.
+Status Replay(Device* device, std::vector<uint8_t>* back) {
+  Result<DeviceStream> stream = device->CreateStream();
+  if (!stream.ok()) return stream.status();
+  Result<DeviceBuffer> from = device->Allocate(16);
+  Result<DeviceBuffer> to = device->Allocate(16);
+  if (!from.ok() || !to.ok()) return Status(ErrorCode::kOutOfMemory, "buffers");
+  if (Status s = stream->Fill(to->data(), 1, 16); !s.ok()) return s;
+  if (Status s = stream->Synchronize(); !s.ok()) return s;
+  if (Status s = stream->BeginCapture(); !s.ok()) return s;
+  Status asked = stream->Copy(to->data(), from->data(), 16, CopyDirection::kDeviceToDevice);
+  if (asked.ok()) asked = stream->Fill(to->data() + 2, 9, 3);
+  const Result<DeviceGraph> graph = stream->EndCapture();
+  if (!asked.ok()) return asked;
+  if (!graph.ok()) return graph.status();
+  back->assign(48, 0);
+  const auto fetch = [&](size_t at) {
+    return stream->Copy(back->data() + at, to->data(), 16, CopyDirection::kDeviceToHost);
+  };
+  if (Status s = fetch(0); !s.ok()) return s;  // recorded, not done
+  for (uint8_t value : {uint8_t{3}, uint8_t{4}}) {
+    if (Status s = stream->Fill(from->data(), value, 16); !s.ok()) return s;
+    if (Status s = stream->Launch(*graph); !s.ok()) return s;
+    if (Status s = fetch(value == 3 ? 16 : 32); !s.ok()) return s;
+  }
+  return stream->Synchronize();
+}
+
+std::vector<uint8_t> Replayed() {
+  std::vector<uint8_t> bytes(16, 1);
+  for (uint8_t value : {uint8_t{3}, uint8_t{4}}) {
+    std::vector<uint8_t> pass(16, value);
+    std::fill_n(pass.begin() + 2, 3, uint8_t{9});
+    bytes.insert(bytes.end(), pass.begin(), pass.end());
+  }
+  return bytes;
+}
+
+TEST(Device, ARecordingDoesItsWorkWheneverItIsStarted) {
+  FakeDevice device;
+  std::vector<uint8_t> back;
+  const Status status = Replay(&device, &back);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(back, Replayed());
+  EXPECT_EQ(device.graphs(), 1);
+  EXPECT_EQ(device.graph_launches(), 2);
+  EXPECT_EQ(device.live_objects(), 0);
+}
+
+TEST(Device, AGpuRecordsWhereThereIsOne) {
+  Result<std::unique_ptr<Device>> device = OpenCudaDevice(0);
+  if (!device.ok()) GTEST_SKIP() << device.status().message();
+  std::vector<uint8_t> back;
+  const Status status = Replay(device->get(), &back);
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(back, Replayed());
+}
+
+TEST(Device, TheHostDoesNotRecord) {
+  const std::unique_ptr<Device> device = OpenHostDevice(1 << 20);
+  std::vector<uint8_t> back;
+  EXPECT_EQ(Replay(device.get(), &back).code(), ErrorCode::kUnsupported);
+}
+
+TEST(Device, NothingButWorkMayBeAskedOfAStreamThatRecords) {
+  FakeDevice device;
+  Result<DeviceStream> stream = device.CreateStream();
+  Result<DeviceEvent> event = device.CreateEvent();
+  ASSERT_TRUE(stream.ok() && event.ok());
+  EXPECT_FALSE(stream->EndCapture().ok());
+  ASSERT_TRUE(stream->BeginCapture().ok());
+  EXPECT_FALSE(stream->BeginCapture().ok());
+  EXPECT_FALSE(stream->Synchronize().ok());
+  EXPECT_FALSE(stream->Record(*event).ok());
+  EXPECT_FALSE(stream->Wait(*event).ok());
+  EXPECT_TRUE(stream->EndCapture().ok());
+  EXPECT_TRUE(stream->Synchronize().ok());
+}
+
+TEST(Device, ItsRoomIsWhatItsBoundLeaves) {
+  FakeDevice device({.own_bytes = 100});
+  device.set_limit_bytes(1000);
+  EXPECT_EQ(device.room_bytes(), 900u);
+  const Result<DeviceBuffer> buffer = device.Allocate(300);
+  ASSERT_TRUE(buffer.ok());
+  EXPECT_EQ(device.room_bytes(), 600u);
+  device.set_limit_bytes(200);
+  EXPECT_EQ(device.room_bytes(), 0u);
+}
+
 TEST(Device, AGpuThatIsNotThereIsUnsupportedWhateverTheBuild) {
   for (int index : {-1, 1000}) {
     const Result<std::unique_ptr<Device>> device = OpenCudaDevice(index);

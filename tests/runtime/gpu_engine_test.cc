@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,7 +24,9 @@ using test::DeviceFaults;
 using test::EmulatedGpu;
 using test::FakeDevice;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 constexpr int64_t kMegabyte = int64_t{1} << 20;
 
@@ -256,6 +259,242 @@ TEST_F(GpuEngine, SequencesBesideEachOtherGetTheTokensThatTheyGetAlone) {
     cached += completion->timings.cached_tokens;
   }
   EXPECT_GT(cached, 0);
+}
+
+// Samplers that look at few logits, and some that want all.
+std::vector<SamplingOptions> Samplers() {
+  SamplingOptions greedy;
+  greedy.temperature = 0;
+  SamplingOptions greedy_with_probabilities = greedy;
+  greedy_with_probabilities.logprobs = 5;
+  const SamplingOptions usual;
+  SamplingOptions best = usual;
+  best.top_k = 3;
+  best.top_p = 1;
+  best.min_p = 0;
+  best.logprobs = 7;
+  SamplingOptions whole = usual;
+  whole.top_k = 0;
+  SamplingOptions penalty = greedy;
+  penalty.repeat_penalty = 1.5f;
+  SamplingOptions bias = greedy;
+  bias.logit_bias = {{17, 100.0f}};
+  return {greedy, greedy_with_probabilities, usual, best, whole, penalty, bias};
+}
+
+TEST_F(GpuEngine, TheBestLogitsAloneGiveTheTokensThatAllGive) {
+  Attach();
+  Result<std::unique_ptr<Engine>> engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const auto vocab = static_cast<size_t>((*engine)->info().vocab_size);
+  const std::vector<SamplingOptions> samplers = Samplers();
+  for (size_t i = 0; i < samplers.size(); ++i) {
+    Request request = Prompt({golden_.tokens[0].begin(), golden_.tokens[0].begin() + 5}, 6);
+    request.sampling = samplers[i];
+    const uint64_t copied_before = device_->bytes_to_host();
+    const Result<Completion> completion = (*engine)->Generate(request, nullptr);
+    ASSERT_TRUE(completion.ok()) << completion.status().message();
+    const uint64_t copied = device_->bytes_to_host() - copied_before;
+    const uint64_t whole = completion->tokens.size() * vocab * sizeof(float);
+    EXPECT_EQ(copied == whole, i >= 4) << i << ": " << copied << " of " << whole << " bytes";
+    EXPECT_LE(copied, whole);
+
+    // The same tokens from whole logits of the same device.
+    Sampler sampler(samplers[i], static_cast<int32_t>(vocab));
+    for (int32_t id : request.prompt) sampler.Accept(id);
+    std::vector<int32_t> tokens = request.prompt;
+    tokens.insert(tokens.end(), completion->tokens.begin(), completion->tokens.end());
+    size_t next = 0;
+    const Status status = (*engine)->Evaluate(
+        std::vector(1, tokens), [&](int64_t, int64_t position, std::span<const float> logits) {
+          if (position + 1 < 5 || next == completion->tokens.size()) return true;
+          const Result<SampledToken> token = sampler.Sample(logits);
+          EXPECT_TRUE(token.ok());
+          EXPECT_EQ(token->id, completion->tokens[next]) << i << ", " << next;
+          sampler.Accept(token->id);
+          const SampledToken& reported = completion->details[next++];
+          EXPECT_NEAR(reported.logprob, token->logprob, 1e-5);
+          EXPECT_EQ(reported.top.size(), token->top.size());
+          for (size_t k = 0; k < std::min(reported.top.size(), token->top.size()); ++k) {
+            EXPECT_EQ(reported.top[k].first, token->top[k].first);
+            EXPECT_NEAR(reported.top[k].second, token->top[k].second, 1e-5);
+          }
+          return true;
+        });
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(next, completion->tokens.size());
+  }
+}
+
+// Ids and the bits of their probabilities.
+using Sampled = std::vector<std::pair<int32_t, uint32_t>>;
+
+// Sequences of different lengths beside each other until all end, so that steps are alike for a
+// while, then fewer; one passes the end of a partition of the attention.
+std::vector<Sampled> AnswersBesideEachOther(Engine* engine, const std::vector<int32_t>& ids) {
+  std::vector<uint64_t> requests;
+  for (const auto& [length, wanted] : {std::pair(3, 12), std::pair(250, 14), std::pair(20, 5)}) {
+    Request request;
+    for (int i = 0; i < length; ++i) {
+      request.prompt.push_back(ids[static_cast<size_t>(i * 7 + length) % ids.size()]);
+    }
+    request.max_new_tokens = wanted;
+    request.ignore_eos = true;
+    request.sampling.seed = 5;
+    const Result<uint64_t> id = engine->Submit(request, nullptr);
+    EXPECT_TRUE(id.ok());
+    requests.push_back(*id);
+  }
+  for (bool more = true; more;) {
+    const Result<bool> step = engine->Step();
+    EXPECT_TRUE(step.ok()) << step.status().message();
+    more = step.ok() && *step;
+  }
+  std::vector<Sampled> answers;
+  for (const uint64_t request : requests) {
+    const std::unique_ptr<Completion> completion = engine->TakeCompletion(request);
+    if (completion == nullptr) return {};
+    answers.emplace_back();
+    for (const SampledToken& token : completion->details) {
+      answers.back().emplace_back(token.id, std::bit_cast<uint32_t>(token.logprob));
+    }
+  }
+  return answers;
+}
+
+TEST_F(GpuEngine, StepsThatAreRecordedGiveTheSameTokens) {
+  options_.max_sequences = 3;
+  options_.context_tokens = 512;
+  options_.max_batch_tokens = 64;
+  Attach();
+  Result<std::unique_ptr<Engine>> engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const uint64_t smallest = (*engine)->info().vram_bytes;
+  const std::vector<Sampled> recorded = AnswersBesideEachOther(engine->get(), golden_.tokens[0]);
+  // Steps of several and of one sequence, with contexts up to 256 or 512 tokens.
+  EXPECT_GE(device_->graphs(), 3);
+  EXPECT_GE(device_->graph_launches(), 6);
+  engine->reset();
+
+  Attach();
+  options_.vram_bytes = smallest;
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_EQ(AnswersBesideEachOther(engine->get(), golden_.tokens[0]), recorded);
+  EXPECT_EQ(device_->graphs(), 0) << "there is no room for recordings within that budget";
+  engine->reset();
+
+  // A recording that cannot be made is no error, and is not tried again.
+  Attach({.fail_graph = 1});
+  options_.vram_bytes.reset();
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_EQ(AnswersBesideEachOther(engine->get(), golden_.tokens[0]), recorded);
+  EXPECT_EQ(device_->graphs(), 2);
+  engine->reset();
+
+  // What recordings take counts against the budget.
+  Attach({.graph_bytes = 40 * kMegabyte});
+  options_.vram_bytes = smallest + 100 * kMegabyte;
+  engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_EQ(AnswersBesideEachOther(engine->get(), golden_.tokens[0]), recorded);
+  EXPECT_EQ(device_->graphs(), 1);
+}
+
+TEST(PassGraphs, OnlyDecodeStepsOfFewSequencesAreRecordable) {
+  EXPECT_EQ(RecordableShape(1, 1, 1, 4096), (PassShape{1, 256}));
+  EXPECT_EQ(RecordableShape(64, 1, 256, 4096), (PassShape{64, 256}));
+  EXPECT_EQ(RecordableShape(2, 1, 257, 4096), (PassShape{2, 512}));
+  EXPECT_EQ(RecordableShape(2, 1, 513, 4096), (PassShape{2, 1024}));
+  EXPECT_EQ(RecordableShape(2, 1, 513, 600), (PassShape{2, 600}));
+  EXPECT_EQ(RecordableShape(2, 1, 600, 600), (PassShape{2, 600}));
+  EXPECT_EQ(RecordableShape(65, 1, 10, 4096), std::nullopt);
+  EXPECT_EQ(RecordableShape(2, 2, 10, 4096), std::nullopt);
+}
+
+TEST(PassGraphs, TheOneThatWasNotUsedForLongestGoes) {
+  FakeDevice device;
+  Result<DeviceStream> stream = device.CreateStream();
+  ASSERT_TRUE(stream.ok());
+  {
+    PassGraphs graphs(&device, &*stream);
+    int64_t called = 0;
+    const auto layers = [&] {
+      ++called;
+      return Status();
+    };
+    const auto run = [&](int64_t tokens) {
+      for (int i = 0; i < 3; ++i) ASSERT_TRUE(graphs.Run({tokens, 256}, layers).ok());
+    };
+    const auto most = static_cast<int64_t>(PassGraphs::kMostGraphs);
+    for (int64_t tokens = 1; tokens <= most; ++tokens) run(tokens);
+    EXPECT_EQ(device.graphs(), most);
+    EXPECT_EQ(device.live_objects(), most + 1);
+    run(1);
+    EXPECT_EQ(device.graphs(), most);
+    run(most + 1);  // instead of 2
+    EXPECT_EQ(device.live_objects(), most + 1);
+    called = 0;
+    run(1);
+    EXPECT_EQ(called, 0);
+    run(2);
+    EXPECT_EQ(called, 2) << "once plainly, once to be recorded";
+    EXPECT_EQ(device.graphs(), most + 2);
+  }
+}
+
+TEST(PassGraphs, APassThatIsCancelledWhileItIsRecordedIsNotStarted) {
+  FakeDevice device;
+  Result<DeviceStream> stream = device.CreateStream();
+  ASSERT_TRUE(stream.ok());
+  PassGraphs graphs(&device, &*stream);
+  Status status;
+  const auto layers = [&] { return status; };
+  ASSERT_TRUE(graphs.Run({1, 256}, layers).ok());
+  status = Status(ErrorCode::kCancelled, "cancelled");
+  EXPECT_EQ(graphs.Run({1, 256}, layers).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(device.graph_launches(), 0);
+  status = Status();
+  ASSERT_TRUE(graphs.Run({1, 256}, layers).ok());
+  EXPECT_EQ(device.graph_launches(), 1);
+}
+
+// The emulation finds a recording that is started although what it works on has gone or grown.
+TEST(EmulatedGpu, ARecordingMeetsWhatIsThereWhenItIsStarted) {
+  FakeDevice device;
+  EmulatedGpu gpu(&device);
+  Result<DeviceStream> stream = device.CreateStream();
+  Result<DeviceBuffer> buffer = device.Allocate(4 * sizeof(float));
+  ASSERT_TRUE(stream.ok() && buffer.ok());
+  auto* y = reinterpret_cast<float*>(buffer->data());
+  std::vector<float> values = {1, 2, 3, 4};
+  const auto size_bytes = values.size() * sizeof(float);
+  ASSERT_TRUE(stream->Copy(y, values.data(), size_bytes, CopyDirection::kHostToDevice).ok());
+  ASSERT_TRUE(stream->BeginCapture().ok());
+  EmulatedGpu::table().scale_add({.y = y,
+                                  .y_stride = 4,
+                                  .scale = 2,
+                                  .x = nullptr,
+                                  .x_stride = 0,
+                                  .width = 4,
+                                  .token_begin = 0,
+                                  .token_end = 1},
+                                 stream->handle());
+  const Result<DeviceGraph> graph = stream->EndCapture();
+  ASSERT_TRUE(graph.ok());
+  EXPECT_EQ(gpu.launches(), 0);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(stream->Launch(*graph).ok());
+  ASSERT_TRUE(stream->Copy(values.data(), y, size_bytes, CopyDirection::kDeviceToHost).ok());
+  ASSERT_TRUE(stream->Synchronize().ok());
+  EXPECT_EQ(gpu.launches(), 3);
+  EXPECT_EQ(values, (std::vector<float>{8, 16, 24, 32}));
+  EXPECT_THAT(gpu.TakeProblems(), IsEmpty());
+
+  *buffer = DeviceBuffer();
+  ASSERT_TRUE(stream->Launch(*graph).ok());
+  ASSERT_TRUE(stream->Synchronize().ok());
+  EXPECT_THAT(gpu.TakeProblems(), ElementsAre(HasSubstr("scale_add: y is not in its")));
 }
 
 TEST_F(GpuEngine, EveryAllocationThatFindsNoMemoryIsAnErrorOrTheProcessorsWork) {

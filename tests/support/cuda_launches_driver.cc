@@ -8,7 +8,6 @@
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/support.h"
-#include "kernels/cuda/top_k.h"
 #include "tests/support/numeric_contract.h"
 #include "tests/support/weight_matrix.h"
 
@@ -102,7 +101,8 @@ void Others() {
                         nullptr);
   kCudaTable.scale_add({x.data(), kCols, 2.0f, nullptr, 0, kCols, 0, 1}, nullptr);
   int32_t best = 0;
-  cuda_emulation::TopK({x.data(), kCols, 1, kCols, 1, x.data(), &best}, nullptr);
+  float sum = 0;
+  cuda_emulation::TopK({x.data(), kCols, 1, kCols, 1, x.data(), &best, &sum}, nullptr);
   kCudaTable.softcap({x.data(), 2.0f, 0, kCols}, nullptr);
   kCudaTable.activate({Activation::kSilu, x.data(), x.data(), kCols, kCols, x.data(), kCols, 0, 1},
                       nullptr);

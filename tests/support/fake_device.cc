@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace sluice::test {
 
@@ -25,7 +26,7 @@ Status FakeDevice::Call(const char* what) {
 
 Result<DeviceMemory> FakeDevice::Memory() {
   if (Status s = Call("memory"); !s.ok()) return s;
-  const uint64_t used = held_bytes_ + faults_.own_bytes;
+  const uint64_t used = held_bytes_ + faults_.own_bytes + graph_held_bytes_;
   return DeviceMemory{faults_.memory_bytes - std::min(used, faults_.memory_bytes),
                       faults_.memory_bytes};
 }
@@ -135,7 +136,8 @@ Status FakeDevice::Copy(CUstream_st* stream, void* to, const void* from, uint64_
                         CopyDirection direction) {
   if (Status s = Call("copy"); !s.ok()) return s;
   if (Status s = CheckCopy(to, from, size_bytes, direction); !s.ok()) return s;
-  reinterpret_cast<Stream*>(stream)->work.push_back([=, this] {
+  if (direction == CopyDirection::kDeviceToHost) bytes_to_host_ += size_bytes;
+  Give(stream, [=, this] {
     const Access access(this);
     std::memmove(to, from, size_bytes);
   });
@@ -145,7 +147,7 @@ Status FakeDevice::Copy(CUstream_st* stream, void* to, const void* from, uint64_
 Status FakeDevice::Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) {
   if (Status s = Call("fill"); !s.ok()) return s;
   if (!Holds(to, size_bytes)) return Status(ErrorCode::kIo, "fake: only device memory is filled");
-  reinterpret_cast<Stream*>(stream)->work.push_back([=, this] {
+  Give(stream, [=, this] {
     const Access access(this);
     std::memset(to, value, size_bytes);
   });
@@ -153,7 +155,7 @@ Status FakeDevice::Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t s
 }
 
 Status FakeDevice::Record(CUstream_st* stream, CUevent_st* event) {
-  if (Status s = Call("record"); !s.ok()) return s;
+  if (Status s = CallOutsideRecording(stream, "record"); !s.ok()) return s;
   auto* const recorded = reinterpret_cast<Event*>(event);
   recorded->stream = reinterpret_cast<Stream*>(stream);
   ++recorded->recorded;
@@ -162,7 +164,7 @@ Status FakeDevice::Record(CUstream_st* stream, CUevent_st* event) {
 }
 
 Status FakeDevice::Wait(CUstream_st* stream, CUevent_st* event) {
-  if (Status s = Call("wait"); !s.ok()) return s;
+  if (Status s = CallOutsideRecording(stream, "wait"); !s.ok()) return s;
   auto* const awaited = reinterpret_cast<Event*>(event);
   const int64_t until = awaited->recorded;
   reinterpret_cast<Stream*>(stream)->work.push_back([=, this] { CatchUp(awaited, until); });
@@ -170,25 +172,85 @@ Status FakeDevice::Wait(CUstream_st* stream, CUevent_st* event) {
 }
 
 void FakeDevice::CatchUp(CUstream_st* stream) {
-  auto& work = reinterpret_cast<Stream*>(stream)->work;
-  while (!work.empty()) {
-    const std::function<void()> next = std::move(work.front());
-    work.pop_front();
+  auto* const behind = reinterpret_cast<Stream*>(stream);
+  // A kernel of a recording asks for the work before it, which is done; what is queued is later.
+  if (behind->busy) return;
+  behind->busy = true;
+  while (!behind->work.empty()) {
+    const std::function<void()> next = std::move(behind->work.front());
+    behind->work.pop_front();
     next();
   }
+  behind->busy = false;
 }
 
 void FakeDevice::CatchUp(Event* event, int64_t until) {
-  while (event->done < until && !event->stream->work.empty()) {
-    const std::function<void()> next = std::move(event->stream->work.front());
-    event->stream->work.pop_front();
+  if (event->done >= until) return;
+  Stream* const behind = event->stream;
+  const bool was_busy = std::exchange(behind->busy, true);
+  while (event->done < until && !behind->work.empty()) {
+    const std::function<void()> next = std::move(behind->work.front());
+    behind->work.pop_front();
     next();
   }
+  behind->busy = was_busy;
 }
 
 Status FakeDevice::Synchronize(CUstream_st* stream) {
-  if (Status s = Call("synchronize"); !s.ok()) return s;
+  if (Status s = CallOutsideRecording(stream, "synchronize"); !s.ok()) return s;
   CatchUp(stream);
+  return Status();
+}
+
+bool FakeDevice::recording(CUstream_st* stream) const {
+  return HasStream(stream) && reinterpret_cast<Stream*>(stream)->recording.has_value();
+}
+
+void FakeDevice::Record(CUstream_st* stream, std::function<void()> kernel) {
+  reinterpret_cast<Stream*>(stream)->recording->push_back(std::move(kernel));
+}
+
+void FakeDevice::Give(CUstream_st* stream, std::function<void()> work) {
+  auto* const given = reinterpret_cast<Stream*>(stream);
+  (given->recording ? *given->recording : given->work).push_back(std::move(work));
+}
+
+Status FakeDevice::CallOutsideRecording(CUstream_st* stream, const char* what) {
+  if (Status s = Call(what); !s.ok()) return s;
+  if (!recording(stream)) return Status();
+  return Status(ErrorCode::kIo, std::string("fake: not while it records: ") + what);
+}
+
+Status FakeDevice::BeginCapture(CUstream_st* stream) {
+  if (Status s = CallOutsideRecording(stream, "recording"); !s.ok()) return s;
+  reinterpret_cast<Stream*>(stream)->recording.emplace();
+  return Status();
+}
+
+Result<CUgraphExec_st*> FakeDevice::EndCapture(CUstream_st* stream) {
+  std::optional<Work> work = std::exchange(reinterpret_cast<Stream*>(stream)->recording, {});
+  if (Status s = Call("the end of a recording"); !s.ok()) return s;
+  if (!work) return Status(ErrorCode::kIo, "fake: the stream does not record");
+  if (graphs_++ == faults_.fail_graph) return Status(ErrorCode::kOutOfMemory, "fake: a recording");
+  ++live_objects_;
+  graph_held_bytes_ += faults_.graph_bytes;
+  return reinterpret_cast<CUgraphExec_st*>(
+      new Graph{std::make_shared<const Work>(std::move(*work))});
+}
+
+void FakeDevice::EndGraph(CUgraphExec_st* graph) {
+  --live_objects_;
+  graph_held_bytes_ -= faults_.graph_bytes;
+  delete reinterpret_cast<Graph*>(graph);
+}
+
+Status FakeDevice::Launch(CUstream_st* stream, CUgraphExec_st* graph) {
+  if (Status s = CallOutsideRecording(stream, "starting a recording"); !s.ok()) return s;
+  ++graph_launches_;
+  // Its end does not end what was started.
+  Give(stream, [work = reinterpret_cast<Graph*>(graph)->work] {
+    for (const std::function<void()>& next : *work) next();
+  });
   return Status();
 }
 

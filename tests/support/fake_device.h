@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -21,6 +22,8 @@ namespace sluice::test {
 struct DeviceFaults {
   int64_t fail_allocation = -1;  // the allocation of that number, from 0, finds no memory
   int64_t lost_at_call = -1;     // the call of that number, from 0, and all later ones fail
+  int64_t fail_graph = -1;       // the recording of that number, from 0, cannot be made
+  uint64_t graph_bytes = 0;      // of its memory that a recording takes
   uint64_t memory_bytes = uint64_t{1} << 30;
   uint64_t own_bytes = 0;  // what it says that it took for itself
 };
@@ -42,6 +45,15 @@ class FakeDevice final : public Device {
   bool HasStream(CUstream_st* stream) const;
   // Whether the bytes lie in one allocation of device memory.
   bool Holds(const void* data, uint64_t size_bytes) const;
+  // Whether what the stream is given is recorded now; kernels that are asked for then are given to
+  // Record instead of being run, and run in their place whenever the recording is started.
+  bool recording(CUstream_st* stream) const;
+  void Record(CUstream_st* stream, std::function<void()> kernel);
+  // Recordings that were made, and how often one was started.
+  int64_t graphs() const { return graphs_; }
+  int64_t graph_launches() const { return graph_launches_; }
+  // That copies to the host were asked for.
+  uint64_t bytes_to_host() const { return bytes_to_host_; }
   // The most device memory that was ever held at once.
   uint64_t peak_bytes() const { return peak_bytes_; }
 
@@ -77,10 +89,20 @@ class FakeDevice final : public Device {
   Result<bool> Done(CUevent_st* event) override;
   Status Synchronize(CUevent_st* event) override;
   Result<double> SecondsBetween(CUevent_st* earlier, CUevent_st* later) override;
+  Status BeginCapture(CUstream_st* stream) override;
+  Result<CUgraphExec_st*> EndCapture(CUstream_st* stream) override;
+  void EndGraph(CUgraphExec_st* graph) override;
+  Status Launch(CUstream_st* stream, CUgraphExec_st* graph) override;
 
  private:
+  using Work = std::deque<std::function<void()>>;
   struct Stream {
-    std::deque<std::function<void()>> work;
+    Work work;
+    bool busy = false;  // its work is being done, in order
+    std::optional<Work> recording;
+  };
+  struct Graph {
+    std::shared_ptr<const Work> work;
   };
   struct Event {
     Stream* stream = nullptr;
@@ -96,6 +118,10 @@ class FakeDevice final : public Device {
                    CopyDirection direction) const;
   void Open(int change);
   Status Call(const char* what);
+  // Calls that a stream cannot record.
+  Status CallOutsideRecording(CUstream_st* stream, const char* what);
+  // Queues or records.
+  static void Give(CUstream_st* stream, std::function<void()> work);
   void CatchUp(Event* event, int64_t until);
 
   const DeviceFaults faults_;
@@ -108,6 +134,10 @@ class FakeDevice final : public Device {
   std::set<CUstream_st*> streams_;
   uint64_t held_bytes_ = 0;
   uint64_t peak_bytes_ = 0;
+  uint64_t bytes_to_host_ = 0;
+  int64_t graphs_ = 0;
+  int64_t graph_launches_ = 0;
+  uint64_t graph_held_bytes_ = 0;
 };
 
 }  // namespace sluice::test

@@ -132,11 +132,11 @@ class Bench {
     Add({"mma int8", seconds, mma_ / 1e12, 1, "TOP/s"});
   }
 
-  // One int4 matrix of more than 100 MB, as often as it takes to fill the L2 cache four times.
-  void Matmuls(int64_t group) {
+  // One matrix of more than 100 MB, as often as it takes to fill the L2 cache four times.
+  void Matmuls(const WeightType& type) {
     constexpr int64_t kRows = 8192;
     constexpr int64_t kCols = 28672;
-    const WeightType type{WeightKind::kInt4, WeightOffset::kNone, static_cast<uint16_t>(group)};
+    const int64_t group = ActivationGroup(type);
     const TileLayout layout = *MakeTileLayout(type, kRows, kCols, 16);
     const GpuLayout gpu = *MakeGpuLayout(layout);
     const int64_t tiles = kRows / 16;
@@ -160,8 +160,7 @@ class Bench {
                                  nullptr, 0, &xq, tokens, nullptr, false, y, kRows, 0, kCols / 128},
                                 s);
       });
-      const std::string name =
-          "int4:g" + std::to_string(group) + ", " + std::to_string(tokens) + " tokens";
+      const std::string name = WeightTypeName(type) + ", " + std::to_string(tokens) + " tokens";
       const double operations = 2.0 * kRows * kCols * static_cast<double>(tokens) / seconds;
       if (tokens <= 64) {
         const double rate = static_cast<double>(bytes) / seconds;
@@ -225,6 +224,32 @@ class Bench {
          seconds, rate / 1e9, rate / read_, "GB/s"});
   }
 
+  // The best logits of some rows of a vocabulary of 128,256, which come from the L2 cache.
+  void TopK(int64_t rows, int64_t count) {
+    constexpr int64_t kVocab = 128256;
+    std::vector<float> logits(static_cast<size_t>(rows * kVocab));
+    uint32_t state = 1;
+    for (float& logit : logits) {
+      state = state * 1664525u + 1013904223u;
+      logit = static_cast<float>(state >> 8) / static_cast<float>(1 << 20);
+    }
+    auto* x = Allocate<float>(rows * kVocab, 0);
+    Check(cudaMemcpy(x, logits.data(), logits.size() * 4, cudaMemcpyHostToDevice), "logits");
+    auto* values = Allocate<float>(rows * count, 0);
+    auto* indices = Allocate<int32_t>(rows * count, 0);
+    auto* sums = Allocate<float>(rows, 0);
+    const double seconds = Seconds(8, [&](int, cudaStream_t s) {
+      cuda::kCudaTable.top_k({x, kVocab, rows, kVocab, count, values, indices, sums}, s);
+    });
+    const double rate = static_cast<double>(rows * kVocab) * 4 / seconds;
+    Add({"top " + std::to_string(count) + " of 128256, " + std::to_string(rows) + " rows", seconds,
+         rate / 1e9, rate / read_, "GB/s"});
+    for (void* memory : {static_cast<void*>(x), static_cast<void*>(values),
+                         static_cast<void*>(indices), static_cast<void*>(sums)}) {
+      cudaFree(memory);
+    }
+  }
+
   bool WriteJson(const char* path) const {
     std::FILE* file = std::fopen(path, "w");
     if (file == nullptr) return false;
@@ -264,10 +289,19 @@ int Run(const char* json_path) {
               gpu.major, gpu.minor, gpu.multiProcessorCount, gpu.l2CacheSize >> 20);
   Bench bench(gpu);
   bench.Peaks();
-  for (int64_t group : {128, 64, 32}) bench.Matmuls(group);
+  for (const WeightType& type : {WeightType{WeightKind::kInt4, WeightOffset::kNone, 128},
+                                 WeightType{WeightKind::kInt4, WeightOffset::kNone, 64},
+                                 WeightType{WeightKind::kInt4, WeightOffset::kNone, 32},
+                                 WeightType{WeightKind::kInt8, WeightOffset::kNone, 0},
+                                 WeightType{WeightKind::kQ4K, WeightOffset::kMinimum, 32},
+                                 WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
+    bench.Matmuls(type);
+  }
   for (int sequences : {1, 8}) {
     for (bool spread : {false, true}) bench.Attention(sequences, spread);
   }
+  for (int64_t count : {1, 40, 256}) bench.TopK(1, count);
+  bench.TopK(16, 40);
   if (bench.WriteJson(json_path)) return 0;
   std::fprintf(stderr, "gpu_bench: cannot write %s\n", json_path);
   return 1;

@@ -21,14 +21,16 @@ pack() {
   source=$(cd "$here/../.." && pwd)
   build=$source/build/gpu
   cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSLUICE_DEV=ON -DSLUICE_CUDA=ON ${CMAKE_OPTIONS:-} \
-    -DSLUICE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90}" -DSLUICE_CUDA_PTX= >&2
+    -DSLUICE_CUDA_ARCHITECTURES="${ARCHITECTURES:-90}" -DSLUICE_CUDA_PTX= \
+    -DCMAKE_BUILD_RPATH='$ORIGIN/lib' -DCMAKE_EXE_LINKER_FLAGS=-Wl,--disable-new-dtags >&2
   cmake --build "$build" ${BUILD_OPTIONS:-} --target $programs >&2
   mkdir -p "$folder/lib"
   cp "$build/tools/sluice" "$build/tools/gpu_bench" "$build"/tests/{kernels_test,offload_test} "$folder"
   cp "$here"/{gpu_report.sh,compare_tables.py,cublas_rate.py} "$folder"
   (cd "$folder" && strip $programs)
-  # The C library is the other machine's.
-  (cd "$folder" && ldd $programs) | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
+  # The C library is the other machine's. The others are found beside the programs, and by these alone:
+  # through the environment they would also become those of that machine's python3.
+  ldd "$build"/tools/{sluice,gpu_bench} "$build"/tests/{kernels_test,offload_test} | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
     grep -v -E '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*)\.so' | xargs -r cp -Lt "$folder/lib"
   if [ -n "${2:-}" ]; then
     cp "$2" "$folder/part.sluice"
@@ -48,7 +50,8 @@ check() {
     [ -s "$folder/$file" ] || { echo "missing: $file" && bad=1; }
   done
   for program in $programs; do
-    LD_LIBRARY_PATH=$folder/lib ldd "$folder/$program" 2>&1 | grep 'not found' && bad=1
+    ldd "$folder/$program" 2>&1 | grep 'not found' && bad=1
+    ldd "$folder/$program" 2>&1 | grep -E '=> /' | grep -v -E "=> $(realpath "$folder")/|/(libc|libm|libdl|librt|libpthread)\.so" && bad=1
   done
   mib=$(du -sm "$folder" | cut -f1)
   echo "$mib MiB in all, $most_mib are allowed"
@@ -159,7 +162,6 @@ steps() {
 run() {
   dry=${2:-}
   total_s=${TOTAL_S:-520} SECONDS=0 passed=0 failed=0 skipped=0 results=""
-  export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   if [ -n "$dry" ]; then
     out=OUT logs=LOGS scratch=SCRATCH
     check "$here"

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "kernels/cuda/gpu_layout.h"
@@ -19,7 +20,8 @@ EmulatedGpu* gpu = nullptr;
 // Collects what is wrong with the arguments of one call.
 class CallCheck {
  public:
-  CallCheck(const char* operation, CUstream_st* stream) : operation_(operation), stream_(stream) {
+  CallCheck(std::string operation, CUstream_st* stream)
+      : operation_(std::move(operation)), stream_(stream) {
     if (!device()->HasStream(stream)) Add("runs on no stream of the device");
   }
 
@@ -67,15 +69,12 @@ namespace {
 
 const OpTable& Cuda() { return cuda_emulation::kCudaTable; }
 
-void Quantize(const QuantizeArgs& a, CUstream_st* stream) {
-  CallCheck check("quantize", stream);
+void CheckQuantize(const QuantizeArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.cols, a.token_begin, a.token_end);
   check.Quantized(a.out, a.token_begin, a.token_end);
-  if (check.Good()) Cuda().quantize(a, stream);
 }
 
-void Matmul(const MatmulArgs& a, CUstream_st* stream) {
-  CallCheck check("matmul", stream);
+void CheckMatmul(const MatmulArgs& a, CallCheck& check) {
   const Result<GpuLayout> layout = MakeGpuLayout(*a.layout);
   check.Require(layout.ok(), "a type that it does not know");
   if (layout.ok()) check.Array("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
@@ -86,64 +85,49 @@ void Matmul(const MatmulArgs& a, CUstream_st* stream) {
   }
   if (a.bias != nullptr) check.Array("bias", a.bias, a.rows);
   check.Rows("y", a.y, a.y_stride, a.rows, 0, a.tokens);
-  if (check.Good()) Cuda().matmul(a, stream);
 }
 
-void GatherRows(const GatherRowsArgs& a, CUstream_st* stream) {
-  CallCheck check("gather_rows", stream);
+void CheckGatherRows(const GatherRowsArgs& a, CallCheck& check) {
   check.Array("row_tiles", a.row_tiles, a.count);
   check.Array("rows_in_tile", a.rows_in_tile, a.count);
   check.Rows("out", a.out, a.out_stride, static_cast<int64_t>(a.layout->cols), 0, a.count);
-  if (check.Good()) Cuda().gather_rows(a, stream);
 }
 
-void RmsNorm(const RmsNormArgs& a, CUstream_st* stream) {
-  CallCheck check("rms_norm", stream);
+void CheckRmsNorm(const RmsNormArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
   check.Array("weight", a.weight, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
-  if (check.Good()) Cuda().rms_norm(a, stream);
 }
 
-void LayerNorm(const LayerNormArgs& a, CUstream_st* stream) {
-  CallCheck check("layer_norm", stream);
+void CheckLayerNorm(const LayerNormArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
   check.Array("weight", a.weight, a.width);
   if (a.bias != nullptr) check.Array("bias", a.bias, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
-  if (check.Good()) Cuda().layer_norm(a, stream);
 }
 
-void ScaleAdd(const ScaleAddArgs& a, CUstream_st* stream) {
-  CallCheck check("scale_add", stream);
+void CheckScaleAdd(const ScaleAddArgs& a, CallCheck& check) {
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
   if (a.x != nullptr) check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
-  if (check.Good()) Cuda().scale_add(a, stream);
 }
 
-void Rope(const RopeArgs& a, CUstream_st* stream) {
-  CallCheck check("rope", stream);
+void CheckRope(const RopeArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.heads * a.head_dim, a.token_begin, a.token_end);
   check.Array("positions", a.positions + a.token_begin, a.token_end - a.token_begin);
   check.Array("frequencies", a.frequencies, a.dim / 2);
-  if (check.Good()) Cuda().rope(a, stream);
 }
 
-void StoreKv(const StoreKvArgs& a, CUstream_st* stream) {
-  CallCheck check("store_kv", stream);
+void CheckStoreKv(const StoreKvArgs& a, CallCheck& check) {
   const int64_t width = a.layer.num_kv_heads * a.layer.head_dim;
   check.Rows("key", a.key, a.stride, width, a.token_begin, a.token_end);
   check.Rows("value", a.value, a.stride, width, a.token_begin, a.token_end);
   check.Array("slots", a.slots + a.token_begin, a.token_end - a.token_begin);
   if (!check.Good()) return;
   check.CatchUp();
-  {
-    const FakeDevice::Access access(check.device());
-    for (int64_t t = a.token_begin; t < a.token_end; ++t) {
-      check.Block(a.layer, a.slots[t] / kKvBlockTokens);
-    }
+  const FakeDevice::Access access(check.device());
+  for (int64_t t = a.token_begin; t < a.token_end; ++t) {
+    check.Block(a.layer, a.slots[t] / kKvBlockTokens);
   }
-  if (check.Good()) Cuda().store_kv(a, stream);
 }
 
 void CheckTables(const AttentionArgs& a, CallCheck* check) {
@@ -162,8 +146,7 @@ void CheckTables(const AttentionArgs& a, CallCheck* check) {
   }
 }
 
-void Attention(const AttentionArgs& a, CUstream_st* stream) {
-  CallCheck check("attention", stream);
+void CheckAttention(const AttentionArgs& a, CallCheck& check) {
   const int64_t begin = a.item_begin / a.layer.num_kv_heads;
   const int64_t end = (a.item_end + a.layer.num_kv_heads - 1) / a.layer.num_kv_heads;
   const int64_t width = a.num_heads * a.layer.head_dim;
@@ -175,28 +158,84 @@ void Attention(const AttentionArgs& a, CUstream_st* stream) {
   if (a.scratch_size > 0) check.Array("scratch", a.scratch, a.scratch_size);
   if (!check.Good()) return;
   check.CatchUp();
-  {
-    const FakeDevice::Access access(check.device());
-    CheckTables(a, &check);
-  }
-  if (check.Good()) Cuda().attention(a, stream);
+  const FakeDevice::Access access(check.device());
+  CheckTables(a, &check);
 }
 
-void Activate(const ActivateArgs& a, CUstream_st* stream) {
-  CallCheck check("activate", stream);
+void CheckActivate(const ActivateArgs& a, CallCheck& check) {
   check.Rows("gate", a.gate, a.stride, a.width, a.token_begin, a.token_end);
   if (a.up != nullptr) check.Rows("up", a.up, a.stride, a.width, a.token_begin, a.token_end);
   check.Rows("out", a.out, a.out_stride, a.width, a.token_begin, a.token_end);
-  if (check.Good()) Cuda().activate(a, stream);
 }
 
-void Softcap(const SoftcapArgs& a, CUstream_st* stream) {
-  CallCheck check("softcap", stream);
+void CheckSoftcap(const SoftcapArgs& a, CallCheck& check) {
   check.Array("x", a.x + a.begin, a.end - a.begin);
-  if (check.Good()) Cuda().softcap(a, stream);
 }
 
-ActivationForm Activations(const WeightType& type) { return Cuda().activations(type); }
+void CheckTopK(const TopKArgs& a, CallCheck& check) {
+  check.Rows("x", a.x, a.x_stride, a.width, 0, a.rows);
+  check.Array("values", a.values, a.rows * a.count);
+  check.Array("indices", a.indices, a.rows * a.count);
+  check.Array("weight_sums", a.weight_sums, a.rows);
+  check.Require(a.count >= 1 && a.count <= std::min(a.width, kMostTopK), "a count is wrong");
+}
+
+// Arguments, and what they point to that need not outlive the call.
+template <typename Args>
+struct Kept {
+  explicit Kept(const Args& a) : args(a) {}
+  const Args& get() const { return args; }
+  Args args;
+};
+template <>
+struct Kept<MatmulArgs> {
+  explicit Kept(const MatmulArgs& a) : args(a), layout(*a.layout) {
+    if (a.xq != nullptr) xq = *a.xq;
+  }
+  MatmulArgs get() const {
+    MatmulArgs all = args;
+    all.layout = &layout;
+    all.xq = &xq;
+    return all;
+  }
+  MatmulArgs args;
+  TileLayout layout;
+  QuantizedActivations xq = {};
+};
+template <>
+struct Kept<GatherRowsArgs> {
+  explicit Kept(const GatherRowsArgs& a) : args(a), layout(*a.layout) {}
+  GatherRowsArgs get() const {
+    GatherRowsArgs all = args;
+    all.layout = &layout;
+    return all;
+  }
+  GatherRowsArgs args;
+  TileLayout layout;
+};
+
+// "quantize" of &OpTable::quantize, as compilers write it.
+template <auto kSlot>
+std::string NameOf() {
+  const std::string_view function = __PRETTY_FUNCTION__;
+  const size_t begin = function.find("OpTable::") + std::string_view("OpTable::").size();
+  return std::string(function.substr(begin, function.find_first_of(";],", begin) - begin));
+}
+
+// An operation of the table: checked and run, or recorded to be checked and run later.
+template <auto kSlot, auto kCheck, typename Args>
+void Checked(const Args& args, CUstream_st* stream) {
+  FakeDevice* const device = gpu->device();
+  if (device->recording(stream)) {
+    device->Record(stream, [kept = Kept<Args>(args), stream] {
+      Checked<kSlot, kCheck, Args>(kept.get(), stream);
+    });
+    return;
+  }
+  CallCheck check(NameOf<kSlot>(), stream);
+  kCheck(args, check);
+  if (check.Good()) (Cuda().*kSlot)(args, stream);
+}
 
 }  // namespace
 
@@ -222,20 +261,22 @@ EmulatedGpu::~EmulatedGpu() {
 std::vector<std::string> EmulatedGpu::TakeProblems() { return std::exchange(problems_, {}); }
 
 const OpTable& EmulatedGpu::table() {
-  static const OpTable table = {.name = "cuda",
-                                .activations = Activations,
-                                .quantize = Quantize,
-                                .matmul = Matmul,
-                                .gather_rows = GatherRows,
-                                .rms_norm = RmsNorm,
-                                .layer_norm = LayerNorm,
-                                .scale_add = ScaleAdd,
-                                .rope = Rope,
-                                .store_kv = StoreKv,
-                                .attention = Attention,
-                                .activate = Activate,
-                                .softcap = Softcap,
-                                .on_device = true};
+  static const OpTable table = [] {
+    OpTable checked = Cuda();
+    checked.quantize = Checked<&OpTable::quantize, CheckQuantize>;
+    checked.matmul = Checked<&OpTable::matmul, CheckMatmul>;
+    checked.gather_rows = Checked<&OpTable::gather_rows, CheckGatherRows>;
+    checked.rms_norm = Checked<&OpTable::rms_norm, CheckRmsNorm>;
+    checked.layer_norm = Checked<&OpTable::layer_norm, CheckLayerNorm>;
+    checked.scale_add = Checked<&OpTable::scale_add, CheckScaleAdd>;
+    checked.rope = Checked<&OpTable::rope, CheckRope>;
+    checked.store_kv = Checked<&OpTable::store_kv, CheckStoreKv>;
+    checked.attention = Checked<&OpTable::attention, CheckAttention>;
+    checked.activate = Checked<&OpTable::activate, CheckActivate>;
+    checked.softcap = Checked<&OpTable::softcap, CheckSoftcap>;
+    checked.top_k = Checked<&OpTable::top_k, CheckTopK>;
+    return checked;
+  }();
   return table;
 }
 

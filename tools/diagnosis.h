@@ -1,0 +1,32 @@
+// What a machine offers and what is wrong with it: what `doctor` prints.
+#ifndef SLUICE_TOOLS_DIAGNOSIS_H_
+#define SLUICE_TOOLS_DIAGNOSIS_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/machine.h"
+
+namespace sluice {
+
+struct Finding {
+  std::string problem, cure;
+};
+
+struct Diagnosis {
+  MachineFacts facts;
+  double memory_bytes_per_s = 0;
+  std::optional<DriveRate> drive;
+  std::vector<Finding> findings;
+};
+
+// Fills `findings` from the rest.
+void FindProblems(Diagnosis* diagnosis);
+
+std::string DiagnosisJson(const Diagnosis& diagnosis);
+std::string DiagnosisText(const Diagnosis& diagnosis);
+
+}  // namespace sluice
+
+#endif  // SLUICE_TOOLS_DIAGNOSIS_H_
