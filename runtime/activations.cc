@@ -15,6 +15,11 @@ int64_t WidestBuffer(const ModelDescription& model) {
   return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
 }
 
+// Of rows of `widest` channels, a multiple of 32.
+uint64_t Bf16Values(int64_t max_tokens, uint64_t widest) {
+  return RoundUp(static_cast<uint64_t>(max_tokens), kBf16Tokens) * widest;
+}
+
 }  // namespace
 
 int64_t QuantizedStride(int64_t cols) {
@@ -26,7 +31,7 @@ int64_t QuantizedStride(int64_t cols) {
   return (parts | 1) * 512;
 }
 
-uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
+uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool with_bf16) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
   const auto stride = static_cast<uint64_t>(QuantizedStride(WidestBuffer(model)));
@@ -34,12 +39,13 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
   for (int64_t width : model.buffer_widths) {
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
+  if (with_bf16) bytes += Bf16Values(max_tokens, widest) * sizeof(uint16_t) + kAlignment;
   return bytes + tokens * (stride + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
 }
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
-                                        Device* device) {
-  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens));
+                                        Device* device, bool with_bf16) {
+  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens, with_bf16));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);
@@ -54,6 +60,10 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
   activations.quantized_values_ = carver.Take<int8_t>(max_tokens * QuantizedStride(widest));
   activations.quantized_scales_ = carver.Take<float>(max_tokens * (widest / kSmallestGroup));
   activations.quantized_sums_ = carver.Take<int32_t>(max_tokens * (widest / kSmallestGroup));
+  if (with_bf16) {
+    activations.bf16_values_ = carver.Take<uint16_t>(
+        static_cast<int64_t>(Bf16Values(max_tokens, static_cast<uint64_t>(widest))));
+  }
   return activations;
 }
 
@@ -67,6 +77,10 @@ QuantizedActivations Activations::Quantized(int64_t cols, int64_t group_size) co
   const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
   view.groups = (padded + group_size - 1) / group_size;
   return view;
+}
+
+Bf16Activations Activations::Bf16(int64_t cols) const {
+  return {bf16_values_, static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), kBf16Channels))};
 }
 
 }  // namespace sluice

@@ -23,10 +23,11 @@ int64_t QuantizedStride(int64_t cols);
 class Activations {
  public:
   // Room for max_tokens tokens in every buffer, in the memory of `device`; null: the host's.
-  // Errors: as Arena::Allocate.
+  // `with_bf16`: there is one for a copy in bf16 too. Errors: as Arena::Allocate.
   static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens,
-                                    Device* device = nullptr);
-  static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens);
+                                    Device* device = nullptr, bool with_bf16 = false);
+  static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens,
+                            bool with_bf16 = false);
 
   int64_t max_tokens() const { return max_tokens_; }
   uint64_t size_bytes() const { return arena_.size_bytes(); }
@@ -45,6 +46,10 @@ class Activations {
   };
   std::optional<QuantizedContent> quantized_content;
 
+  // The one copy of a buffer in bf16, and the buffer that it is of.
+  Bf16Activations Bf16(int64_t cols) const;
+  std::optional<Buffer> bf16_content;
+
   // Vectors of the model (norm weight, bias) in float32, when they are stored in 16 bits.
   static constexpr size_t kVectorScratches = 2;
   float* vector_scratch(size_t index) const { return vector_scratch_[index]; }
@@ -58,6 +63,7 @@ class Activations {
   int8_t* quantized_values_ = nullptr;
   float* quantized_scales_ = nullptr;
   int32_t* quantized_sums_ = nullptr;
+  uint16_t* bf16_values_ = nullptr;
 };
 
 }  // namespace sluice
