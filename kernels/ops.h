@@ -21,6 +21,15 @@ namespace sluice {
 
 inline constexpr int64_t kKvBlockTokens = 16;
 
+// Keys of a context that a CPU table's attention takes by themselves, by their index, before it
+// puts the results together; and the largest head for which it can be asked for one such part.
+inline constexpr int64_t kAttentionSplitKeys = 512;
+inline constexpr int64_t kLargestSplitDim = 1024;
+
+// Floats of a head's result for one split: its sums, padded to 16, the sum of weights, the largest
+// score, and padding.
+inline int64_t AttentionPartialFloats(int64_t head_dim) { return (head_dim + 15) / 16 * 16 + 16; }
+
 // Activations in int8, made once for all matrices that read them (kernels/README.md):
 // per token and group of channels a scale (largest magnitude / 127) and the sum of the integers.
 struct QuantizedActivations {
@@ -180,6 +189,8 @@ struct StoreKvArgs {
 // Beltagy et al., 2020). Keys are taken in partitions of 16 by their index, so the result does not
 // depend on how a context was filled. Query head h reads KV head h / (num_heads / num_kv_heads).
 // A soft cap c turns each scaled score s into c tanh(s / c) (Gemma 2, 2024).
+// With slopes, slopes[h] (j - i) is added to the scaled score of key j, before a cap, for the token
+// at i = length - 1 (ALiBi: Press et al., 2022).
 struct AttentionArgs {
   const float* query;  // [tokens, num_heads * head_dim]
   int64_t query_stride;
@@ -194,6 +205,13 @@ struct AttentionArgs {
   int64_t out_stride;
   // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
   int64_t item_begin, item_end;
+  // For CPU tables with a `combine_attention`, heads up to kLargestSplitDim. Not null: `attention`
+  // takes items (split * tokens + token) * num_kv_heads + kv_head, which are the keys whose index
+  // is in split * kAttentionSplitKeys and as many more, and writes to `partials` alone: [splits,
+  // tokens, num_heads, AttentionPartialFloats(head_dim)], 64-byte aligned. `combine_attention` then
+  // makes `out` of them, with items as above. The same bits as without.
+  float* partials = nullptr;
+  int64_t tokens = 0;
   // For tables of a device, which cannot look at `lengths` before they start work; CPU tables read
   // none of it. The longest length; the most tokens in a row that share a block table; memory for
   // partial results (kernels/cuda/support.h says how much) and its elements.
@@ -201,6 +219,9 @@ struct AttentionArgs {
   int64_t longest_run = 0;
   float* scratch = nullptr;
   int64_t scratch_size = 0;
+  const float* slopes = nullptr;  // [num_heads]; null: none
+  // Falcon's arithmetic: scale (b(slope b(j)) - b(slope b(i))) is added, b rounds to bfloat16.
+  bool slopes_in_bf16 = false;
 };
 
 // out = activation(gate) * up; without up: activation(gate)  (Shazeer, 2020).
@@ -229,6 +250,8 @@ struct OpTable {
   void (*rope)(const RopeArgs&, CUstream_st*);
   void (*store_kv)(const StoreKvArgs&, CUstream_st*);
   void (*attention)(const AttentionArgs&, CUstream_st*);
+  // Null: contexts are not divided.
+  void (*combine_attention)(const AttentionArgs&, CUstream_st*) = nullptr;
   void (*activate)(const ActivateArgs&, CUstream_st*);
   void (*softcap)(const SoftcapArgs&, CUstream_st*);
   // The operations divide themselves among the threads of a device: they are called once for all

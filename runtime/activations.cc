@@ -20,6 +20,19 @@ uint64_t Bf16Values(int64_t max_tokens, uint64_t widest) {
   return RoundUp(static_cast<uint64_t>(max_tokens), kBf16Tokens) * widest;
 }
 
+// Floats of a pair of a split and a token, of the layer that needs most.
+int64_t PartialFloats(const ModelDescription& model) {
+  int64_t floats = 0;
+  for (const GroupDescription& group : model.groups) {
+    for (const Step& step : group.steps) {
+      const auto* attention = std::get_if<AttentionStep>(&step);
+      if (attention == nullptr) continue;
+      floats = std::max(floats, attention->num_heads * AttentionPartialFloats(attention->head_dim));
+    }
+  }
+  return floats;
+}
+
 }  // namespace
 
 int64_t QuantizedStride(int64_t cols) {
@@ -31,7 +44,8 @@ int64_t QuantizedStride(int64_t cols) {
   return (parts | 1) * 512;
 }
 
-uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool with_bf16) {
+uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool on_device,
+                                bool with_bf16) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
   const auto stride = static_cast<uint64_t>(QuantizedStride(WidestBuffer(model)));
@@ -40,12 +54,16 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
   if (with_bf16) bytes += Bf16Values(max_tokens, widest) * sizeof(uint16_t) + kAlignment;
+  if (!on_device) {
+    bytes += kAttentionParts * static_cast<uint64_t>(PartialFloats(model)) * 4 + kAlignment;
+  }
   return bytes + tokens * (stride + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
 }
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
                                         Device* device, bool with_bf16) {
-  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens, with_bf16));
+  Result<Arena> arena =
+      Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr, with_bf16));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);
@@ -63,6 +81,9 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
   if (with_bf16) {
     activations.bf16_values_ = carver.Take<uint16_t>(
         static_cast<int64_t>(Bf16Values(max_tokens, static_cast<uint64_t>(widest))));
+  }
+  if (device == nullptr) {
+    activations.attention_partials_ = carver.Take<float>(kAttentionParts * PartialFloats(model));
   }
   return activations;
 }

@@ -27,9 +27,13 @@ class Activations {
   static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens,
                                     Device* device = nullptr, bool with_bf16 = false);
   static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens,
-                            bool with_bf16 = false);
+                            bool on_device = false, bool with_bf16 = false);
 
   int64_t max_tokens() const { return max_tokens_; }
+  // Room for the partial results of attention of so many pairs of a split and a token; null on a
+  // device, which has its own.
+  static constexpr int64_t kAttentionParts = 256;
+  float* attention_partials() const { return attention_partials_; }
   uint64_t size_bytes() const { return arena_.size_bytes(); }
 
   // [max_tokens, width(buffer)], rows width(buffer) apart.
@@ -64,6 +68,7 @@ class Activations {
   float* quantized_scales_ = nullptr;
   int32_t* quantized_sums_ = nullptr;
   uint16_t* bf16_values_ = nullptr;
+  float* attention_partials_ = nullptr;
 };
 
 }  // namespace sluice

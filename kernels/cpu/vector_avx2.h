@@ -65,6 +65,14 @@ namespace {  // NOLINT: see above
   return _mm256_mul_ps(_mm256_set1_ps(cap), _mm256_sub_ps(one, part));
 }
 
+// To bfloat16 and back; a tie goes to the even one. Not for NaN.
+[[maybe_unused]] inline __m256 RoundToBf16(__m256 v) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff));
+  return _mm256_castsi256_ps(_mm256_and_si256(sum, _mm256_set1_epi32(-0x10000)));
+}
+
 }  // namespace
 }  // namespace sluice
 

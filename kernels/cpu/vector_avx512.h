@@ -59,6 +59,14 @@ namespace {  // NOLINT: see above
   return _mm512_mul_ps(_mm512_set1_ps(cap), _mm512_sub_ps(one, part));
 }
 
+// To bfloat16 and back; a tie goes to the even one. Not for NaN.
+[[maybe_unused]] inline __m512 RoundToBf16(__m512 v) {
+  const __m512i bits = _mm512_castps_si512(v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
+  return _mm512_castsi512_ps(_mm512_and_si512(sum, _mm512_set1_epi32(-0x10000)));
+}
+
 }  // namespace
 }  // namespace sluice
 

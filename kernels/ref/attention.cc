@@ -20,9 +20,18 @@ float Element(const std::byte* base, int64_t index, KvType type) {
   return F16ToFloat(bits);
 }
 
+float Rounded(float value) { return Bf16ToFloat(FloatToBf16(value)); }
+
+// ALiBi's part of the score of a key, for a token with the index `own`.
+float Bias(const AttentionArgs& args, float slope, int64_t key, int64_t own) {
+  if (!args.slopes_in_bf16) return slope * static_cast<float>(key - own);
+  return args.scale * (Rounded(slope * Rounded(static_cast<float>(key))) -
+                       Rounded(slope * Rounded(static_cast<float>(own))));
+}
+
 // One query head; `out` holds the weighted sum of values so far.
-void AttendHead(const AttentionArgs& args, int64_t token, int64_t kv_head, const float* query,
-                float* out) {
+void AttendHead(const AttentionArgs& args, int64_t token, int64_t head, int64_t kv_head,
+                const float* query, float* out) {
   const KvLayer& layer = args.layer;
   const int64_t dim = layer.head_dim;
   const int64_t half_bytes = kKvBlockTokens * dim * KvTypeBytes(layer.type);
@@ -44,6 +53,7 @@ void AttendHead(const AttentionArgs& args, int64_t token, int64_t kv_head, const
       float dot = 0;
       for (int64_t i = 0; i < dim; ++i) dot += query[i] * Element(keys, j * dim + i, layer.type);
       scores[j] = args.scale * dot;
+      if (args.slopes != nullptr) scores[j] += Bias(args, args.slopes[head], begin + j, length - 1);
       if (args.softcap != 0) scores[j] = args.softcap * std::tanh(scores[j] / args.softcap);
       largest = std::max(largest, scores[j]);
     }
@@ -68,7 +78,7 @@ void AttentionRef(const AttentionArgs& args, CUstream_st*) {
     const int64_t token = item / args.layer.num_kv_heads;
     const int64_t kv_head = item % args.layer.num_kv_heads;
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-      AttendHead(args, token, kv_head, args.query + token * args.query_stride + head * dim,
+      AttendHead(args, token, head, kv_head, args.query + token * args.query_stride + head * dim,
                  args.out + token * args.out_stride + head * dim);
     }
   }

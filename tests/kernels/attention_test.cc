@@ -60,7 +60,22 @@ struct View {
   float scale = 1.0f;
   int64_t window = 0;
   float softcap = 0;
+  std::vector<float> slopes = {};
+  bool bf16 = false;
 };
+
+// ALiBi's part of the score of key j for the token with the index i. REQUIRES: with bf16, slopes
+// that are numbers in bfloat16, so that the products are exact before they are rounded.
+double Bias(const View& view, int64_t head, int64_t j, int64_t i) {
+  if (view.slopes.empty()) return 0;
+  const float slope = view.slopes[static_cast<size_t>(head)];
+  if (!view.bf16) return slope * static_cast<double>(j - i);
+  const auto rounded = [](float value) { return Bf16ToFloat(FloatToBf16(value)); };
+  const auto product = [&](int64_t index) {
+    return double{rounded(slope * rounded(static_cast<float>(index)))};
+  };
+  return view.scale * (product(j) - product(i));
+}
 
 struct Exact {
   std::vector<double> out;
@@ -70,14 +85,15 @@ struct Exact {
 // Error of a score: dim roundings in a sum of that many terms, and its own scaling; a softmax with
 // scores that are off by d has weights off by a factor e^(2d); sums over the keys are rounded, and
 // corrected once for each partition.
-Exact ExactAttention(const Cache& cache, const float* query, int64_t kv_head, const View& view,
-                     int64_t length) {
+Exact ExactAttention(const Cache& cache, const float* query, int64_t head, int64_t kv_head,
+                     const View& view, int64_t length) {
   const double scale = view.scale;
   const int64_t oldest = view.window == 0 ? 0 : std::max<int64_t>(length - view.window, 0);
   const int64_t dim = cache.layer.head_dim;
   const int64_t stride = cache.layer.num_kv_heads * dim;
   std::vector<double> scores;
   double score_error = 0;
+  double dot_error = 0;
   for (int64_t j = oldest; j < length; ++j) {
     double dot = 0;
     double magnitude = 0;
@@ -87,12 +103,15 @@ Exact ExactAttention(const Cache& cache, const float* query, int64_t kv_head, co
       dot += product;
       magnitude += std::fabs(product);
     }
-    scores.push_back(view.softcap == 0 ? scale * dot
-                                       : view.softcap * std::tanh(scale * dot / view.softcap));
-    score_error =
-        std::max(score_error, scale * magnitude * static_cast<double>(dim + 2) * kEpsilon +
-                                  std::fabs(scale * dot) * 2 * kEpsilon);
+    const double bias = Bias(view, head, j, length - 1);
+    const double score = scale * dot + bias;
+    scores.push_back(view.softcap == 0 ? score : view.softcap * std::tanh(score / view.softcap));
+    // A bias of more than 200 leaves no weight to the key.
+    score_error = std::max(score_error, 4 * std::min(std::fabs(bias), 200.0) * kEpsilon);
+    dot_error = std::max(dot_error, scale * magnitude * static_cast<double>(dim + 2) * kEpsilon +
+                                        std::fabs(scale * dot) * 2 * kEpsilon);
   }
+  score_error += dot_error;
   // tanh is at most as steep as its argument, and is computed to a few epsilons of the cap.
   score_error += 8 * view.softcap * kEpsilon;
   const double largest = *std::max_element(scores.begin(), scores.end());
@@ -141,6 +160,8 @@ void ExpectExact(const OpTable& table, Cache& cache, int64_t heads,
   args.scale = view.scale;
   args.window = view.window;
   args.softcap = view.softcap;
+  args.slopes = view.slopes.empty() ? nullptr : view.slopes.data();
+  args.slopes_in_bf16 = view.bf16;
   args.out = out.data();
   args.out_stride = out_stride;
   const int64_t items = tokens * kv_heads;
@@ -152,8 +173,8 @@ void ExpectExact(const OpTable& table, Cache& cache, int64_t heads,
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t head = 0; head < heads; ++head) {
       const Exact exact =
-          ExactAttention(cache, query.data() + (t * heads + head) * dim, head / (heads / kv_heads),
-                         view, lengths[static_cast<size_t>(t)]);
+          ExactAttention(cache, query.data() + (t * heads + head) * dim, head,
+                         head / (heads / kv_heads), view, lengths[static_cast<size_t>(t)]);
       for (int64_t i = 0; i < dim; ++i) {
         const float actual = out[static_cast<size_t>(t * out_stride + head * dim + i)];
         const double expected = exact.out[static_cast<size_t>(i)];
@@ -246,6 +267,18 @@ TEST_P(AttentionTest, ASlidingWindowHidesOlderKeysAtEveryOffsetInABlock) {
   }
 }
 
+TEST_P(AttentionTest, ContextsAndWindowsOfSeveralSplits) {
+  std::mt19937 random(22);
+  Cache cache(GetParam(), 2, 16, 1600, random);
+  const std::vector<int64_t> lengths = {511, 512, 513, 1024, 1025, 1600};
+  const std::vector<float> query = test::RandomFloats(lengths.size() * 4 * 16, random);
+  for (int64_t window : {0, 1, 512, 513, 700}) {
+    for (const OpTable* table : AvailableTables()) {
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, 4, lengths, query, {0.2f, window}));
+    }
+  }
+}
+
 // Blocks that lie behind the window may be gone.
 TEST_P(AttentionTest, ASlidingWindowReadsNothingBehindIt) {
   std::mt19937 random(18);
@@ -271,6 +304,37 @@ TEST_P(AttentionTest, ASoftCapBoundsScoresOfEverySize) {
       ASSERT_NO_FATAL_FAILURE(
           ExpectExact(*table, cache, 6, {1, 17, 32, 50}, query, {scale, 20, 2.0f}));
     }
+  }
+}
+
+TEST_P(AttentionTest, SlopesFavourNearKeysHeadByHead) {
+  std::mt19937 random(22);
+  std::vector<int64_t> lengths = {1, 2, 15, 16, 17, 40, 333, 700};
+  for (int64_t length = 300; length < 333; ++length) lengths.push_back(length);
+  for (const Heads& h : {Heads{12, 12, 24}, Heads{9, 3, 64}, Heads{10, 1, 40}, Heads{1, 1, 520}}) {
+    Cache cache(GetParam(), h.kv_heads, h.dim, 700, random);
+    const std::vector<float> query =
+        test::RandomFloats(lengths.size() * static_cast<size_t>(h.heads * h.dim), random);
+    std::vector<float> slopes;
+    for (int64_t i = 0; i < h.heads; ++i) slopes.push_back(0.75f / static_cast<float>(1 << i));
+    for (const OpTable* table : AvailableTables()) {
+      for (const View& view : {View{0.2f, 0, 0, slopes}, View{0.2f, 0, 0, slopes, true},
+                               View{0.2f, 19, 0, slopes}, View{0.2f, 0, 5.0f, slopes}}) {
+        ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, h.heads, lengths, query, view));
+      }
+    }
+  }
+}
+
+// 100,000 tokens away a product in float32 is off by more than between neighbours.
+TEST_P(AttentionTest, SlopesAreExactNearTheEndOfALongContext) {
+  std::mt19937 random(23);
+  const int64_t length = 100003;
+  Cache cache(GetParam(), 1, 8, length, random);
+  const std::vector<float> query = test::RandomFloats(8, random);
+  for (const OpTable* table : AvailableTables()) {
+    ASSERT_NO_FATAL_FAILURE(
+        ExpectExact(*table, cache, 1, {length}, query, {0.3f, 0, 0, {0.70710677f}}));
   }
 }
 
