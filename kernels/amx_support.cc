@@ -20,16 +20,20 @@ namespace {
 constexpr int kTimeLimitMs = 10'000;  // a trial takes microseconds, but the machine may be busy
 constexpr char kRight = 'r';
 constexpr char kWrong = 'w';
+constexpr char kRefused = 'p';
 
-// Linux, Documentation/arch/x86/xstate.rst. The permission belongs to the process and its children.
+// Linux, Documentation/arch/x86/xstate.rst. The permission belongs to the process, with the threads
+// that it has already, and to children that it gets later. The kernel refuses it too where a thread
+// has an alternate signal stack without room for the registers.
 bool RequestTilePermission() {
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-// The child: only what may be called between fork and exit in a process with threads.
-[[noreturn]] void RunTrial(bool (*trial)(), int answer, int time_limit_ms) {
+// The child: only what may be called between fork and exit in a process with threads. It asks for
+// the permission itself, because a sandbox may answer the question with a signal.
+[[noreturn]] void RunTrial(const AmxProbe& probe, int answer) {
   // The program's handlers and core files are not for this.
   for (int signal : {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGTRAP, SIGABRT, SIGSYS, SIGALRM}) {
     struct sigaction action = {};
@@ -41,8 +45,8 @@ bool RequestTilePermission() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   const rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
-  alarm(static_cast<unsigned>(time_limit_ms / 1000 + 1));  // should the parent be gone
-  const char result = trial() ? kRight : kWrong;
+  alarm(static_cast<unsigned>(probe.time_limit_ms / 1000 + 1));  // should the parent be gone
+  const char result = !probe.request_permission() ? kRefused : probe.trial() ? kRight : kWrong;
   const ssize_t written = write(answer, &result, 1);
   _exit(written == 1 ? 0 : 1);
 }
@@ -61,17 +65,19 @@ AmxState AwaitAnswer(int answer, int time_limit_ms) {
     const ssize_t got = read(answer, &result, 1);
     if (got < 0 && errno == EINTR) continue;
     if (got != 1) return AmxState::kCrashed;  // the end of the pipe: nobody is left to answer
+    if (result == kRefused) return AmxState::kPermissionRefused;
     return result == kRight ? AmxState::kUsable : AmxState::kWrongResult;
   }
 }
 
-AmxState TryInChild(bool (*trial)(), int time_limit_ms) {
+AmxState TryInChild(const AmxProbe& probe) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return AmxState::kNotTried;
   const pid_t child = fork();
-  if (child == 0) RunTrial(trial, ends[1], time_limit_ms);
+  if (child == 0) RunTrial(probe, ends[1]);
   close(ends[1]);
-  const AmxState state = child < 0 ? AmxState::kNotTried : AwaitAnswer(ends[0], time_limit_ms);
+  const AmxState state =
+      child < 0 ? AmxState::kNotTried : AwaitAnswer(ends[0], probe.time_limit_ms);
   close(ends[0]);
   if (child > 0) {
     kill(child, SIGKILL);
@@ -109,8 +115,9 @@ const char* Describe(AmxState state) {
 AmxState ProbeAmx(const AmxProbe& probe) {
   if (!probe.advertised()) return AmxState::kAbsent;
   if (!probe.enabled()) return AmxState::kNotEnabled;
-  if (!probe.request_permission()) return AmxState::kPermissionRefused;
-  return TryInChild(probe.trial, probe.time_limit_ms);
+  const AmxState state = TryInChild(probe);
+  if (state != AmxState::kUsable) return state;
+  return probe.request_permission() ? state : AmxState::kPermissionRefused;
 }
 
 AmxState AmxOfThisMachine() {

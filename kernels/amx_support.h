@@ -25,8 +25,8 @@ const char* Describe(AmxState state);
 struct AmxProbe {
   bool (*advertised)();
   bool (*enabled)();
-  bool (*request_permission)();
-  bool (*trial)();  // in a forked child; true: the result is right
+  bool (*request_permission)();  // in a forked child, and after the trial for the process itself
+  bool (*trial)();               // in that child; true: the result is right
   int time_limit_ms;
 };
 

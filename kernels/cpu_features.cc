@@ -56,6 +56,12 @@ bool CpuHasAvx512() {
   return f && dq && bw && vl && vnni;
 }
 
+bool CpuHasAvx512Bf16() {
+  if (!CpuHasAvx512()) return false;
+  // Leaf 7 says how many subleaves it has.
+  return Cpuid(7).eax >= 1 && Bit(Cpuid(7, 1).eax, 5);
+}
+
 bool CpuHasAmx() {
   if (!CpuHasAvx512()) return false;
   const Registers features = Cpuid(7);

@@ -46,6 +46,25 @@ inline int64_t ActivationGroup(const WeightType& type) {
   return type.group_size == 0 ? 128 : type.group_size;
 }
 
+// Activations rounded to bf16, in the order in which AMX's registers and vdpbf16ps take them:
+// [ceil(tokens / 16)][padded_cols / 32][16 tokens][32 channels], zero beyond cols and beyond the
+// last token.
+struct Bf16Activations {
+  uint16_t* values;
+  int64_t padded_cols;  // a multiple of 32
+};
+inline constexpr int64_t kBf16Tokens = 16;
+inline constexpr int64_t kBf16Channels = 32;
+
+struct RoundBf16Args {
+  const float* x;  // [tokens, cols]
+  int64_t x_stride;
+  int64_t cols;
+  int64_t tokens;  // of all ranges together; that of the last one writes the zeros beyond it
+  Bf16Activations out;
+  int64_t token_begin, token_end;
+};
+
 struct QuantizeArgs {
   const float* x;  // [tokens, cols]
   int64_t x_stride;
@@ -73,6 +92,7 @@ struct MatmulArgs {
   // The range of 128-channel blocks that is summed; the whole row is [0, layout->num_blocks()).
   // Float kinds: the same in channels / 128, rounded up.
   int64_t block_begin, block_end;
+  const Bf16Activations* x_bf16 = nullptr;  // matmul_bf16 takes these, and neither x nor xq
 };
 
 // out[i] = row ids[i] of a matrix, dequantized. `tiles` is the whole tensor.
@@ -256,6 +276,11 @@ struct OpTable {
   // The operations divide themselves among the threads of a device: they are called once for all
   // tokens or tiles, and matrices lie in a layout of their own (kernels/cuda/gpu_layout.h).
   bool on_device = false;
+  // Products of weights and activations that are both rounded to bf16, of every weight type, with
+  // float32 sums (--prefill bf16). Null where the table has none; not every processor that runs the
+  // table runs these (CheckBf16 in select.h).
+  void (*round_bf16)(const RoundBf16Args&, CUstream_st*) = nullptr;
+  void (*matmul_bf16)(const MatmulArgs&, CUstream_st*) = nullptr;
 };
 
 }  // namespace sluice

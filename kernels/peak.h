@@ -14,6 +14,8 @@ struct PeakLoops {
   // Multiplies and adds integers as matmul's inner loop does, from registers. Returns the
   // operations done (a product and its addition are two) in `rounds` rounds.
   int64_t (*arithmetic)(int64_t rounds);
+  // The same of matmul_bf16; null where the table has none.
+  int64_t (*arithmetic_bf16)(int64_t rounds);
   // Reads memory in the widest loads. Returns something that depends on all of it.
   uint64_t (*read)(const std::byte* memory, size_t size_bytes);
 };

@@ -60,6 +60,21 @@ std::string FallbackReason() {
   return std::string("AMX: ") + Describe(amx);
 }
 
+Status CheckBf16(const OpTable& table, bool processor_has_bf16) {
+  if (table.matmul_bf16 == nullptr) {
+    return Status(ErrorCode::kUnsupported, std::string("the operations \"") + table.name +
+                                               "\" have no products in bf16 (ref, avx512 and amx "
+                                               "have them)");
+  }
+  if (&table != &kRefTable && !processor_has_bf16) {
+    return Status(ErrorCode::kUnsupported,
+                  "the processor has no instructions for bf16 (AVX512_BF16)");
+  }
+  return Status();
+}
+
+Status CheckBf16(const OpTable& table) { return CheckBf16(table, CpuHasAvx512Bf16()); }
+
 const OpTable* CudaTable() {
 #ifdef SLUICE_HAS_CUDA
   return &cuda::kCudaTable;

@@ -23,6 +23,11 @@ Result<const OpTable*> SelectTable(std::string_view name);
 // empty where it runs, or none is advertised that does not.
 std::string FallbackReason();
 
+// Whether the table's products in bf16 run here (OpTable::matmul_bf16). Error: kUnsupported with
+// the reason. `processor_has_bf16` is for tests.
+Status CheckBf16(const OpTable& table, bool processor_has_bf16);
+Status CheckBf16(const OpTable& table);
+
 // The operations of NVIDIA GPUs, for pointers of their memory; null in a build without CUDA.
 const OpTable* CudaTable();
 // Loads all kernels onto the current GPU of the calling thread, so that none takes memory when it

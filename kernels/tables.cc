@@ -21,6 +21,8 @@ const OpTable kRefTable = {
     .attention = AttentionRef,
     .activate = ActivateRef,
     .softcap = SoftcapRef,
+    .round_bf16 = RoundBf16Ref,
+    .matmul_bf16 = MatmulBf16Ref,
 };
 
 const OpTable kAvx2Table = {
@@ -55,12 +57,15 @@ const OpTable kAvx512Table = {
     .combine_attention = CombineAttentionAvx512,
     .activate = ActivateAvx512,
     .softcap = SoftcapAvx2,
+    .round_bf16 = RoundBf16Avx512,
+    .matmul_bf16 = MatmulBf16Avx512,
 };
 
 const OpTable kAmxTable = [] {
   OpTable table = kAvx512Table;  // of this file, so it is there
   table.name = "amx";
   table.matmul = MatmulAmx;
+  table.matmul_bf16 = MatmulBf16Amx;
   return table;
 }();
 

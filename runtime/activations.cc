@@ -15,6 +15,11 @@ int64_t WidestBuffer(const ModelDescription& model) {
   return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
 }
 
+// Of rows of `widest` channels, a multiple of 32.
+uint64_t Bf16Values(int64_t max_tokens, uint64_t widest) {
+  return RoundUp(static_cast<uint64_t>(max_tokens), kBf16Tokens) * widest;
+}
+
 // Floats of a pair of a split and a token, of the layer that needs most.
 int64_t PartialFloats(const ModelDescription& model) {
   int64_t floats = 0;
@@ -39,7 +44,8 @@ int64_t QuantizedStride(int64_t cols) {
   return (parts | 1) * 512;
 }
 
-uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool on_device) {
+uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool on_device,
+                                bool with_bf16) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
   const auto stride = static_cast<uint64_t>(QuantizedStride(WidestBuffer(model)));
@@ -47,6 +53,7 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
   for (int64_t width : model.buffer_widths) {
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
+  if (with_bf16) bytes += Bf16Values(max_tokens, widest) * sizeof(uint16_t) + kAlignment;
   if (!on_device) {
     bytes += kAttentionParts * static_cast<uint64_t>(PartialFloats(model)) * 4 + kAlignment;
   }
@@ -54,8 +61,9 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
 }
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
-                                        Device* device) {
-  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr));
+                                        Device* device, bool with_bf16) {
+  Result<Arena> arena =
+      Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr, with_bf16));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);
@@ -70,6 +78,10 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
   activations.quantized_values_ = carver.Take<int8_t>(max_tokens * QuantizedStride(widest));
   activations.quantized_scales_ = carver.Take<float>(max_tokens * (widest / kSmallestGroup));
   activations.quantized_sums_ = carver.Take<int32_t>(max_tokens * (widest / kSmallestGroup));
+  if (with_bf16) {
+    activations.bf16_values_ = carver.Take<uint16_t>(
+        static_cast<int64_t>(Bf16Values(max_tokens, static_cast<uint64_t>(widest))));
+  }
   if (device == nullptr) {
     activations.attention_partials_ = carver.Take<float>(kAttentionParts * PartialFloats(model));
   }
@@ -86,6 +98,10 @@ QuantizedActivations Activations::Quantized(int64_t cols, int64_t group_size) co
   const auto padded = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), 32));
   view.groups = (padded + group_size - 1) / group_size;
   return view;
+}
+
+Bf16Activations Activations::Bf16(int64_t cols) const {
+  return {bf16_values_, static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), kBf16Channels))};
 }
 
 }  // namespace sluice

@@ -23,11 +23,11 @@ int64_t QuantizedStride(int64_t cols);
 class Activations {
  public:
   // Room for max_tokens tokens in every buffer, in the memory of `device`; null: the host's.
-  // Errors: as Arena::Allocate.
+  // `with_bf16`: there is one for a copy in bf16 too. Errors: as Arena::Allocate.
   static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens,
-                                    Device* device = nullptr);
+                                    Device* device = nullptr, bool with_bf16 = false);
   static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens,
-                            bool on_device = false);
+                            bool on_device = false, bool with_bf16 = false);
 
   int64_t max_tokens() const { return max_tokens_; }
   // Room for the partial results of attention of so many pairs of a split and a token; null on a
@@ -50,6 +50,10 @@ class Activations {
   };
   std::optional<QuantizedContent> quantized_content;
 
+  // The one copy of a buffer in bf16, and the buffer that it is of.
+  Bf16Activations Bf16(int64_t cols) const;
+  std::optional<Buffer> bf16_content;
+
   // Vectors of the model (norm weight, bias) in float32, when they are stored in 16 bits.
   static constexpr size_t kVectorScratches = 2;
   float* vector_scratch(size_t index) const { return vector_scratch_[index]; }
@@ -63,6 +67,7 @@ class Activations {
   int8_t* quantized_values_ = nullptr;
   float* quantized_scales_ = nullptr;
   int32_t* quantized_sums_ = nullptr;
+  uint16_t* bf16_values_ = nullptr;
   float* attention_partials_ = nullptr;
 };
 

@@ -17,6 +17,8 @@ struct Batch {
   std::vector<int64_t> lengths;               // slots that the token sees
   std::vector<const uint32_t*> block_tables;  // of the token's sequence; outlive the pass
   std::vector<int64_t> wanted;                // tokens whose logits are wanted, ascending
+  // Tokens from this one on are of prompts, those before it were generated.
+  int64_t first_prompt_token = 0;
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
 };

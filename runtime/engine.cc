@@ -76,7 +76,11 @@ Result<std::unique_ptr<Engine>> EngineImpl::Open(const EngineOptions& options,
 Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu) {
   const auto start = std::chrono::steady_clock::now();
   if (options.isa != "cuda") {
-    if (Result<const OpTable*> ops = SelectTable(options.isa); !ops.ok()) return ops.status();
+    const Result<const OpTable*> ops = SelectTable(options.isa);
+    if (!ops.ok()) return ops.status();
+    if (options.prefill == PrefillType::kBf16) {
+      if (Status s = CheckBf16(**ops); !s.ok()) return s.WithContext("prefill in bf16");
+    }
   }
   Result<std::shared_ptr<const SluiceFile>> file = SluiceFile::Open(options.model_path);
   if (!file.ok()) return file.status();
@@ -107,7 +111,8 @@ Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu)
   info_.threads = team_->threads();
   if (Status s = LoadOnBestDevice(options, open_gpu); !s.ok()) return s;
   scheduler_ =
-      std::make_unique<Scheduler>(kv_cache_.get(), options.max_sequences, options.max_batch_tokens);
+      std::make_unique<Scheduler>(kv_cache_.get(), options.max_sequences, options.max_batch_tokens,
+                                  options.prefill == PrefillType::kBf16);
   info_.load_s = SecondsBetween(start, std::chrono::steady_clock::now());
   return Status();
 }

@@ -36,6 +36,9 @@ Status ValidateGpuOptions(const EngineOptions& options) {
   };
   if (options.vram_bytes == 0u) return against("no GPU memory (--vram 0)");
   if (!options.isa.empty() && options.isa != "cuda") return against("isa " + options.isa);
+  if (options.prefill == PrefillType::kBf16) {
+    return against("prefill in bf16 (--prefill bf16 is for the processor)");
+  }
   if (!options.place.empty()) {
     return against("placement rules: a GPU holds all weights (--place is for the processor)");
   }
@@ -46,8 +49,8 @@ Status ValidateGpuOptions(const EngineOptions& options) {
 }
 
 Status EngineImpl::LoadOnBestDevice(const EngineOptions& options, const GpuOpener& open_gpu) {
-  const bool stays =
-      !options.place.empty() || options.io == WeightIo::kUring || options.io == WeightIo::kPread;
+  const bool stays = options.prefill == PrefillType::kBf16 || !options.place.empty() ||
+                     options.io == WeightIo::kUring || options.io == WeightIo::kPread;
   if (GpuIsRefused(options) || (stays && !GpuIsAskedFor(options))) return LoadOnProcessor(options);
   const Status status = LoadOnGpu(options, open_gpu);
   if (status.ok()) return status;
@@ -141,29 +144,30 @@ Status EngineImpl::LoadOnProcessor(const EngineOptions& options) {
   info_.kv_cache_bytes =
       KvCache::BlockBytes(description_.layer_states, ToKvType(options.kv_cache_type)) *
       static_cast<uint64_t>(NumBlocks(info_.context_tokens, options.max_sequences));
-  info_.activation_bytes =
-      ActivationBytes(description_, options.max_batch_tokens, info_.vocab_size);
+  info_.activation_bytes = ActivationBytes(description_, options.max_batch_tokens, info_.vocab_size,
+                                           options.prefill == PrefillType::kBf16);
   if (Status s = OpenStore(options); !s.ok()) return s;
   return MakeForward(options, *ops);
 }
 
 Status EngineImpl::MakeForward(const EngineOptions& options, const Compute& compute) {
   info_.isa = compute.ops->name;
+  info_.prefill = options.prefill;
   if (options.isa.empty() && !compute.ops->on_device) info_.isa_note = FallbackReason();
   Result<std::unique_ptr<KvCache>> kv_cache = KvCache::Create(
       description_.layer_states, ToKvType(options.kv_cache_type),
       NumBlocks(info_.context_tokens, options.max_sequences), compute.device, compute.stream);
   if (!kv_cache.ok()) return kv_cache.status();
   kv_cache_ = std::move(*kv_cache);
-  Result<std::unique_ptr<Forward>> forward =
-      Forward::Create(file_->config(), description_, store_.get(), compute, kv_cache_.get(),
-                      team_.get(), options.max_batch_tokens, info_.context_tokens);
+  Result<std::unique_ptr<Forward>> forward = Forward::Create(
+      file_->config(), description_, store_.get(), compute, kv_cache_.get(), team_.get(),
+      options.max_batch_tokens, info_.context_tokens, options.prefill == PrefillType::kBf16);
   if (!forward.ok()) return forward.status();
   forward_ = std::move(*forward);
   forward_->set_trace(trace_.get());
   info_.kv_cache_bytes = kv_cache_->size_bytes();
-  info_.activation_bytes =
-      ActivationBytes(description_, options.max_batch_tokens, info_.vocab_size);
+  info_.activation_bytes = ActivationBytes(description_, options.max_batch_tokens, info_.vocab_size,
+                                           options.prefill == PrefillType::kBf16);
   Result<Arena> logits = Arena::AllocateStaging(
       compute.device, static_cast<uint64_t>(kLogitRows * info_.vocab_size) * sizeof(float));
   if (!logits.ok()) return logits.status().WithContext("logits");

@@ -39,6 +39,7 @@ Result<uint64_t> EngineImpl::Submit(Request request, DeltaCallback on_delta) {
   sequence->id = next_id_++;
   sequence->on_delta = std::move(on_delta);
   sequence->tokens = request.prompt;
+  sequence->prompt_tokens = sequence->size();
   const int64_t room = info_.context_tokens - sequence->size();
   const int64_t wanted = request.max_new_tokens < 0 ? room : request.max_new_tokens;
   sequence->max_tokens = sequence->size() + std::min(wanted, room);

@@ -12,12 +12,13 @@ namespace sluice {
 
 Forward::Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
                  const Compute& compute, KvCache* kv_cache, ThreadTeam* team,
-                 Activations activations, int64_t context_tokens)
+                 Activations activations, int64_t context_tokens, bool bf16_prompts)
     : config_(config),
       description_(description),
       store_(store),
       compute_(compute),
       ops_(compute.ops),
+      bf16_prompts_(bf16_prompts),
       kv_cache_(kv_cache),
       team_(team),
       activations_(std::move(activations)),
@@ -31,12 +32,14 @@ Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const Compute& compute,
                                                  KvCache* kv_cache, ThreadTeam* team,
-                                                 int64_t max_batch_tokens, int64_t context_tokens) {
+                                                 int64_t max_batch_tokens, int64_t context_tokens,
+                                                 bool bf16_prompts) {
   Result<Activations> activations =
-      Activations::Create(description, max_batch_tokens, compute.device);
+      Activations::Create(description, max_batch_tokens, compute.device, bf16_prompts);
   if (!activations.ok()) return activations.status();
   std::unique_ptr<Forward> forward(new Forward(config, description, store, compute, kv_cache, team,
-                                               std::move(*activations), context_tokens));
+                                               std::move(*activations), context_tokens,
+                                               bf16_prompts));
   if (Status status = forward->Bind(); !status.ok()) return status;
   if (Status s = forward->PrepareDevice(context_tokens); !s.ok()) return s;
   return forward;
@@ -122,6 +125,7 @@ Forward::Longest Forward::LongestOf(const Batch& batch) {
 
 Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
   activations_.quantized_content.reset();
+  activations_.bf16_content.reset();
   SetHeadInUse(!batch.wanted.empty());
   if (Status status = Send(batch); !status.ok()) return status;
   if (Status status = RunLayers(batch, cancel); !status.ok()) return status;

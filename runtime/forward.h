@@ -30,14 +30,17 @@ class Forward {
  public:
   // Checks that the file holds every tensor of the description in the right shape. No sequence
   // becomes longer than context_tokens. On a device, `store` gives pointers of its memory in the
-  // layout of its operations (offload/device_store.h), and the cache lies there.
+  // layout of its operations (offload/device_store.h), and the cache lies there. With
+  // `bf16_prompts` the products of a batch's prompt tokens are those of matmul_bf16, but for the
+  // head's. REQUIRES for that: CheckBf16 of the operations.
   // Errors: kCorrupt naming the tensor, kOutOfMemory, kUnsupported for what the device's operations
   // do not know, those of the device.
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
                                                  const ModelDescription& description,
                                                  WeightStore* store, const Compute& compute,
                                                  KvCache* kv_cache, ThreadTeam* team,
-                                                 int64_t max_batch_tokens, int64_t context_tokens);
+                                                 int64_t max_batch_tokens, int64_t context_tokens,
+                                                 bool bf16_prompts = false);
 
   int64_t max_batch_tokens() const { return activations_.max_tokens(); }
   // Where the time of each group goes; null: nowhere. Outlives the forward pass.
@@ -87,7 +90,7 @@ class Forward {
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
           const Compute& compute, KvCache* kv_cache, ThreadTeam* team, Activations activations,
-          int64_t context_tokens);
+          int64_t context_tokens, bool bf16_prompts);
 
   Status Bind();
   // Memory and copies that the operations of a device need.
@@ -126,6 +129,8 @@ class Forward {
   Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
                 float* out, int64_t out_stride);
   void Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
+  // Those from `first` on.
+  void RoundBf16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens);
   // A vector of the model in float32: where it lies, or in that scratch until the next call for it.
   Result<const float*> Vector(const Pass& pass, TensorIndex index, size_t scratch = 0);
   void Written(Buffer buffer);
@@ -135,6 +140,7 @@ class Forward {
   WeightStore* store_;
   const Compute compute_;
   const OpTable* ops_;
+  const bool bf16_prompts_;
   KvCache* kv_cache_;
   ThreadTeam* team_;
   Activations activations_;

@@ -256,12 +256,20 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
                        bool add_to_out, float* out, int64_t out_stride) {
   const TileLayout& layout = store_->file().tensors()[tensor].layout;
   const auto cols = static_cast<int64_t>(layout.cols);
-  const bool quantized = ops_->activations(layout.type) == ActivationForm::kQuantized;
+  // Tokens from here on are multiplied in bf16, which is decided by what they are, not by how many.
+  const int64_t exact =
+      bf16_prompts_ && pass.batch != nullptr ? pass.batch->first_prompt_token : pass.tokens;
+  const bool quantized = exact > 0 && ops_->activations(layout.type) == ActivationForm::kQuantized;
   QuantizedActivations xq = {};
   if (quantized) {
     const int64_t group = ActivationGroup(layout.type);
-    Quantize(in, cols, group, pass.tokens);
+    Quantize(in, cols, group, exact);
     xq = activations_.Quantized(cols, group);
+  }
+  Bf16Activations x_bf16 = {};
+  if (exact < pass.tokens) {
+    RoundBf16(in, cols, exact, pass.tokens);
+    x_bf16 = activations_.Bf16(cols);
   }
   ErrorSlot error;
   for (const WeightPart& part : pass.lease.Parts(tensor)) {
@@ -276,21 +284,27 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
       const Result<const std::byte*> tiles = pass.lease.Take(part);
       if (!tiles.ok()) return error.Set(tiles.status());
       const int64_t row = static_cast<int64_t>(part.row_begin) + begin * kTileRows;
-      ops_->matmul({.layout = &layout,
-                    .tiles = *tiles + static_cast<uint64_t>(begin) * layout.tile_bytes,
-                    .num_tiles = end - begin,
-                    .rows = std::min(end * kTileRows, part_rows) - begin * kTileRows,
-                    .x = activations_.data(in),
-                    .x_stride = activations_.width(in),
-                    .xq = quantized ? &xq : nullptr,
-                    .tokens = pass.tokens,
-                    .bias = bias == nullptr ? nullptr : bias + row,
-                    .add_to_y = add_to_out,
-                    .y = out + row,
-                    .y_stride = out_stride,
-                    .block_begin = 0,
-                    .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))},
-                   compute_.handle());
+      MatmulArgs args = {
+          .layout = &layout,
+          .tiles = *tiles + static_cast<uint64_t>(begin) * layout.tile_bytes,
+          .num_tiles = end - begin,
+          .rows = std::min(end * kTileRows, part_rows) - begin * kTileRows,
+          .x = activations_.data(in),
+          .x_stride = activations_.width(in),
+          .xq = quantized ? &xq : nullptr,
+          .tokens = exact,
+          .bias = bias == nullptr ? nullptr : bias + row,
+          .add_to_y = add_to_out,
+          .y = out + row,
+          .y_stride = out_stride,
+          .block_begin = 0,
+          .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))};
+      if (exact > 0) ops_->matmul(args, compute_.handle());
+      if (exact == pass.tokens) return;
+      args.x_bf16 = &x_bf16;
+      args.tokens = pass.tokens - exact;
+      args.y += exact * out_stride;
+      ops_->matmul_bf16(args, compute_.handle());
     });
     pass.lease.Done(part);
     if (error.failed()) break;
@@ -311,6 +325,23 @@ void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t 
                    compute_.handle());
   });
   activations_.quantized_content = content;
+}
+
+void Forward::RoundBf16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens) {
+  if (activations_.bf16_content == buffer) return;
+  const int64_t count = tokens - first;
+  const int64_t stride = activations_.width(buffer);
+  team_->For(count, RangeOf(count), [&](int64_t begin, int64_t end) {
+    ops_->round_bf16({.x = activations_.data(buffer) + first * stride,
+                      .x_stride = stride,
+                      .cols = cols,
+                      .tokens = count,
+                      .out = activations_.Bf16(cols),
+                      .token_begin = begin,
+                      .token_end = end},
+                     compute_.handle());
+  });
+  activations_.bf16_content = buffer;
 }
 
 Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index, size_t scratch) {
@@ -338,6 +369,7 @@ void Forward::Written(Buffer buffer) {
   if (activations_.quantized_content && activations_.quantized_content->buffer == buffer) {
     activations_.quantized_content.reset();
   }
+  if (activations_.bf16_content == buffer) activations_.bf16_content.reset();
 }
 
 }  // namespace sluice

@@ -77,8 +77,8 @@ double MeanSeconds(double least_s, const Body& body) {
 class Trial {
  public:
   Trial(const WeightType& type, const OpTable& ops, int64_t tokens, uint64_t matrix_bytes,
-        uint64_t cols = kMatrixCols)
-      : ops_(ops), tokens_(tokens), cols_(cols) {
+        uint64_t cols = kMatrixCols, bool bf16 = false)
+      : ops_(ops), tokens_(tokens), cols_(cols), bf16_(bf16) {
     layout_ = *MakeTileLayout(type, kTileRows, cols_, kTileRows);
     layout_ =
         *MakeTileLayout(type, matrix_bytes / layout_.tile_bytes * kTileRows, cols_, kTileRows);
@@ -94,6 +94,15 @@ class Trial {
     x_.resize(tokens * cols);
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = static_cast<float>(i % 17) - 8;
     y_.resize(tokens * layout_.rows);
+    if (bf16_) {
+      const uint64_t padded = RoundUp(cols_, kBf16Channels);
+      bf16_values_.resize(RoundUp(tokens, kBf16Tokens) * padded);
+      x_bf16_ = {bf16_values_.data(), static_cast<int64_t>(padded)};
+      ops_.round_bf16({x_.data(), static_cast<int64_t>(cols_), static_cast<int64_t>(cols_), tokens_,
+                       x_bf16_, 0, tokens_},
+                      nullptr);
+      return Status();
+    }
     values_.resize(tokens * static_cast<size_t>(QuantizedStride(static_cast<int64_t>(cols_))));
     scales_.resize(x_.size() / 16);
     sums_.resize(x_.size() / 16);
@@ -117,23 +126,24 @@ class Trial {
     team->For(
         tiles, std::max<int64_t>(1, tiles / (team->threads() * 8)),
         [&](int64_t begin, int64_t end) {
-          ops_.matmul(
-              {.layout = &layout_,
-               .tiles =
-                   weights_->bytes().data() + static_cast<uint64_t>(begin) * layout_.tile_bytes,
-               .num_tiles = end - begin,
-               .rows = (end - begin) * kTileRows,
-               .x = x_.data(),
-               .x_stride = static_cast<int64_t>(cols_),
-               .xq = &quantized_,
-               .tokens = tokens_,
-               .bias = nullptr,
-               .add_to_y = false,
-               .y = y_.data() + begin * kTileRows,
-               .y_stride = static_cast<int64_t>(layout_.rows),
-               .block_begin = 0,
-               .block_end = static_cast<int64_t>(CeilDiv(layout_.padded_cols, kBlockChannels))},
-              nullptr);
+          const auto matmul = bf16_ ? ops_.matmul_bf16 : ops_.matmul;
+          matmul({.layout = &layout_,
+                  .tiles =
+                      weights_->bytes().data() + static_cast<uint64_t>(begin) * layout_.tile_bytes,
+                  .num_tiles = end - begin,
+                  .rows = (end - begin) * kTileRows,
+                  .x = x_.data(),
+                  .x_stride = static_cast<int64_t>(cols_),
+                  .xq = &quantized_,
+                  .tokens = tokens_,
+                  .bias = nullptr,
+                  .add_to_y = false,
+                  .y = y_.data() + begin * kTileRows,
+                  .y_stride = static_cast<int64_t>(layout_.rows),
+                  .block_begin = 0,
+                  .block_end = static_cast<int64_t>(CeilDiv(layout_.padded_cols, kBlockChannels)),
+                  .x_bf16 = &x_bf16_},
+                 nullptr);
         });
   }
 
@@ -144,12 +154,15 @@ class Trial {
   const OpTable& ops_;
   int64_t tokens_;
   uint64_t cols_;
+  bool bf16_;
   TileLayout layout_;
   std::optional<HostArena> weights_;
   std::vector<float> x_, y_, scales_;
   std::vector<int8_t> values_;
   std::vector<int32_t> sums_;
   QuantizedActivations quantized_ = {};
+  std::vector<uint16_t> bf16_values_;
+  Bf16Activations x_bf16_ = {};
 };
 
 std::string FirstLineWith(const char* path, const std::string& key) {
@@ -249,27 +262,29 @@ double MeasureMemory(int threads) {
 }
 
 Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
-                                  int64_t tokens) {
+                                  int64_t tokens, bool bf16) {
   Result<const OpTable*> ops = SelectTable(isa);
   if (!ops.ok()) return ops.status();
+  if (Status s = bf16 ? CheckBf16(**ops) : Status(); !s.ok()) return s;
   ThreadTeam team(threads);
-  Trial trial(type, **ops, tokens, kKernelBytes, kKernelCols);
+  Trial trial(type, **ops, tokens, kKernelBytes, kKernelCols, bf16);
   if (Status status = trial.Allocate(); !status.ok()) return status;
   const double seconds = MedianSeconds([&] { trial.Run(&team); });
   return KernelTrial{seconds, trial.size_bytes(),
                      2 * trial.weights() * static_cast<double>(tokens)};
 }
 
-Result<double> MeasureArithmetic(const std::string& isa, int threads) {
+Result<double> MeasureArithmetic(const std::string& isa, int threads, bool bf16) {
   Result<const OpTable*> ops = SelectTable(isa);
   if (!ops.ok()) return ops.status();
+  if (Status s = bf16 ? CheckBf16(**ops) : Status(); !s.ok()) return s;
   const PeakLoops loops = PeakLoopsOf(**ops);
   ThreadTeam team(threads);
   std::atomic<int64_t> operations = 0;
+  const auto arithmetic = bf16 ? loops.arithmetic_bf16 : loops.arithmetic;
   const double seconds = MedianSeconds([&] {
     operations = 0;
-    team.For(16 * threads, 1,
-             [&](int64_t, int64_t) { operations += loops.arithmetic(kPeakRounds); });
+    team.For(16 * threads, 1, [&](int64_t, int64_t) { operations += arithmetic(kPeakRounds); });
   });
   return static_cast<double>(operations) / seconds;
 }

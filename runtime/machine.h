@@ -55,18 +55,19 @@ Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial)
 // of a few passes; 0 if there is no memory for it.
 double MeasureMemory(int threads);
 
-// One line of `bench kernels`: a matrix of 8,192 columns and about 120 MiB, some tokens.
+// One line of `bench kernels`: a matrix of 8,192 columns and about 120 MiB, some tokens. `bf16`:
+// the products that OpTable::matmul_bf16 computes.
 struct KernelTrial {
   double seconds = 0;     // median
   double bytes = 0;       // of weights
   double operations = 0;  // two for each weight and token
 };
-// Error: as MeasureMatmulOn.
+// Errors: as MeasureMatmulOn; CheckBf16.
 Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
-                                  int64_t tokens);
+                                  int64_t tokens, bool bf16 = false);
 // Operations per second that the instructions of a table reach at best, all threads.
-// Error: as MeasureMatmulOn.
-Result<double> MeasureArithmetic(const std::string& isa, int threads);
+// Errors: the same.
+Result<double> MeasureArithmetic(const std::string& isa, int threads, bool bf16 = false);
 
 struct GpuFacts {
   std::string name;

@@ -109,8 +109,8 @@ uint64_t OverheadBytes(uint64_t metadata_bytes) {
 }
 
 uint64_t ActivationBytes(const ModelDescription& description, int64_t max_batch_tokens,
-                         int64_t vocab_size) {
-  return Activations::SizeBytes(description, max_batch_tokens) +
+                         int64_t vocab_size, bool with_bf16) {
+  return Activations::SizeBytes(description, max_batch_tokens, /*on_device=*/false, with_bf16) +
          static_cast<uint64_t>(kLogitRows * vocab_size) * sizeof(float);
 }
 

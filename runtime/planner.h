@@ -26,7 +26,7 @@ uint64_t WeightBytes(uint64_t parameters, int64_t bits);
 // What the engine holds besides weights and KV cache. The engine counts with these too.
 uint64_t OverheadBytes(uint64_t metadata_bytes);
 uint64_t ActivationBytes(const ModelDescription& description, int64_t max_batch_tokens,
-                         int64_t vocab_size);
+                         int64_t vocab_size, bool with_bf16 = false);
 // Of memory that is free: what may be used without a given budget.
 uint64_t DefaultBudget(uint64_t available_bytes);
 

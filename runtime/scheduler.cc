@@ -4,8 +4,12 @@
 
 namespace sluice {
 
-Scheduler::Scheduler(KvCache* kv_cache, int64_t max_sequences, int64_t max_batch_tokens)
-    : kv_cache_(kv_cache), max_sequences_(max_sequences), max_batch_tokens_(max_batch_tokens) {}
+Scheduler::Scheduler(KvCache* kv_cache, int64_t max_sequences, int64_t max_batch_tokens,
+                     bool only_prompts)
+    : kv_cache_(kv_cache),
+      max_sequences_(max_sequences),
+      max_batch_tokens_(max_batch_tokens),
+      only_prompts_(only_prompts) {}
 
 bool Scheduler::Next(Batch* batch, std::vector<Sequence*>* sampled) {
   *batch = Batch();
@@ -17,10 +21,12 @@ bool Scheduler::Next(Batch* batch, std::vector<Sequence*>* sampled) {
     waiting_.pop_front();
   }
   for (const bool decoding : {true, false}) {
+    if (!decoding) batch->first_prompt_token = batch->tokens();
     for (const std::unique_ptr<Sequence>& sequence : running_) {
       const int64_t left = sequence->size() - sequence->computed;
       const int64_t room = max_batch_tokens_ - batch->tokens();
-      if ((left == 1) == decoding && room > 0) {
+      const bool decodes = sequence->computed >= sequence->prompt_tokens;
+      if (decodes == decoding && room > 0) {
         Append(sequence.get(), std::min(left, room), batch, sampled);
       }
     }
@@ -68,7 +74,8 @@ void Scheduler::TakeOverPrefix(Sequence* sequence) {
   for (auto kept = kept_.begin(); kept != kept_.end(); ++kept) {
     const auto end = std::mismatch(kept->tokens.begin(), kept->tokens.end(),
                                    sequence->tokens.begin(), sequence->tokens.end());
-    const int64_t common = end.first - kept->tokens.begin();
+    int64_t common = end.first - kept->tokens.begin();
+    if (only_prompts_) common = std::min(common, kept->prompt_tokens);
     if (common > longest) {
       longest = common;
       best = kept;
@@ -88,7 +95,8 @@ void Scheduler::Retire(Sequence* sequence) {
   if (sequence->request.keep_cache && sequence->computed > 0) {
     sequence->tokens.resize(static_cast<size_t>(sequence->computed));
     kv_cache_->Truncate(&sequence->table, sequence->computed);
-    kept_.push_back({std::move(sequence->tokens), std::move(sequence->table)});
+    kept_.push_back(
+        {std::move(sequence->tokens), std::move(sequence->table), sequence->prompt_tokens});
     if (static_cast<int64_t>(kept_.size()) > max_sequences_) {
       kv_cache_->Truncate(&kept_.front().table, 0);
       kept_.pop_front();

@@ -20,8 +20,10 @@ namespace sluice {
 class Scheduler {
  public:
   // REQUIRES: max_batch_tokens >= max_sequences, or the last of those that decode wait for the
-  // others.
-  Scheduler(KvCache* kv_cache, int64_t max_sequences, int64_t max_batch_tokens);
+  // others. `only_prompts`: of an ended sequence a later prompt takes over what was computed as a
+  // prompt only, because tokens that were generated are computed in another way.
+  Scheduler(KvCache* kv_cache, int64_t max_sequences, int64_t max_batch_tokens,
+            bool only_prompts = false);
 
   void Add(std::unique_ptr<Sequence> sequence) { waiting_.push_back(std::move(sequence)); }
 
@@ -47,6 +49,7 @@ class Scheduler {
   struct Kept {
     std::vector<int32_t> tokens;
     BlockTable table;
+    int64_t prompt_tokens;
   };
 
   bool Admit(Sequence* sequence);
@@ -57,6 +60,7 @@ class Scheduler {
   KvCache* kv_cache_;
   int64_t max_sequences_;
   int64_t max_batch_tokens_;
+  bool only_prompts_;
   std::deque<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;
   std::deque<Kept> kept_;  // oldest first

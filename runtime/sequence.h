@@ -21,6 +21,7 @@ struct Sequence {
   DeltaCallback on_delta;
 
   std::vector<int32_t> tokens;  // prompt, then what was generated
+  int64_t prompt_tokens = 0;    // of them
   int64_t computed = 0;         // tokens whose keys and values are in the cache
   int64_t max_tokens = 0;       // prompt and answer together
   BlockTable table;

@@ -29,10 +29,11 @@ std::string GpuLine(const EngineInfo& info) {
 
 std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
   return fmt::format(
-      "{}{}: isa {}, {} thread{}, context {} of {} tokens, weights {} ({}; {}), KV cache {} "
+      "{}{}: isa {}{}, {} thread{}, context {} of {} tokens, weights {} ({}; {}), KV cache {} "
       "({}), activations {}, loaded in {:.2f} s",
       info.architecture, info.model_name.empty() ? "" : " " + Printable(info.model_name), info.isa,
-      info.threads, info.threads == 1 ? "" : "s", info.context_tokens, info.model_context_tokens,
+      info.prefill == PrefillType::kBf16 ? ", prefill in bf16" : "", info.threads,
+      info.threads == 1 ? "" : "s", info.context_tokens, info.model_context_tokens,
       FormatBytes(info.weight_bytes), PlacementText(info), info.io,
       FormatBytes(info.kv_cache_bytes), options.kv, FormatBytes(info.activation_bytes),
       info.load_s);

@@ -58,6 +58,7 @@ struct ModelOptions {
   int64_t max_sequences = 1;
   std::string kv = "f16";
   std::string isa;
+  std::string prefill = "int8";
   std::string io = "auto";
   std::string place;
   std::string trace;

@@ -82,17 +82,19 @@ Status BenchKernels(const BenchOptions& options) {
                               {WeightKind::kQ5K, WeightOffset::kMinimum, 32},
                               {WeightKind::kQ6K, WeightOffset::kNone, 16},
                               {WeightKind::kF16, WeightOffset::kNone, 0}};
+  const bool bf16 = options.model.prefill == "bf16";
   std::vector<BenchRow> rows;
   for (const WeightType& type : types) {
     for (const int64_t tokens : {1, 2, 4, 8, 16, 32, 512}) {
       if (Interrupted()) return InterruptedStatus();
-      Result<double> peak = MeasureArithmetic(isa, threads);
+      Result<double> peak = MeasureArithmetic(isa, threads, bf16);
       if (!peak.ok()) return peak.status();
       const double memory = MeasureMemory(threads);
-      Result<KernelTrial> trial = MeasureKernel(type, isa, threads, tokens);
+      Result<KernelTrial> trial = MeasureKernel(type, isa, threads, tokens, bf16);
       if (!trial.ok()) return trial.status();
       BenchRow row;
-      row.name = fmt::format("matmul {} {} x{}", isa, WeightTypeName(type), tokens);
+      row.name = fmt::format("matmul{} {} {} x{}", bf16 ? " in bf16" : "", isa,
+                             WeightTypeName(type), tokens);
       row.tokens_per_s = static_cast<double>(tokens) / trial->seconds;
       row.bytes_per_s = trial->bytes / trial->seconds;
       row.limit =
@@ -241,7 +243,8 @@ Status BenchModel(const BenchOptions& options) {
   }
   if (Status s = WriteTraceIfWanted(model, **engine); !s.ok()) return s;
   BenchRow row;
-  row.name = fmt::format("prefill of {} tokens", options.prompt_tokens * options.sequences);
+  row.name = fmt::format("prefill of {} tokens{}", options.prompt_tokens * options.sequences,
+                         model.prefill == "bf16" ? " in bf16" : "");
   row.tokens_per_s = Median(prefill);
   return WriteStdout(FormatBenchRows(
       {row, DecodeRow(options, (*engine)->info(), path, Median(decode))}, options.format));
@@ -257,7 +260,8 @@ void AddBenchVerb(Cli* cli) {
       "  sluice bench model.sluice\n"
       "  sluice bench model.sluice --ram 4G --prompt-tokens 64 -o json\n"
       "  sluice bench io model.sluice\n"
-      "  sluice bench kernels --isa avx2\n",
+      "  sluice bench kernels --isa avx2\n"
+      "  sluice bench kernels --isa amx --prefill bf16\n",
       [options] {
         if (options->model.model == "io") return BenchIo(*options);
         if (options->model.model == "kernels") return BenchKernels(*options);

@@ -61,8 +61,9 @@ Result<std::optional<int32_t>> BosToken(const std::string& sluice_path) {
 Status PrintPerplexity(const EvalOptions& options, const PerplexitySum& sum, size_t windows,
                        int64_t context) {
   if (options.json) {
-    const nlohmann::ordered_json object = {
+    nlohmann::ordered_json object = {
         {"perplexity", sum.perplexity()}, {"tokens_scored", sum.count()}, {"windows", windows}};
+    if (options.model.prefill != "int8") object["prefill"] = options.model.prefill;
     return WriteStdout(object.dump(2) + "\n");
   }
   return WriteStdout(fmt::format("perplexity {:.4f} ({} tokens scored in {} windows of {})\n",

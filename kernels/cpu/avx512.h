@@ -14,6 +14,9 @@ void ActivateAvx512(const ActivateArgs& args, CUstream_st* stream);
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);
 void MatmulKQuantAvx512(const MatmulArgs& args);  // int5, Q4_K, Q5_K, Q6_K
 void MatmulFloatAvx512(const MatmulArgs& args);   // f32, f16, bf16
+// Only where CpuHasAvx512Bf16.
+void RoundBf16Avx512(const RoundBf16Args& args, CUstream_st* stream);
+void MatmulBf16Avx512(const MatmulArgs& args, CUstream_st* stream);
 
 }  // namespace sluice
 

@@ -9,6 +9,8 @@ namespace sluice {
 ActivationForm ActivationsRef(const WeightType& type);
 void QuantizeRef(const QuantizeArgs& args, CUstream_st* stream);
 void MatmulRef(const MatmulArgs& args, CUstream_st* stream);
+void RoundBf16Ref(const RoundBf16Args& args, CUstream_st* stream);
+void MatmulBf16Ref(const MatmulArgs& args, CUstream_st* stream);
 void GatherRowsRef(const GatherRowsArgs& args, CUstream_st* stream);
 void RmsNormRef(const RmsNormArgs& args, CUstream_st* stream);
 void LayerNormRef(const LayerNormArgs& args, CUstream_st* stream);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -178,7 +179,16 @@ struct MistakenTiles : EmulatedTiles {
   }
 };
 
-TEST(AmxTrial, SeesAWrongResult) { EXPECT_FALSE(TryTilesOf<MistakenTiles>()); }
+// A product of bf16 that does nothing.
+struct IdleTiles : EmulatedTiles {
+  template <int sums, int a, int b>
+  static void AddBf16() {}
+};
+
+TEST(AmxTrial, SeesAWrongResult) {
+  EXPECT_FALSE(TryTilesOf<MistakenTiles>());
+  EXPECT_FALSE(TryTilesOf<IdleTiles>());
+}
 
 bool Yes() { return true; }
 bool No() { return false; }
@@ -198,7 +208,34 @@ TEST(AmxProbe, AdvertisedButNotSavedByTheSystem) {
 }
 
 TEST(AmxProbe, AdvertisedButPermissionRefused) {
-  EXPECT_EQ(ProbeAmx({Yes, Yes, No, NeverAsked, 1}), AmxState::kPermissionRefused);
+  EXPECT_EQ(ProbeAmx({Yes, Yes, No, NeverAsked, 30'000}), AmxState::kPermissionRefused);
+}
+
+// As by a sandbox that allows no such system call.
+TEST(AmxProbe, AdvertisedButAskingForThePermissionKills) {
+  const auto killed = [] { return raise(SIGSYS) == 0; };
+  EXPECT_EQ(ProbeAmx({Yes, Yes, killed, NeverAsked, 30'000}), AmxState::kCrashed);
+}
+
+TEST(AmxProbe, AdvertisedAndRightButRefusedToTheProcessItself) {
+  static const pid_t process = getpid();
+  const auto only_to_children = [] { return getpid() != process; };
+  EXPECT_EQ(ProbeAmx({Yes, Yes, only_to_children, Yes, 30'000}), AmxState::kPermissionRefused);
+}
+
+TEST(AmxProbe, WorksInAProgramWithThreads) {
+  std::atomic<bool> end = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      while (!end) delete[] new char[1000];  // someone holds the allocator's lock, as a rule
+    });
+  }
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(ProbeAmx(Machine(TryTilesOf<EmulatedTiles>)), AmxState::kUsable);
+  }
+  end = true;
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(AmxProbe, AdvertisedAndRight) {

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "kernels/select.h"
-#include "tests/support/amx_emulation/emulated_tiles.h"
 #include "tests/support/amx_emulation/matmul_emulated_amx.h"
 #include "tests/support/numeric_contract.h"
 
@@ -27,19 +26,9 @@ constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
 // Those that run here, and with AVX-512 the kernels for AMX in emulation.
 const std::vector<const OpTable*>& TestedTables() {
-  static const OpTable emulated = [] {
-    OpTable table = kAvx512Table;
-    table.name = "amx, emulated";
-    table.matmul = [](const MatmulArgs& args, CUstream_st* stream) {
-      if (!args.layout->type.quantized()) return kAvx512Table.matmul(args, stream);
-      test::MatmulEmulatedAmx(args, stream);
-      EXPECT_FALSE(test::EmulatedTiles::configured()) << "the thread's registers keep their shapes";
-    };
-    return table;
-  }();
   static const std::vector<const OpTable*> tables = [] {
     std::vector<const OpTable*> all = AvailableTables();
-    if (SelectTable("avx512").ok()) all.push_back(&emulated);
+    if (SelectTable("avx512").ok()) all.push_back(&test::EmulatedAmxTable());
     return all;
   }();
   return tables;

@@ -20,8 +20,8 @@ constexpr size_t kPrompts = 24;
 
 class GreedyCompletions {
  public:
-  GreedyCompletions(std::string path, std::string isa, int64_t vocab_size)
-      : path_(std::move(path)), isa_(std::move(isa)) {
+  GreedyCompletions(std::string path, std::string isa, PrefillType prefill, int64_t vocab_size)
+      : path_(std::move(path)), isa_(std::move(isa)), prefill_(prefill) {
     for (size_t i = 0; i < kPrompts; ++i) {
       std::vector<int32_t> prompt(1 + random_() % 70);
       for (int32_t& id : prompt) id = static_cast<int32_t>(random_() % vocab_size);
@@ -39,6 +39,7 @@ class GreedyCompletions {
     EngineOptions options;
     options.model_path = path_;
     options.isa = isa_;
+    options.prefill = prefill_;
     options.context_tokens = 128;
     options.threads = 1 + static_cast<int>(random_() % 4);
     options.max_sequences = 1 + static_cast<int64_t>(random_() % 12);
@@ -84,13 +85,15 @@ class GreedyCompletions {
 
  private:
   std::string path_, isa_;
+  PrefillType prefill_;
   std::mt19937 random_{7};
   std::vector<std::vector<int32_t>> prompts_;
   std::map<size_t, std::map<std::vector<int32_t>, int>> outputs_;
 };
 
-void RunAll(const std::string& path, const std::string& isa, int64_t vocab_size) {
-  GreedyCompletions completions(path, isa, vocab_size);
+void RunAll(const std::string& path, const std::string& isa, int64_t vocab_size,
+            PrefillType prefill = PrefillType::kInt8) {
+  GreedyCompletions completions(path, isa, prefill, vocab_size);
   for (int done = 0; done < kCompletions; done += kCompletionsPerEngine) {
     ASSERT_NO_FATAL_FAILURE(completions.RunEngine(kCompletionsPerEngine));
   }
@@ -104,6 +107,9 @@ TEST(GreedyCompletions, AThousandUnderRandomLoadsHaveOneOutputForEachPromptOnEve
   for (const OpTable* table : AvailableTables()) {
     SCOPED_TRACE(table->name);
     ASSERT_NO_FATAL_FAILURE(RunAll(path, table->name, model.vocab));
+    if (!CheckBf16(*table).ok()) continue;
+    SCOPED_TRACE("prefill in bf16");
+    ASSERT_NO_FATAL_FAILURE(RunAll(path, table->name, model.vocab, PrefillType::kBf16));
   }
 }
 

@@ -27,6 +27,7 @@ class SchedulerTest : public testing::Test {
     sequence->max_tokens = static_cast<int64_t>(prompt.size()) + new_tokens;
     sequence->request.keep_cache = keep;
     sequence->tokens = std::move(prompt);
+    sequence->prompt_tokens = sequence->size();
     Sequence* raw = sequence.get();
     scheduler_->Add(std::move(sequence));
     return raw;

@@ -230,6 +230,24 @@ TEST(Run, InstructionSetThatIsNotThereIsRefused) {
   }
 }
 
+TEST(Run, PrefillInBf16IsSaidOrRefusedWithTheReason) {
+  const std::vector<std::string> words = {"run",   GoldenModel(), "-p",        "The tide",
+                                          "-n",    "8",           "--temp",    "0",
+                                          "--isa", "ref",         "--prefill", "bf16"};
+  const ProgramResult result = RunSluice(words);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("prefill in bf16"));
+  std::vector<std::string> with_json = words;
+  with_json.push_back("--json");
+  EXPECT_EQ(Parsed(RunSluice(with_json))["prefill"], "bf16");
+  std::vector<std::string> avx2 = words;
+  avx2[9] = "avx2";
+  ExpectFailure(RunSluice(avx2), 3, SelectTable("avx2").ok() ? "no products in bf16" : "avx2");
+  ProgramOptions environment;
+  environment.environment = {{"SLUICE_PREFILL", "bf8"}};
+  ExpectFailure(RunSluice({"run", GoldenModel(), "-p", "x"}, environment), 2, "SLUICE_PREFILL");
+}
+
 TEST(Run, FullDiskAndClosedPipeFail) {
   ProgramOptions full;
   full.stdout_path = "/dev/full";

@@ -8,8 +8,10 @@
 namespace sluice {
 
 void MatmulAmx(const MatmulArgs& args, CUstream_st* stream);
+// Only where CpuHasAvx512Bf16 too.
+void MatmulBf16Amx(const MatmulArgs& args, CUstream_st* stream);
 
-// A product of known bytes: whether the registers do what the manual says. Nothing but tile
+// Products of known numbers: whether the registers do what the manual says. Nothing but tile
 // instructions and comparisons, so that it may run in a forked child. Whatever the processor does
 // not do ends in an illegal instruction.
 bool TryTiles();

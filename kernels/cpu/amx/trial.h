@@ -31,7 +31,52 @@ bool SumsAreRight(const TrialOperands& o, int k, int rounds, bool signed_b) {
   return true;
 }
 
-// Both products of the kernels, twice into the same sums, for rows of 64 and of 16 bytes.
+// Small whole numbers, whose products and sums are exact in float32 whatever their order.
+struct TrialFloats {
+  alignas(64) uint16_t a[16][32];
+  alignas(64) uint16_t b[16][32];
+  alignas(64) float sums[16][16];
+};
+
+int32_t TrialNumber(int row, int i) { return (5 * row + 3 * i) % 15 - 7; }
+
+// bf16 of -7 to 7; the sign is the highest bit.
+uint16_t TrialBf16(int32_t n) {
+  constexpr uint16_t kBits[] = {0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0};
+  return n < 0 ? static_cast<uint16_t>(kBits[-n] | 0x8000) : kBits[n];
+}
+
+template <class Tiles>
+bool TryFloats() {
+  TrialFloats o;
+  for (int row = 0; row < 16; ++row) {
+    for (int i = 0; i < 32; ++i) {
+      o.a[row][i] = TrialBf16(TrialNumber(row, i));
+      o.b[row][i] = TrialBf16(TrialNumber(i, row));
+    }
+  }
+  TileConfig config;
+  for (int tile = 0; tile < 3; ++tile) config.Set(tile, 16, 64);
+  Tiles::Configure(config);
+  Tiles::template Zero<2>();
+  Tiles::template Load<0>(o.a, 64);
+  Tiles::template Load<1>(o.b, 64);
+  for (int round = 0; round < 2; ++round) Tiles::template AddBf16<2, 0, 1>();
+  Tiles::template Store<2>(o.sums, 64);
+  Tiles::Release();
+  for (int m = 0; m < 16; ++m) {
+    for (int n = 0; n < 16; ++n) {
+      int32_t sum = 0;
+      for (int k = 0; k < 32; ++k) {
+        sum += TrialNumber(m, k) * TrialNumber(2 * n + k % 2, k / 2);
+      }
+      if (o.sums[m][n] != static_cast<float>(2 * sum)) return false;
+    }
+  }
+  return true;
+}
+
+// All products of the kernels, twice into the same sums; of bytes for rows of 64 and of 16.
 template <class Tiles>
 bool TryTilesOf() {
   TrialOperands o;
@@ -63,7 +108,7 @@ bool TryTilesOf() {
       if (!SumsAreRight(o, k, 2, signed_b)) return false;
     }
   }
-  return true;
+  return TryFloats<Tiles>();
 }
 
 }  // namespace

@@ -40,6 +40,15 @@ enum class WeightIo : uint8_t {
   kMapped,  // the whole file mapped read-only; each piece verified when it is first used
 };
 
+// How the matrix products of a prompt's tokens are computed; those of generated tokens, and of the
+// head, always are as kInt8 says.
+enum class PrefillType : uint8_t {
+  kInt8,  // activations in int8 where weights are quantized, else in float32
+  // Weights and activations rounded to bf16. A result still depends on the request alone, but it is
+  // another one; and a prompt takes over from an earlier sequence only what was its prompt.
+  kBf16,
+};
+
 struct EngineOptions {
   std::string model_path;      // a .sluice file
   int64_t context_tokens = 0;  // 0: the model's own length, at most 8,192
@@ -48,6 +57,7 @@ struct EngineOptions {
   // "ref", "avx2", ...: the processor's operations of that name; "cuda": the GPU's. "": those of a
   // GPU that holds the whole model, else the fastest that the processor runs.
   std::string isa;
+  PrefillType prefill = PrefillType::kInt8;  // kBf16: of the processor
   WeightIo io = WeightIo::kAuto;
   // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
   // free, less a margin. Weights that do not fit stream from disk in every pass.
@@ -71,6 +81,7 @@ struct EngineInfo {
   std::string architecture;
   std::string model_name;
   std::string isa;
+  PrefillType prefill = PrefillType::kInt8;
   std::string isa_note;  // why a faster table that the processor advertises was not taken; or ""
   int threads = 0;
   int64_t context_tokens = 0;
@@ -162,9 +173,10 @@ using LogitsCallback =
 
 class Engine {
  public:
-  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa, io, no GPU where one is asked
-  // for), kDoesNotFit with the smallest budget that would do, kInvalidArgument for options out of
-  // range or against each other, kCancelled; kOutOfMemory and kIo of a GPU that was asked for.
+  // Errors: as SluiceFile::Open; kUnsupported (architecture, isa, prefill, io, no GPU where one
+  // is asked for), kDoesNotFit with the smallest budget that would do, kInvalidArgument for options
+  // out of range or against each other, kCancelled; kOutOfMemory and kIo of a GPU that was asked
+  // for.
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options);
   virtual ~Engine() = default;
 
