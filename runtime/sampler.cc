@@ -133,13 +133,14 @@ Result<SampledToken> Sampler::SampleBest(const BestLogits& best) {
   for (size_t i = 0; i < count; ++i) candidates_.push_back({best.ids[i], best.logits[i]});
   SampledToken token;
   token.id = options_.temperature == 0.0f ? best.ids[0] : DrawFromBest();
+  if (options_.logprobs < 0) return token;
   const double log_total = double{best.logits[0]} + std::log(best.weight_sum);
   const auto logprob = [&](size_t i) {
     return static_cast<float>(double{best.logits[i]} - log_total);
   };
   const auto chosen = std::find(best.ids.begin(), best.ids.end(), token.id);
   token.logprob = logprob(static_cast<size_t>(chosen - best.ids.begin()));
-  const auto reported = static_cast<size_t>(std::max(options_.logprobs, 0));
+  const auto reported = static_cast<size_t>(options_.logprobs);
   for (size_t i = 0; i < std::min(reported, best.ids.size()); ++i) {
     token.top.emplace_back(best.ids[i], logprob(i));
   }
