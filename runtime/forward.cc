@@ -148,6 +148,7 @@ Status Forward::RunLayers(const Batch& batch, const std::atomic<bool>* cancel) {
 
 Status Forward::RunGroups(const Batch& batch, const std::atomic<bool>* cancel) {
   activations_.quantized_content.reset();
+  const int64_t prompt_begin = bf16_prompts_ ? batch.first_prompt_token : batch.tokens();
   for (size_t g = 0; g + 1 < groups_.size(); ++g) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
       return Status(ErrorCode::kCancelled, "the pass was cancelled");
@@ -155,7 +156,7 @@ Status Forward::RunGroups(const Batch& batch, const std::atomic<bool>* cancel) {
     const auto begin = Trace::Clock::now();
     Result<WeightLease> lease = store_->Acquire(groups_[g].id);
     if (!lease.ok()) return lease.status();
-    if (Status s = RunSteps({groups_[g], *lease, batch.tokens(), 0, cancel}); !s.ok()) {
+    if (Status s = RunSteps({groups_[g], *lease, batch.tokens(), prompt_begin, 0, cancel}); !s.ok()) {
       return s;
     }
     if (Status s = TraceGroup(groups_[g], begin, batch.tokens()); !s.ok()) return s;
@@ -219,7 +220,7 @@ Status Forward::ComputeLogits(int64_t first, int64_t count, float* out) {
   const Group& head = groups_.back();
   Result<WeightLease> lease = store_->Acquire(head.id);
   if (!lease.ok()) return lease.status();
-  const Pass pass = {head, *lease, count, first, nullptr};
+  const Pass pass = {head, *lease, count, count, first, nullptr};
   if (Status status = RunSteps(pass); !status.ok()) return status;
   if (Status s = Matmul(pass, head_, Buffer::kNormed, nullptr, false, out, config_.vocab_size);
       !s.ok()) {

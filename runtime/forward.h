@@ -84,6 +84,7 @@ class Forward {
     const Group& group;
     const WeightLease& lease;
     int64_t tokens;
+    int64_t prompt_begin;  // tokens from here on are multiplied in bf16
     int64_t first_hidden;  // row of kHidden that belongs to the first token
     const std::atomic<bool>* cancel;
   };

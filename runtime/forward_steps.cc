@@ -256,9 +256,8 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
                        bool add_to_out, float* out, int64_t out_stride) {
   const TileLayout& layout = store_->file().tensors()[tensor].layout;
   const auto cols = static_cast<int64_t>(layout.cols);
-  // Tokens from here on are multiplied in bf16, which is decided by what they are, not by how many.
-  const int64_t exact =
-      bf16_prompts_ && pass.batch != nullptr ? pass.batch->first_prompt_token : pass.tokens;
+  // Decided by what the tokens are, not by how many.
+  const int64_t exact = std::min(pass.prompt_begin, pass.tokens);
   const bool quantized = exact > 0 && ops_->activations(layout.type) == ActivationForm::kQuantized;
   QuantizedActivations xq = {};
   if (quantized) {
