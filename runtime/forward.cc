@@ -51,7 +51,7 @@ Status Forward::PrepareDevice(int64_t context_tokens) {
       compute_.device, compute_.stream,
       DeviceScratchSizesOf(description_, config_.vocab_size, max_batch_tokens(), context_tokens,
                            kv_cache_->num_blocks()),
-      rope_frequencies_);
+      rope_frequencies_, description_.alibi_slopes);
   if (!scratch.ok()) return scratch.status();
   scratch_ = std::move(*scratch);
   return Status();
@@ -184,10 +184,12 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
   Result<WeightLease> lease = store_->Acquire(head.id);
   if (!lease.ok()) return lease.status();
   const Pass pass = {head, *lease, nullptr, count, first, nullptr};
+  activations_.quantized_content.reset();  // of other rows of kHidden
   if (Status status = RunSteps(pass); !status.ok()) return status;
   const int64_t values = count * config_.vocab_size;
   float* out = scratch_ ? scratch_->logits() : logits;
-  if (Status s = Matmul(pass, head_, Buffer::kNormed, nullptr, false, out, config_.vocab_size);
+  if (Status s =
+          Matmul(pass, head_, description_.head_input, nullptr, false, out, config_.vocab_size);
       !s.ok()) {
     return s;
   }
@@ -209,17 +211,21 @@ Status Forward::Logits(int64_t first, int64_t count, float* logits) {
 }
 
 Status Forward::GatherEmbeddings(const Batch& batch) {
-  if (Status s = GatherRows(embedding_, batch.ids, Buffer::kHidden, 0); !s.ok()) return s;
+  const Buffer out = description_.embedding_output;
+  if (Status s = GatherRows(embedding_, batch.ids, out, 0); !s.ok()) return s;
+  // Positions are added where the embedding is the hidden state, and await it elsewhere.
+  const bool adds_positions = positions_ != kNoIndex && out == Buffer::kHidden;
   if (positions_ != kNoIndex) {
-    if (Status s = GatherRows(positions_, batch.positions, Buffer::kNormed, 1); !s.ok()) return s;
+    const Buffer to = adds_positions ? Buffer::kNormed : Buffer::kHidden;
+    if (Status s = GatherRows(positions_, batch.positions, to, 1); !s.ok()) return s;
   }
-  if (positions_ == kNoIndex && description_.embedding_scale == 1) return Status();
-  const int64_t width = activations_.width(Buffer::kHidden);
+  if (!adds_positions && description_.embedding_scale == 1) return Status();
+  const int64_t width = activations_.width(out);
   team_->For(batch.tokens(), RangeOf(batch.tokens()), [&](int64_t b, int64_t e) {
-    ops_->scale_add({.y = activations_.data(Buffer::kHidden),
+    ops_->scale_add({.y = activations_.data(out),
                      .y_stride = width,
                      .scale = description_.embedding_scale,
-                     .x = positions_ == kNoIndex ? nullptr : activations_.data(Buffer::kNormed),
+                     .x = adds_positions ? activations_.data(Buffer::kNormed) : nullptr,
                      .x_stride = width,
                      .width = width,
                      .token_begin = b,
@@ -258,7 +264,7 @@ Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buf
                     nullptr);
   });
   Written(out);
-  return scratch_ ? scratch_->SendRows(staging, count, activations_.data(out)) : Status();
+  return scratch_ ? scratch_->SendRows(staging, count * width, activations_.data(out)) : Status();
 }
 
 }  // namespace sluice

@@ -104,7 +104,7 @@ class Forward {
   Status RunStep(const Pass& pass, const ActivationStep& step);
   Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
                 float* out, int64_t out_stride);
-  void Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
+  void Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size);
   // A vector of the model in float32: where it lies, or in that scratch until the next call for it.
   Result<const float*> Vector(const Pass& pass, TensorIndex index, size_t scratch = 0);
   void Written(Buffer buffer);

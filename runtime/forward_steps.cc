@@ -193,6 +193,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                     .token_end = end},
                    compute_.handle());
   });
+  const float* slopes = description_.alibi_slopes.empty() ? nullptr
+                        : scratch_                        ? scratch_->alibi_slopes()
+                                                          : description_.alibi_slopes.data();
   const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
   const int64_t items = pass.tokens * step.num_kv_heads;
   const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
@@ -213,7 +216,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                      .longest_length = longest.length,
                      .longest_run = longest.run,
                      .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
-                     .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0},
+                     .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0,
+                     .slopes = slopes,
+                     .slopes_in_bf16 = description_.alibi_in_bf16},
                     compute_.handle());
   });
   Written(step.out);
@@ -246,7 +251,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
   QuantizedActivations xq = {};
   if (quantized) {
     const int64_t group = ActivationGroup(layout.type);
-    Quantize(in, cols, group, pass.tokens);
+    Quantize(pass, in, cols, group);
     xq = activations_.Quantized(cols, group);
   }
   ErrorSlot error;
@@ -266,7 +271,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
                     .tiles = *tiles + static_cast<uint64_t>(begin) * layout.tile_bytes,
                     .num_tiles = end - begin,
                     .rows = std::min(end * kTileRows, part_rows) - begin * kTileRows,
-                    .x = activations_.data(in),
+                    .x = InputOf(pass, in),
                     .x_stride = activations_.width(in),
                     .xq = quantized ? &xq : nullptr,
                     .tokens = pass.tokens,
@@ -284,11 +289,11 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
   return error.Take();
 }
 
-void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens) {
+void Forward::Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size) {
   const Activations::QuantizedContent content = {buffer, group_size};
   if (activations_.quantized_content == content) return;
-  team_->For(tokens, RangeOf(tokens), [&](int64_t begin, int64_t end) {
-    ops_->quantize({.x = activations_.data(buffer),
+  team_->For(pass.tokens, RangeOf(pass.tokens), [&](int64_t begin, int64_t end) {
+    ops_->quantize({.x = InputOf(pass, buffer),
                     .x_stride = activations_.width(buffer),
                     .cols = cols,
                     .out = activations_.Quantized(cols, group_size),
