@@ -21,6 +21,15 @@ namespace sluice {
 
 inline constexpr int64_t kKvBlockTokens = 16;
 
+// Keys of a context that a CPU table's attention takes by themselves, by their index, before it
+// puts the results together; and the largest head for which it can be asked for one such part.
+inline constexpr int64_t kAttentionSplitKeys = 512;
+inline constexpr int64_t kLargestSplitDim = 1024;
+
+// Floats of a head's result for one split: its sums, padded to 16, the sum of weights, the largest
+// score, and padding.
+inline int64_t AttentionPartialFloats(int64_t head_dim) { return (head_dim + 15) / 16 * 16 + 16; }
+
 // Activations in int8, made once for all matrices that read them (kernels/README.md):
 // per token and group of channels a scale (largest magnitude / 127) and the sum of the integers.
 struct QuantizedActivations {
@@ -176,6 +185,13 @@ struct AttentionArgs {
   int64_t out_stride;
   // Items are (token, KV head) pairs, token-major: item = token * num_kv_heads + kv_head.
   int64_t item_begin, item_end;
+  // For CPU tables with a `combine_attention`, heads up to kLargestSplitDim. Not null: `attention`
+  // takes items (split * tokens + token) * num_kv_heads + kv_head, which are the keys whose index
+  // is in split * kAttentionSplitKeys and as many more, and writes to `partials` alone: [splits,
+  // tokens, num_heads, AttentionPartialFloats(head_dim)], 64-byte aligned. `combine_attention` then
+  // makes `out` of them, with items as above. The same bits as without.
+  float* partials = nullptr;
+  int64_t tokens = 0;
   // For tables of a device, which cannot look at `lengths` before they start work; CPU tables read
   // none of it. The longest length; the most tokens in a row that share a block table; memory for
   // partial results (kernels/cuda/support.h says how much) and its elements.
@@ -214,6 +230,8 @@ struct OpTable {
   void (*rope)(const RopeArgs&, CUstream_st*);
   void (*store_kv)(const StoreKvArgs&, CUstream_st*);
   void (*attention)(const AttentionArgs&, CUstream_st*);
+  // Null: contexts are not divided.
+  void (*combine_attention)(const AttentionArgs&, CUstream_st*) = nullptr;
   void (*activate)(const ActivateArgs&, CUstream_st*);
   void (*softcap)(const SoftcapArgs&, CUstream_st*);
   // The operations divide themselves among the threads of a device: they are called once for all

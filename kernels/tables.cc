@@ -35,6 +35,7 @@ const OpTable kAvx2Table = {
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
     .attention = AttentionAvx2,
+    .combine_attention = CombineAttentionAvx2,
     .activate = ActivateAvx2,
     .softcap = SoftcapAvx2,
 };
@@ -51,6 +52,7 @@ const OpTable kAvx512Table = {
     .rope = RopeAvx2,
     .store_kv = StoreKvAvx2,
     .attention = AttentionAvx512,
+    .combine_attention = CombineAttentionAvx512,
     .activate = ActivateAvx512,
     .softcap = SoftcapAvx2,
 };

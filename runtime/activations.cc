@@ -15,6 +15,19 @@ int64_t WidestBuffer(const ModelDescription& model) {
   return *std::max_element(model.buffer_widths.begin(), model.buffer_widths.end());
 }
 
+// Floats of a pair of a split and a token, of the layer that needs most.
+int64_t PartialFloats(const ModelDescription& model) {
+  int64_t floats = 0;
+  for (const GroupDescription& group : model.groups) {
+    for (const Step& step : group.steps) {
+      const auto* attention = std::get_if<AttentionStep>(&step);
+      if (attention == nullptr) continue;
+      floats = std::max(floats, attention->num_heads * AttentionPartialFloats(attention->head_dim));
+    }
+  }
+  return floats;
+}
+
 }  // namespace
 
 int64_t QuantizedStride(int64_t cols) {
@@ -26,7 +39,7 @@ int64_t QuantizedStride(int64_t cols) {
   return (parts | 1) * 512;
 }
 
-uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens) {
+uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool on_device) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
   const auto stride = static_cast<uint64_t>(QuantizedStride(WidestBuffer(model)));
@@ -34,12 +47,15 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
   for (int64_t width : model.buffer_widths) {
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
+  if (!on_device) {
+    bytes += kAttentionParts * static_cast<uint64_t>(PartialFloats(model)) * 4 + kAlignment;
+  }
   return bytes + tokens * (stride + 8 * (widest / kSmallestGroup)) + 3 * kAlignment;
 }
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
                                         Device* device) {
-  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens));
+  Result<Arena> arena = Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);
@@ -54,6 +70,9 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
   activations.quantized_values_ = carver.Take<int8_t>(max_tokens * QuantizedStride(widest));
   activations.quantized_scales_ = carver.Take<float>(max_tokens * (widest / kSmallestGroup));
   activations.quantized_sums_ = carver.Take<int32_t>(max_tokens * (widest / kSmallestGroup));
+  if (device == nullptr) {
+    activations.attention_partials_ = carver.Take<float>(kAttentionParts * PartialFloats(model));
+  }
   return activations;
 }
 

@@ -26,9 +26,14 @@ class Activations {
   // Errors: as Arena::Allocate.
   static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens,
                                     Device* device = nullptr);
-  static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens);
+  static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens,
+                            bool on_device = false);
 
   int64_t max_tokens() const { return max_tokens_; }
+  // Room for the partial results of attention of so many pairs of a split and a token; null on a
+  // device, which has its own.
+  static constexpr int64_t kAttentionParts = 256;
+  float* attention_partials() const { return attention_partials_; }
   uint64_t size_bytes() const { return arena_.size_bytes(); }
 
   // [max_tokens, width(buffer)], rows width(buffer) apart.
@@ -58,6 +63,7 @@ class Activations {
   int8_t* quantized_values_ = nullptr;
   float* quantized_scales_ = nullptr;
   int32_t* quantized_sums_ = nullptr;
+  float* attention_partials_ = nullptr;
 };
 
 }  // namespace sluice

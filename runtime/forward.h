@@ -102,6 +102,9 @@ class Forward {
   Status RunStep(const Pass& pass, const RopeStep& step);
   Status RunStep(const Pass& pass, const AttentionStep& step);
   Status RunStep(const Pass& pass, const ActivationStep& step);
+  // Calls `attention` for the items, divided among the threads.
+  void ForItems(int64_t items, int64_t grain, const AttentionArgs& args,
+                void (*attention)(const AttentionArgs&, CUstream_st*));
   Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
                 float* out, int64_t out_stride);
   void Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size);

@@ -48,11 +48,22 @@ int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int thread
                              std::max(grain, (tiles + threads - 1) / threads));
 }
 
-// Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache; of fewer
-// tokens than threads as many KV heads as there are for each thread.
-int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads) {
-  if (tokens >= threads) return Grain(tokens, threads) * kv_heads;
-  return (tokens * kv_heads + threads - 1) / threads;
+// Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache, and
+// several of one sequence, which read its context once; of fewer tokens than threads as many KV
+// heads as there are for each thread.
+constexpr int64_t kTokensOfTile = 8;
+int64_t AttentionGrain(int64_t tokens, int64_t kv_heads, int threads, const Longest& longest) {
+  if (tokens < threads) return (tokens * kv_heads + threads - 1) / threads;
+  const int64_t tile = std::min({kTokensOfTile, longest.run, tokens / threads});
+  return std::max(Grain(tokens, threads), tile) * kv_heads;
+}
+
+// Splits that the contexts of few tokens are divided into, so that all threads have work and none
+// reads what another reads; 0: tokens and heads are divided.
+int64_t AttentionSplits(int64_t tokens, int threads, const Longest& longest) {
+  const int64_t splits = (longest.length + kAttentionSplitKeys - 1) / kAttentionSplitKeys;
+  const bool few = tokens <= kTokensOfTile * threads && threads > 1;
+  return few && splits > 1 && splits * tokens <= Activations::kAttentionParts ? splits : 0;
 }
 
 // The first error of several workers.
@@ -196,33 +207,52 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
   const float* slopes = description_.alibi_slopes.empty() ? nullptr
                         : scratch_                        ? scratch_->alibi_slopes()
                                                           : description_.alibi_slopes.data();
-  const Longest longest = ops_->on_device ? LongestOf(*pass.batch) : Longest();
+  const Longest longest = LongestOf(*pass.batch);
+  AttentionArgs args = {.query = activations_.data(step.query),
+                        .query_stride = activations_.width(step.query),
+                        .num_heads = step.num_heads,
+                        .layer = layer,
+                        .block_tables = arrays_.block_tables,
+                        .lengths = arrays_.lengths,
+                        .window = step.window,
+                        .scale = step.scale,
+                        .softcap = step.softcap,
+                        .out = activations_.data(step.out),
+                        .out_stride = activations_.width(step.out),
+                        .item_begin = 0,
+                        .item_end = 0,
+                        .tokens = pass.tokens,
+                        .longest_length = longest.length,
+                        .longest_run = longest.run,
+                        .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
+                        .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0,
+                        .slopes = slopes,
+                        .slopes_in_bf16 = description_.alibi_in_bf16};
+  const bool divisible = ops_->combine_attention != nullptr && layer.head_dim <= kLargestSplitDim;
+  const int64_t splits = divisible ? AttentionSplits(pass.tokens, team_->threads(), longest) : 0;
   const int64_t items = pass.tokens * step.num_kv_heads;
-  const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads());
-  team_->For(items, RangeOf(items, grain), [&](int64_t begin, int64_t end) {
-    ops_->attention({.query = activations_.data(step.query),
-                     .query_stride = activations_.width(step.query),
-                     .num_heads = step.num_heads,
-                     .layer = layer,
-                     .block_tables = arrays_.block_tables,
-                     .lengths = arrays_.lengths,
-                     .window = step.window,
-                     .scale = step.scale,
-                     .softcap = step.softcap,
-                     .out = activations_.data(step.out),
-                     .out_stride = activations_.width(step.out),
-                     .item_begin = begin,
-                     .item_end = end,
-                     .longest_length = longest.length,
-                     .longest_run = longest.run,
-                     .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
-                     .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0,
-                     .slopes = slopes,
-                     .slopes_in_bf16 = description_.alibi_in_bf16},
-                    compute_.handle());
-  });
+  if (splits == 0) {
+    const int64_t grain = AttentionGrain(pass.tokens, step.num_kv_heads, team_->threads(), longest);
+    ForItems(items, grain, args, ops_->attention);
+  } else {
+    args.partials = activations_.attention_partials();
+    const int64_t ranges = team_->threads() * kRangesPerThread;  // in all
+    const int64_t of_split = std::clamp<int64_t>(ranges / splits, 1, step.num_kv_heads);
+    ForItems(splits * items, (items + of_split - 1) / of_split, args, ops_->attention);
+    ForItems(items, Grain(items, team_->threads()), args, ops_->combine_attention);
+  }
   Written(step.out);
   return Status();
+}
+
+void Forward::ForItems(int64_t items, int64_t grain, const AttentionArgs& args,
+                       void (*attention)(const AttentionArgs&, CUstream_st*)) {
+  team_->For(items, RangeOf(items, grain), [&](int64_t begin, int64_t end) {
+    AttentionArgs range = args;
+    range.item_begin = begin;
+    range.item_end = end;
+    attention(range, compute_.handle());
+  });
 }
 
 Status Forward::RunStep(const Pass& pass, const ActivationStep& step) {

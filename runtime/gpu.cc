@@ -52,7 +52,8 @@ Result<GpuMemory> GpuMemoryBesideWeights(const ModelDescription& description, in
                   static_cast<uint64_t>(request.num_blocks), &memory.kv_cache_bytes)) {
     memory.kv_cache_bytes = kMostBytes;
   }
-  memory.activation_bytes = Activations::SizeBytes(description, request.max_batch_tokens);
+  memory.activation_bytes =
+      Activations::SizeBytes(description, request.max_batch_tokens, /*on_device=*/true);
   memory.scratch_bytes = DeviceScratch::DeviceBytes(scratch);
   memory.staging_bytes = DeviceScratch::StagingBytes(scratch) +
                          static_cast<uint64_t>(kLogitRows * vocab_size) * sizeof(float);

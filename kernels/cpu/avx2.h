@@ -16,6 +16,7 @@ void RmsNormAvx2(const RmsNormArgs& args, CUstream_st* stream);
 void RopeAvx2(const RopeArgs& args, CUstream_st* stream);
 void StoreKvAvx2(const StoreKvArgs& args, CUstream_st* stream);
 void AttentionAvx2(const AttentionArgs& args, CUstream_st* stream);
+void CombineAttentionAvx2(const AttentionArgs& args, CUstream_st* stream);
 void ActivateAvx2(const ActivateArgs& args, CUstream_st* stream);
 void SoftcapAvx2(const SoftcapArgs& args, CUstream_st* stream);
 

@@ -8,6 +8,7 @@
 namespace sluice {
 
 void AttentionAvx512(const AttentionArgs& args, CUstream_st* stream);
+void CombineAttentionAvx512(const AttentionArgs& args, CUstream_st* stream);
 void QuantizeAvx512(const QuantizeArgs& args, CUstream_st* stream);
 void ActivateAvx512(const ActivateArgs& args, CUstream_st* stream);
 void MatmulAvx512(const MatmulArgs& args, CUstream_st* stream);

@@ -147,8 +147,8 @@ std::vector<DecoderStep> EscapedTextDecoder() {
 }
 
 Result<TokenizerSpec> ReadBpe(const GgufTokenizerFields& fields) {
-  const bool escaped =
-      fields.model == "gemma4" || fields.pre == "gemma4" || fields.pre == "sarvam-moe";
+  const bool escaped = fields.model == "gemma4" || fields.pre == "gemma4" ||
+                       fields.pre == "sarvam-moe" || fields.pre == "granite-embed-multi-311m";
   Result<GgufPreTokenizer> pre =
       escaped ? Result<GgufPreTokenizer>(EscapedText()) : FindGgufPreTokenizer(fields.pre);
   if (!pre.ok()) return pre.status();

@@ -267,6 +267,18 @@ TEST_P(AttentionTest, ASlidingWindowHidesOlderKeysAtEveryOffsetInABlock) {
   }
 }
 
+TEST_P(AttentionTest, ContextsAndWindowsOfSeveralSplits) {
+  std::mt19937 random(22);
+  Cache cache(GetParam(), 2, 16, 1600, random);
+  const std::vector<int64_t> lengths = {511, 512, 513, 1024, 1025, 1600};
+  const std::vector<float> query = test::RandomFloats(lengths.size() * 4 * 16, random);
+  for (int64_t window : {0, 1, 512, 513, 700}) {
+    for (const OpTable* table : AvailableTables()) {
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(*table, cache, 4, lengths, query, {0.2f, window}));
+    }
+  }
+}
+
 // Blocks that lie behind the window may be gone.
 TEST_P(AttentionTest, ASlidingWindowReadsNothingBehindIt) {
   std::mt19937 random(18);

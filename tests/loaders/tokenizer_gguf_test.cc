@@ -92,8 +92,25 @@ TEST(GgufTokenizer, EveryKnownNameLoads) {
                            "hy_v4",
                            "roberta-bpe",
                            "chameleon",
-                           "jais-2"}) {
+                           "jais-2",
+                           "afmoe",
+                           "superbpe"}) {
     EXPECT_EQ(*Load(Fields(name)).Encode("ab", false, false), (Ids{15})) << name;
+  }
+}
+
+// Digits are grouped in threes from the right: "12345" is "12" and "345".
+TEST(GgufTokenizer, SuperBpeAndAfmoeGroupDigitsFromTheRight) {
+  for (const char* name : {"superbpe", "afmoe"}) {
+    GgufTokenizerFields fields = Fields(name);
+    fields.tokens = {"1", "2", "3", "4", "5", "12", "34", "45", "123", "345", "45x"};
+    fields.token_types.assign(fields.tokens.size(), 1);
+    fields.merges = {"1 2", "4 5", "12 3", "3 45"};
+    fields.bos_id.reset();
+    fields.eos_id.reset();
+    EXPECT_EQ(*Load(fields).Encode("12345", false, false), (Ids{5, 9})) << name;
+    EXPECT_EQ(*Load(fields).Encode("123", false, false), (Ids{8})) << name;
+    EXPECT_EQ(*Load(fields).Encode("1345", false, false), (Ids{0, 9})) << name;
   }
 }
 

@@ -91,15 +91,15 @@ INSTANTIATE_TEST_SUITE_P(All, TokenizerGolden,
                          testing::Values("gpt2", "gpt2_prefix_space", "smollm", "llama3",
                                          "llama3_merges", "qwen2", "qwen2_flags", "o200k", "kimi",
                                          "deepseek", "possessive", "falcon", "behaviors", "syntax",
-                                         "llama2", "llama2_flags", "mistral", "gemma",
-                                         "metaspace_bpe", "characters", "t5", "unigram_bytes",
-                                         "unigram_whole", "charsmap"),
+                                         "superbpe", "afmoe", "llama2", "llama2_flags", "mistral",
+                                         "gemma", "metaspace_bpe", "characters", "t5",
+                                         "unigram_bytes", "unigram_whole", "charsmap"),
                          [](const auto& info) { return info.param; });
 
 TEST(TokenizerGoldenFiles, AreAllInTheListAbove) {
   const std::filesystem::directory_iterator files(std::string(SLUICE_TEST_DATA_DIR) +
                                                   "/golden/tokenizer");
-  EXPECT_EQ(std::distance(begin(files), end(files)), 24);
+  EXPECT_EQ(std::distance(begin(files), end(files)), 26);
 }
 
 }  // namespace

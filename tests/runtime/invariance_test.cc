@@ -280,5 +280,32 @@ TEST_F(EngineRequests, AModelThatDoesNotFitIsRefusedWithTheSum) {
   EXPECT_THAT(status.message(), HasSubstr("KV cache"));
 }
 
+// Few tokens behind a long context divide it among the threads.
+TEST(InvarianceOfLongContexts, LogitsAreTheSameInAnyChunkingAndOnAnyNumberOfThreads) {
+  for (const char* name : {"gqa", "architectures/gemma3"}) {
+    const ScratchDirectory folder;
+    const GoldenModel model = testing::LoadGolden(name);
+    const std::string path = testing::ConvertGolden(model, "int4:g32", folder / "m.sluice");
+    std::vector<int32_t> sequence;
+    while (sequence.size() < 1100) {
+      sequence.insert(sequence.end(), model.tokens[0].begin(), model.tokens[0].end());
+    }
+    for (const OpTable* table : AvailableTables()) {
+      EngineOptions options = OptionsFor(path, table->name);
+      options.context_tokens = static_cast<int64_t>(sequence.size());
+      options.threads = 1;
+      options.max_batch_tokens = 512;
+      const std::vector<uint32_t> whole = AllLogits(options, {sequence});
+      ASSERT_EQ(whole.size(), sequence.size() * static_cast<size_t>(model.vocab));
+      for (const int64_t chunk : {5, 16, 33}) {
+        options.max_batch_tokens = chunk;
+        options.threads = 2 + static_cast<int>(chunk % 2);
+        EXPECT_TRUE(AllLogits(options, {sequence}) == whole)
+            << name << " " << table->name << " chunks of " << chunk;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sluice

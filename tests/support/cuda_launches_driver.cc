@@ -59,10 +59,24 @@ void Attentions() {
       const uint32_t* blocks = table.data();
       const int64_t length = kLength;
       std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(1, 1, dim, kLength)));
-      kCudaTable.attention(
-          {query.data(), dim, 1, layer, &blocks, &length, 0, 1.0f, 0, out.data(), dim, 0, 1,
-           kLength, run, scratch.data(), static_cast<int64_t>(scratch.size())},
-          nullptr);
+      kCudaTable.attention({.query = query.data(),
+                            .query_stride = dim,
+                            .num_heads = 1,
+                            .layer = layer,
+                            .block_tables = &blocks,
+                            .lengths = &length,
+                            .window = 0,
+                            .scale = 1.0f,
+                            .softcap = 0,
+                            .out = out.data(),
+                            .out_stride = dim,
+                            .item_begin = 0,
+                            .item_end = 1,
+                            .longest_length = kLength,
+                            .longest_run = run,
+                            .scratch = scratch.data(),
+                            .scratch_size = static_cast<int64_t>(scratch.size())},
+                           nullptr);
     }
   }
 }

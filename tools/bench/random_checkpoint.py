@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face directory with random bf16 weights in the shape of a known Llama model.
+"""Writes a Hugging Face directory with random weights in the shape of a known Llama model.
 
-    random_checkpoint.py SHAPE DIRECTORY [--shards N] [--seed N]
+    random_checkpoint.py SHAPE DIRECTORY [--type bf16|f16] [--shards N] [--seed N] [--sparse]
+
+With --sparse only the first values of each tensor are written; the rest are holes, which read as zeros, so that a
+checkpoint of any size fits on a small disk.
 
 The weights are normal with the deviation that checkpoints have (1/sqrt(columns)), each run of them
 taken from a random place among 2^26 values; the norms are about 1. The tokenizer is byte-level, with as many tokens as the embedding has rows.
@@ -20,9 +23,11 @@ SHAPES = {
     "135m": (49152, 576, 30, 9, 3, 1536, True),
     "1b": (128256, 2048, 16, 32, 8, 8192, True),
     "8b": (128256, 4096, 32, 32, 8, 14336, False),
+    "70b": (128256, 8192, 80, 64, 8, 28672, False),
 }
 POOL = 1 << 26
 VALUES_AT_ONCE = 1 << 22
+SPARSE_VALUES = 1 << 16
 
 
 def tensors(vocab, hidden, layers, heads, kv_heads, ffn, tied):
@@ -61,32 +66,40 @@ def tokenizer(vocab_size):
 
 
 class Values:
-    def __init__(self, seed):
+    def __init__(self, seed, type_, sparse):
+        self.type, self.sparse = type_, sparse
         self.random = numpy.random.default_rng(seed)
         self.normal = self.random.standard_normal(POOL, dtype=numpy.float32)
         self.pools = {}
 
     def pool(self, scale, mean):
         if (scale, mean) not in self.pools:
-            bits = (self.normal * scale + mean).astype(numpy.float32).view(numpy.uint32)
-            self.pools[scale, mean] = (bits >> 16).astype("<u2")
+            values = (self.normal * scale + mean).astype(numpy.float32)
+            if self.type == "f16":
+                self.pools[scale, mean] = values.astype("<f2")
+            else:
+                self.pools[scale, mean] = (values.view(numpy.uint32) >> 16).astype("<u2")
         return self.pools[scale, mean]
 
     def write(self, file, shape):
         pool = self.pool(0.02, 1) if len(shape) == 1 else self.pool(shape[-1] ** -0.5, 0)
         count = int(numpy.prod(shape))
+        holes = max(0, count - SPARSE_VALUES) if self.sparse else 0
+        count -= holes
         while count > 0:
             now = min(count, VALUES_AT_ONCE)
             begin = int(self.random.integers(POOL - now + 1))
             file.write(pool[begin:begin + now].tobytes())
             count -= now
+        file.truncate(file.tell() + 2 * holes)
+        file.seek(0, 2)
 
 
 def write_shard(path, named_shapes, values):
     header, offset = {}, 0
     for name, shape in named_shapes:
         size = 2 * int(numpy.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+        header[name] = {"dtype": values.type.upper(), "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -103,6 +116,8 @@ def main():
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--type", choices=["bf16", "f16"], default="bf16")
+    parser.add_argument("--sparse", action="store_true")
     options = parser.parse_args()
     vocab, hidden, layers, heads, kv_heads, ffn, tied = SHAPES[options.shape]
     options.directory.mkdir(parents=True, exist_ok=True)
@@ -111,7 +126,7 @@ def main():
         "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
         "num_key_value_heads": kv_heads, "head_dim": hidden // heads, "intermediate_size": ffn,
         "hidden_act": "silu", "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
-        "rope_theta": 500000.0, "tie_word_embeddings": tied, "torch_dtype": "bfloat16",
+        "rope_theta": 500000.0, "tie_word_embeddings": tied, "torch_dtype": {"bf16": "bfloat16", "f16": "float16"}[options.type],
     }
     (options.directory / "config.json").write_text(json.dumps(config, indent=1))
     (options.directory / "tokenizer.json").write_text(json.dumps(tokenizer(vocab)))
@@ -120,12 +135,11 @@ def main():
     total = sum(2 * int(numpy.prod(shape)) for _, shape in everything)
     shards, filled = [[]], 0
     for name, shape in everything:
-        if filled >= total / options.shards and len(shards) < options.shards:
+        if filled * options.shards >= total * len(shards):
             shards.append([])
-            filled = 0
         shards[-1].append((name, shape))
         filled += 2 * int(numpy.prod(shape))
-    values = Values(options.seed)
+    values = Values(options.seed, options.type, options.sparse)
     weight_map = {}
     for number, named_shapes in enumerate(shards, 1):
         file_name = f"model-{number:05}-of-{len(shards):05}.safetensors"
