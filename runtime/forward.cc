@@ -90,7 +90,9 @@ Status Forward::Bind() {
       group.id = tensor.group;
       group.tensors.push_back(id);
     }
-    if (!description.steps.empty()) groups_.push_back(std::move(group));
+    // A head may have its matrix alone.
+    const bool computes = !description.steps.empty() || description.kind == GroupKind::kHead;
+    if (computes) groups_.push_back(std::move(group));
   }
   embedding_ = file.Find(description_.embedding_tensor);
   head_ = file.Find(description_.head_tensor);
