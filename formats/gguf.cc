@@ -23,6 +23,13 @@ constexpr uint64_t kMaxAlignment = 65536;
 constexpr uint64_t kMinKeyValueBytes = 8 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;
 
+constexpr uint64_t kWindowBytes = 1 << 20;
+// Strings up to this length lie in the object itself.
+constexpr uint64_t kShortStringBytes = 15;
+constexpr uint64_t kMallocBytes = 16;  // what it adds to an allocation
+// Pointers and color of a node of a map, and malloc's part.
+constexpr uint64_t kNodeBytes = 64;
+
 // Bytes of a scalar of the metadata; 0 for strings, arrays and unknown types.
 uint64_t ScalarBytes(uint32_t type) {
   switch (static_cast<GgufValueType>(type)) {
@@ -51,7 +58,25 @@ uint64_t ScalarBytes(uint32_t type) {
 // Reads forward through a source, keeping one window of it.
 class Cursor {
  public:
-  explicit Cursor(const ByteSource& source) : source_(source) {}
+  // Also counts the memory of what is made of the bytes; the window is there from the beginning.
+  Cursor(const ByteSource& source, uint64_t max_memory_bytes)
+      : source_(source),
+        max_memory_bytes_(max_memory_bytes),
+        memory_bytes_(std::min(kWindowBytes, source.size_bytes())) {}
+
+  // To be called before the memory is taken. Its sum cannot overflow: it follows from a header of
+  // 256 MiB at most.
+  Status Hold(uint64_t bytes) {
+    memory_bytes_ += bytes;
+    if (memory_bytes_ <= max_memory_bytes_) return {};
+    return {ErrorCode::kDoesNotFit,
+            fmt::format("a header that takes more than the {} bytes of memory that are allowed",
+                        max_memory_bytes_)};
+  }
+  // Without the window.
+  uint64_t held_bytes() const {
+    return memory_bytes_ - std::min(kWindowBytes, source_.size_bytes());
+  }
 
   uint64_t position() const { return position_; }
   uint64_t remaining() const { return source_.size_bytes() - position_; }
@@ -99,13 +124,16 @@ class Cursor {
               fmt::format("{} at offset {} of {} bytes, at most {} are read", what, position_,
                           length, max_bytes)};
     }
+    if (length > kShortStringBytes) {
+      if (Status s = Hold(std::max(length, 2 * kShortStringBytes) + kMallocBytes); !s.ok())
+        return s;
+    }
     text->resize(length);
     return Read(std::as_writable_bytes(std::span(*text)));
   }
 
  private:
   Status Refill() {
-    constexpr uint64_t kWindowBytes = 1 << 20;
     window_begin_ = position_;
     window_.resize(std::min(kWindowBytes, remaining()));
     return source_.ReadAt(window_begin_, window_);
@@ -113,6 +141,8 @@ class Cursor {
 
   const ByteSource& source_;
   uint64_t position_ = 0;
+  const uint64_t max_memory_bytes_;
+  uint64_t memory_bytes_;
   uint64_t window_begin_ = 0;
   std::vector<std::byte> window_;
 };
@@ -122,7 +152,8 @@ class Cursor {
 // Parses one header into a GgufFile.
 class GgufParser {
  public:
-  explicit GgufParser(const ByteSource& source) : source_(source), cursor_(source) {}
+  GgufParser(const ByteSource& source, uint64_t max_memory_bytes)
+      : source_(source), cursor_(source, max_memory_bytes) {}
 
   Status Parse() {
     uint64_t tensor_count = 0;
@@ -135,6 +166,7 @@ class GgufParser {
     for (uint64_t i = 0; i < tensor_count; ++i) {
       if (Status s = ParseTensor(); !s.ok()) return s;
     }
+    file_.memory_bytes_ = cursor_.held_bytes();
     return PlaceTensors();
   }
 
@@ -169,6 +201,8 @@ class GgufParser {
     std::string key;
     if (Status s = cursor_.ReadString(kMaxKeyBytes, "a metadata key", &key); !s.ok()) return s;
     if (key.empty()) return {ErrorCode::kCorrupt, "an empty metadata key"};
+    const uint64_t node_bytes = kNodeBytes + sizeof(std::string) + sizeof(GgufValue);
+    if (Status s = cursor_.Hold(node_bytes); !s.ok()) return s;
     uint32_t type = 0;
     if (Status s = cursor_.ReadScalar(&type); !s.ok()) return s;
     GgufValue value;
@@ -253,7 +287,10 @@ class GgufParser {
     if (array.count > kMaxHeaderBytes / element_bytes) {
       return {ErrorCode::kLimitExceeded, fmt::format("an array of {} elements", array.count)};
     }
+    const uint64_t held_bytes = is_string ? sizeof(std::string) : element_bytes;
+    if (Status s = cursor_.Hold(array.count * held_bytes); !s.ok()) return s;
     if (is_string) {
+      array.strings.reserve(array.count);
       for (uint64_t i = 0; i < array.count; ++i) {
         std::string text;
         if (Status s = cursor_.ReadString(kMaxHeaderBytes, "a string", &text); !s.ok()) return s;
@@ -282,8 +319,13 @@ class GgufParser {
 
   Status ParseTensor() {
     GgufTensor tensor;
+    // The directory's vector doubles as it grows; the index by name has the name once more.
+    constexpr uint64_t kTensorBytes = 3 * sizeof(GgufTensor) + kMaxDims * sizeof(uint64_t) +
+                                      kNodeBytes + sizeof(std::string) + sizeof(size_t);
+    if (Status held = cursor_.Hold(kTensorBytes); !held.ok()) return held;
     Status s = cursor_.ReadString(kMaxTensorNameBytes, "a tensor name", &tensor.name);
     if (!s.ok()) return s;
+    if (s = cursor_.Hold(tensor.name.size() + 1); !s.ok()) return s;
     if (tensor.name.empty()) return {ErrorCode::kCorrupt, "a tensor without a name"};
     if (s = ParseTensorInfo(&tensor); !s.ok()) {
       return s.WithContext("tensor " + Quoted(tensor.name));
@@ -370,8 +412,8 @@ class GgufParser {
   GgufFile file_;
 };
 
-Result<GgufFile> GgufFile::Read(const ByteSource& source) {
-  GgufParser parser(source);
+Result<GgufFile> GgufFile::Read(const ByteSource& source, uint64_t max_memory_bytes) {
+  GgufParser parser(source, max_memory_bytes);
   if (Status s = parser.Parse(); !s.ok()) return s.WithContext(source.name());
   return parser.Take();
 }

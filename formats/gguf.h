@@ -76,12 +76,16 @@ class GgufFile {
   // keys and tensor names are unique, every row is whole blocks, every tensor is aligned, lies
   // inside the file and shares no byte with another.
   // Errors: kTruncated, kCorrupt, kUnsupported (version, byte order, nested arrays, tensor types),
-  // kLimitExceeded (more than 256 MiB of header), kIo. Each names the source, and key or tensor.
-  static Result<GgufFile> Read(const ByteSource& source);
+  // kLimitExceeded (more than 256 MiB of header), kDoesNotFit (more than `max_memory_bytes` of
+  // memory to read and to hold it), kIo. Each names the source, and key or tensor.
+  static Result<GgufFile> Read(const ByteSource& source, uint64_t max_memory_bytes = UINT64_MAX);
 
   // Takes over the tensors of another shard, number `file_index` of the set. Error: kCorrupt for a
   // name that is there already.
   Status AddShard(const GgufFile& shard, uint32_t file_index);
+
+  // What this object holds, as far as it is reckoned for Read's bound.
+  uint64_t memory_bytes() const { return memory_bytes_; }
 
   uint32_t version() const { return version_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }  // in the file's order
@@ -108,6 +112,7 @@ class GgufFile {
   Result<const T*> Get(std::string_view key, const char* wanted) const;
 
   uint32_t version_ = 0;
+  uint64_t memory_bytes_ = 0;
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,8 +45,9 @@ std::string Ending(uint64_t number, uint64_t count) {
 }
 
 // Reads shard `number` and compares what it says with `first`, of the shard that was given.
-Result<GgufFile> ReadShard(const ByteSource& file, uint64_t number, const Shard& first) {
-  Result<GgufFile> header = GgufFile::Read(file);
+Result<GgufFile> ReadShard(const ByteSource& file, uint64_t number, const Shard& first,
+                           uint64_t max_memory_bytes) {
+  Result<GgufFile> header = GgufFile::Read(file, max_memory_bytes);
   if (!header.ok()) return header;
   Result<Shard> shard = ShardOf(*header);
   if (!shard.ok()) return shard.status().WithContext(file.name());
@@ -87,9 +89,9 @@ std::vector<std::string> GgufShardPaths(const std::string& path) {
   return paths;
 }
 
-Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file) {
+Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file, uint64_t max_memory_bytes) {
   const std::string path = file->name();
-  Result<GgufFile> given = GgufFile::Read(*file);
+  Result<GgufFile> given = GgufFile::Read(*file, max_memory_bytes);
   if (!given.ok()) return given.status();
   Result<Shard> shard = ShardOf(*given);
   if (!shard.ok()) return shard.status().WithContext(path);
@@ -105,6 +107,8 @@ Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file) {
                   fmt::format("{}: shard {} of {}, whose name has to end in {} to find the others",
                               path, shard->number + 1, shard->count, ending));
   }
+  // What was given is read again in its turn.
+  *given = GgufFile();
   const std::vector<std::string> paths = GgufShardPaths(path);
   for (uint64_t number = 0; number < shard->count; ++number) {
     std::unique_ptr<ByteSource> source;
@@ -115,7 +119,9 @@ Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file) {
       if (!opened.ok()) return opened.status();
       source = *std::move(opened);
     }
-    Result<GgufFile> header = ReadShard(*source, number, *shard);
+    const uint64_t held = set.header.memory_bytes();
+    Result<GgufFile> header =
+        ReadShard(*source, number, *shard, max_memory_bytes - std::min(held, max_memory_bytes));
     if (!header.ok()) return header.status();
     if (number == 0) {
       set.header = *std::move(header);

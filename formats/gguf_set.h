@@ -23,8 +23,10 @@ struct GgufSet {
 // tensors there are, that all tensors are there, and none twice.
 // Errors: those of GgufFile::Read and ReadOnlyFile::Open (kNotFound names the shard that is
 // missing), kUnsupported (a shard under a name that does not lead to the others), kCorrupt (shards
-// that do not belong together). Each names the file.
-Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file);
+// that do not belong together), kDoesNotFit (more than `max_memory_bytes` of memory for all
+// headers). Each names the file.
+Result<GgufSet> OpenGgufSet(std::unique_ptr<ByteSource> file,
+                            uint64_t max_memory_bytes = UINT64_MAX);
 
 // The files of the set to which `path` belongs by its name alone, in order; `path` itself if it is
 // not named as a shard.

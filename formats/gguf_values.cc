@@ -125,6 +125,7 @@ Status GgufFile::AddShard(const GgufFile& shard, uint32_t file_index) {
     tensors_.push_back(tensor);
     tensors_.back().file_index = file_index;
   }
+  memory_bytes_ += shard.memory_bytes_;
   return {};
 }
 

@@ -293,6 +293,11 @@ Json ToJsonValue(const ModelConfig& config) {
   PutUnlessDefault("parallel_blocks", config.parallel_blocks, fallback.parallel_blocks, &json);
   PutUnlessDefault("separate_ffn_norm", config.separate_ffn_norm, fallback.separate_ffn_norm,
                    &json);
+  PutUnlessDefault("alibi_bias_max", config.alibi_bias_max, fallback.alibi_bias_max, &json);
+  PutUnlessDefault("alibi_in_bf16", config.alibi_in_bf16, fallback.alibi_in_bf16, &json);
+  PutUnlessDefault("post_norm", config.post_norm, fallback.post_norm, &json);
+  PutUnlessDefault("final_norm", config.final_norm, fallback.final_norm, &json);
+  PutUnlessDefault("embedding_size", config.embedding_size, fallback.embedding_size, &json);
   return json;
 }
 
@@ -374,9 +379,15 @@ Status ModelConfig::Validate() const {
       CheckNumber("attention_softcap", attention_softcap, 0, 1e6),
       CheckNumber("logit_softcap", logit_softcap, 0, 1e6),
       CheckNumber("embedding_scale", embedding_scale, 1e-6, 1e6),
+      CheckNumber("alibi_bias_max", alibi_bias_max, 0, 100),
+      embedding_size == 0 ? Status() : CheckSize("embedding_size", embedding_size, kMaxSize),
       ValidateRope(rope, head_dim),
   });
-  if (!numbers.ok() || !local_rope) return numbers;
+  if (!numbers.ok()) return numbers;
+  if (post_norm && parallel_blocks) {
+    return {ErrorCode::kCorrupt, "post_norm does not go with parallel_blocks"};
+  }
+  if (!local_rope) return {};
   return ValidateRope(*local_rope, head_dim).WithContext("local_rope");
 }
 
@@ -418,6 +429,11 @@ Result<ModelConfig> ModelConfig::FromJson(std::string_view json) {
   reader.ReadOptional("embedding_scale", &config.embedding_scale);
   reader.ReadOptional("parallel_blocks", &config.parallel_blocks);
   reader.ReadOptional("separate_ffn_norm", &config.separate_ffn_norm);
+  reader.ReadOptional("alibi_bias_max", &config.alibi_bias_max);
+  reader.ReadOptional("alibi_in_bf16", &config.alibi_in_bf16);
+  reader.ReadOptional("post_norm", &config.post_norm);
+  reader.ReadOptional("final_norm", &config.final_norm);
+  reader.ReadOptional("embedding_size", &config.embedding_size);
   Status s = reader.Finish();
   if (s.ok()) s = ReadRope(*rope, "rope.", &config.rope);
   if (s.ok() && local_rope != nullptr)

@@ -73,10 +73,20 @@ struct ModelConfig {
   double attention_softcap = 0;          // c tanh(score / c); 0: none
   double logit_softcap = 0;
   double embedding_scale = 1;
+  // ALiBi (Press et al., 2022): AlibiSlopes, the smallest of which is 2^-alibi_bias_max (8 in the
+  // paper); 0: none. In bfloat16: Falcon's arithmetic, kernels/ops.h.
+  double alibi_bias_max = 0;
+  bool alibi_in_bf16 = false;
   // Attention and feed-forward network read the same hidden state (Wang and Komatsuzaki, 2021),
   // each through a norm of its own or both through one.
   bool parallel_blocks = false;
   bool separate_ffn_norm = true;
+  // Each block's norm comes after its output was added to the hidden state (Vaswani et al., 2017).
+  bool post_norm = false;
+  bool final_norm = true;
+  // Of the embedding and of the head where it is not hidden_size: matrices without bias stand
+  // between (OPT-350m). 0: hidden_size.
+  int64_t embedding_size = 0;
 
   // Bounds that every consumer may rely on: all sizes positive and at most 2^24 (layers 4096,
   // vocabulary and context 2^31 - 1), num_heads * head_dim at most 2^24, heads divisible, rope.dim
@@ -101,6 +111,11 @@ struct ModelConfig {
 // and keys that lie in the cache keep the rotation of a shorter one; here all tokens of an engine
 // rotate alike, as in llama.cpp and vLLM.)
 std::vector<float> RopeFrequencies(const RopeConfig& rope, int64_t context_tokens);
+
+// The slope of each query head, as Press et al. have it: of n heads, a power of two, the i-th has
+// 2^(-bias_max i / n), counted from 1; other counts take the slopes of the next smaller power of
+// two, and then every second one of the next larger. REQUIRES: num_heads >= 1.
+std::vector<float> AlibiSlopes(int64_t num_heads, double bias_max);
 
 }  // namespace sluice
 

@@ -17,6 +17,10 @@ constexpr DecoderTraits kRotatingGpt = {.norm = NormKind::kLayer, .gated_ffn = f
 constexpr DecoderTraits kGpt = {
     .norm = NormKind::kLayer, .gated_ffn = false, .learned_positions = true};
 
+constexpr DecoderTraits kBloom = {
+    .norm = NormKind::kLayer, .gated_ffn = false, .embedding_norm = true};
+constexpr DecoderTraits kMpt = {.norm = NormKind::kLayer, .gated_ffn = false, .norm_biases = false};
+
 constexpr Architecture kArchitectures[] = {
     {"llama", {}},                                 // Touvron et al., 2023
     {"mistral", {}},                               // Jiang et al., 2023: sliding window
@@ -36,6 +40,8 @@ constexpr Architecture kArchitectures[] = {
     {"starcoder2", kRotatingGpt},              // Lozhkov et al., 2024
     {"gpt_bigcode", kGpt},                     // Li et al., 2023: MQA
     {"opt", kGpt},                             // Zhang et al., 2022
+    {"bloom", kBloom},                         // Le Scao et al., 2022: ALiBi
+    {"mpt", kMpt},                             // MosaicML, 2023: ALiBi
 };
 
 }  // namespace

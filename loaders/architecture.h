@@ -31,8 +31,9 @@ enum class Buffer : uint8_t {
   kGate,
   kUp,
   kFfnNormed,  // input of a feed-forward network that runs beside the attention
+  kEmbedded,   // rows of an embedding, or inputs of a head, of another width than kHidden
 };
-inline constexpr size_t kBufferCount = 9;
+inline constexpr size_t kBufferCount = 10;
 
 enum class TensorKind : uint8_t {
   kEmbedding,  // [vocabulary, hidden], gathered by row
@@ -87,7 +88,7 @@ struct RopeStep {
 
 // Stores kKey and kValue in the layer's cache, then out = softmax(q k^T * scale) v over the keys
 // that the token may see: the last `window`, itself included, or all if that is 0. A soft cap c
-// other than 0 turns each score s into c tanh(s / c).
+// other than 0 turns each score s into c tanh(s / c). The description's slopes, if any, bias them.
 struct AttentionStep {
   Buffer query, key, value, out;
   int64_t layer;
@@ -131,8 +132,14 @@ struct ModelDescription {
   std::string head_tensor;      // the same as embedding_tensor when tied
   std::string position_tensor;  // learned positions, a row for each; empty: there are none
   float embedding_scale = 1;    // of the rows of embedding_tensor
-  float logit_softcap = 0;      // 0: none
+  // Where those rows go. If that is not kHidden, positions lie there alone before the first step,
+  // or nothing does.
+  Buffer embedding_output = Buffer::kHidden;
+  Buffer head_input = Buffer::kNormed;  // what the head's matrix reads
+  float logit_softcap = 0;              // 0: none
   std::vector<RopeConfig> ropes;
+  std::vector<float> alibi_slopes;  // of each query head (kernels/ops.h); empty: none
+  bool alibi_in_bf16 = false;
 };
 
 // Errors: kUnsupported names the architecture and lists those that are known.

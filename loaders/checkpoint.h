@@ -69,7 +69,7 @@ class Checkpoint {
   // there, has the right shape, and lies inside its file.
   // Errors: kNotFound, kIo, kTruncated, kCorrupt, kUnsupported (names the architecture, type or
   // feature); each names file and tensor.
-  // kDoesNotFit: reading the tokenizer takes more than `max_memory_bytes`.
+  // kDoesNotFit: reading the tokenizer, or the header of a GGUF file, takes more than `max_memory_bytes`.
   static Result<Checkpoint> Open(const std::string& path, uint64_t max_memory_bytes = UINT64_MAX);
 
   Checkpoint(Checkpoint&&) noexcept;

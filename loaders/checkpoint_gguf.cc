@@ -1,6 +1,7 @@
 // GGUF files as checkpoints.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "formats/gguf_set.h"
@@ -67,7 +68,7 @@ Result<std::string> ChatTemplateOf(const GgufFile& gguf) {
 
 Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file, uint64_t max_memory_bytes) {
   const std::string path = file->name();
-  Result<GgufSet> set = OpenGgufSet(std::move(file));
+  Result<GgufSet> set = OpenGgufSet(std::move(file), max_memory_bytes);
   if (!set.ok()) return set.status();
   const GgufFile* gguf = &set->header;
   Result<ModelConfig> config = ModelConfigFromGguf(*gguf, set->files);
@@ -90,8 +91,8 @@ Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file, uint64_t max
   Result<std::string> chat_template = ChatTemplateOf(*gguf);
   if (!chat_template.ok()) return chat_template.status().WithContext(path);
   source.chat_template = *std::move(chat_template);
-  Result<std::string> tokenizer =
-      TokenizerJsonOfGguf(*gguf, source.config.vocab_size, max_memory_bytes);
+  const uint64_t free_bytes = max_memory_bytes - std::min(max_memory_bytes, gguf->memory_bytes());
+  Result<std::string> tokenizer = TokenizerJsonOfGguf(*gguf, source.config.vocab_size, free_bytes);
   if (!tokenizer.ok()) return tokenizer.status().WithContext(path);
   source.tokenizer_json = *std::move(tokenizer);
   source.description =

@@ -54,12 +54,20 @@ Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int
     if (model.ok()) path = directory + "/tokenizer.model";
     if (model.ok() || model.status().code() != ErrorCode::kNotFound) tokenizer = std::move(model);
   }
+  if (tokenizer.status().code() == ErrorCode::kNotFound) {
+    return Status(ErrorCode::kNotFound,
+                  directory +
+                      ": neither tokenizer.json nor tokenizer.model is there; where there "
+                      "are others, AutoTokenizer.from_pretrained and save_pretrained of "
+                      "transformers make tokenizer.json of them");
+  }
   if (!tokenizer.ok()) return tokenizer.status();
-  std::string tokenizer_config, special_tokens, generation_config, config;
-  for (const auto& [name, text] : {std::pair("/tokenizer_config.json", &tokenizer_config),
-                                   std::pair("/special_tokens_map.json", &special_tokens),
-                                   std::pair("/generation_config.json", &generation_config),
-                                   std::pair("/config.json", &config)}) {
+  std::string tokenizer_config, special_tokens, generation_config, config, added_tokens;
+  for (const auto& [name, text] :
+       {std::pair("/tokenizer_config.json", &tokenizer_config),
+        std::pair("/special_tokens_map.json", &special_tokens),
+        std::pair("/generation_config.json", &generation_config),
+        std::pair("/config.json", &config), std::pair("/added_tokens.json", &added_tokens)}) {
     if (Status s = ReadOptional(directory + name, text); !s.ok()) return s;
   }
   HuggingFaceTokenizerFiles files;
@@ -68,8 +76,10 @@ Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int
   files.special_tokens_map_json = special_tokens;
   files.generation_config_json = generation_config;
   files.config_json = config;
+  files.added_tokens_json = added_tokens;
+  files.most_tokens = vocab_size;
   const uint64_t held_bytes = tokenizer->size() + tokenizer_config.size() + special_tokens.size() +
-                              generation_config.size() + config.size();
+                              generation_config.size() + config.size() + added_tokens.size();
   files.max_memory_bytes = max_memory_bytes - std::min(max_memory_bytes, held_bytes);
   Result<std::string> json = ToJson(Tokenizer::FromHuggingFace(files), vocab_size);
   if (!json.ok()) return json.status().WithContext(path);

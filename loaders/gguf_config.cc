@@ -297,6 +297,22 @@ void ReadFalcon(const GgufFile& file, KeyReader*, ModelConfig* config) {
   config->separate_ffn_norm = file.FindTensor("blk.0.attn_norm_2.weight") != nullptr;
 }
 
+void ReadBloom(const GgufFile&, KeyReader*, ModelConfig* config) {
+  config->rope = RopeConfig();
+  config->rope.type = RopeType::kNone;
+  config->alibi_bias_max = 8;
+}
+
+void ReadMpt(const GgufFile&, KeyReader* keys, ModelConfig* config) {
+  config->rope = RopeConfig();
+  config->rope.type = RopeType::kNone;
+  config->alibi_bias_max = keys->Float("attention.max_alibi_bias", 0);
+  if (keys->Float("attention.clamp_kqv", 0) != 0) {
+    keys->Fail(Status(ErrorCode::kUnsupported,
+                      keys->Name("attention.clamp_kqv") + " (clipped queries, keys and values)"));
+  }
+}
+
 void ReadStarcoder(const GgufFile&, KeyReader*, ModelConfig* config) {
   config->rope = RopeConfig();
   config->rope.type = RopeType::kNone;
@@ -316,6 +332,8 @@ constexpr GgufArchitecture kArchitectures[] = {
     {"stablelm", "stablelm", Activation::kSilu, false, ReadStableLm},
     {"gptneox", "gpt_neox", Activation::kGelu, false, ReadGptNeoX},
     {"falcon", "falcon", Activation::kGelu, false, ReadFalcon},
+    {"bloom", "bloom", Activation::kGeluTanh, false, ReadBloom},
+    {"mpt", "mpt", Activation::kGelu, false, ReadMpt},
     {"starcoder", "gpt_bigcode", Activation::kGeluTanh, false, ReadStarcoder},
     {"starcoder2", "starcoder2", Activation::kGeluTanh, false, ReadPlain},
 };

@@ -25,6 +25,9 @@ constexpr HuggingFaceArchitecture kArchitectures[] = {
     {"gpt_bigcode", "GPTBigCodeForCausalLM", ReadGptBigCode, "gpt_bigcode"},
     {"gpt_neox", "GPTNeoXForCausalLM", ReadGptNeoX, "gpt_neox"},
     {"opt", "OPTForCausalLM", ReadOpt, "opt"},
+    {"bloom", "BloomForCausalLM", ReadBloom, "bloom"},
+    {"mpt", "MptForCausalLM", ReadMpt, "mpt"},
+    {"mpt", "MPTForCausalLM", ReadMpt, "mpt"},  // of the checkpoints that bring their own code
 };
 
 }  // namespace

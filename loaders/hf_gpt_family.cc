@@ -50,7 +50,6 @@ Status ReadFalcon(const Json& json, ModelConfig* model) {
   model->attention_output_bias = model->attention_bias;
   model->mlp_bias = model->attention_bias;
   ReadActivation(&fields, "activation", "gelu", model);
-  RefuseUnless(&fields, "alibi", false);
   RefuseUnless(&fields, "apply_residual_connection_post_layernorm", false);
   const bool grouped = fields.Bool("new_decoder_architecture", false);
   const bool parallel = fields.Bool("parallel_attn", true);
@@ -63,8 +62,13 @@ Status ReadFalcon(const Json& json, ModelConfig* model) {
   model->parallel_blocks = grouped || parallel;
   model->separate_ffn_norm =
       !model->parallel_blocks || (grouped && fields.Int("num_ln_in_parallel_attn", 2) == 2);
+  const bool alibi = fields.Bool("alibi", false);
   if (!fields.status().ok()) return fields.status();
-  return ReadHuggingFaceRope(json, *model, RopeRules(), &model->rope);
+  if (!alibi) return ReadHuggingFaceRope(json, *model, RopeRules(), &model->rope);
+  model->rope.type = RopeType::kNone;
+  model->alibi_bias_max = 8;
+  model->alibi_in_bf16 = true;
+  return {};
 }
 
 Status ReadGptBigCode(const Json& json, ModelConfig* model) {
@@ -104,16 +108,13 @@ Status ReadOpt(const Json& json, ModelConfig* model) {
   model->attention_output_bias = model->mlp_bias = model->attention_bias;
   model->rope.type = RopeType::kNone;
   ReadActivation(&fields, "activation_function", "relu", model);
-  // OPT-350m alone norms the outputs of its blocks, and projects its embeddings.
-  RefuseUnless(&fields, "do_layer_norm_before", true);
-  RefuseUnless(&fields, "_remove_final_layer_norm", false);
+  // OPT-350m alone norms sums, and projects its embeddings.
+  model->post_norm = !fields.Bool("do_layer_norm_before", true);
+  model->final_norm = !model->post_norm && !fields.Bool("_remove_final_layer_norm", false);
   RefuseUnless(&fields, "layer_norm_elementwise_affine", true);
   const int64_t projected = fields.Int("word_embed_proj_dim", model->hidden_size);
-  if (projected != model->hidden_size) {
-    fields.Fail(Status(
-        ErrorCode::kUnsupported,
-        fmt::format("word_embed_proj_dim {} with hidden_size {}", projected, model->hidden_size)));
-  }
+  if (projected < 1) fields.Fail("word_embed_proj_dim", fmt::format("is {}", projected));
+  if (projected != model->hidden_size) model->embedding_size = projected;
   return fields.status();
 }
 

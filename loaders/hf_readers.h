@@ -47,9 +47,11 @@ Status ReadGemma2(const nlohmann::json& json, ModelConfig* model);
 Status ReadGemma3Text(const nlohmann::json& json, ModelConfig* model);
 Status ReadGemma3(const nlohmann::json& json, ModelConfig* model);
 
+Status ReadBloom(const nlohmann::json& json, ModelConfig* model);
 Status ReadFalcon(const nlohmann::json& json, ModelConfig* model);
 Status ReadGptBigCode(const nlohmann::json& json, ModelConfig* model);
 Status ReadGptNeoX(const nlohmann::json& json, ModelConfig* model);
+Status ReadMpt(const nlohmann::json& json, ModelConfig* model);
 Status ReadOpt(const nlohmann::json& json, ModelConfig* model);
 Status ReadStableLm(const nlohmann::json& json, ModelConfig* model);
 Status ReadStarcoder2(const nlohmann::json& json, ModelConfig* model);

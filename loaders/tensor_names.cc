@@ -31,6 +31,10 @@ constexpr NamePair kGptLayer[] = {{"ln_1", "attn_norm"},     {"attn.c_attn", "at
 
 constexpr NamePair kFalconModel[] = {
     {"word_embeddings", "embed"}, {"ln_f", "norm"}, {"lm_head", "head"}};
+constexpr NamePair kBloomModel[] = {{"word_embeddings", "embed"},
+                                    {"word_embeddings_layernorm", "layers.0.embed_norm"},
+                                    {"ln_f", "norm"},
+                                    {"lm_head", "head"}};
 // The two norms of a layer have other names in models with parallel blocks.
 constexpr NamePair kFalconLayer[] = {
     {"input_layernorm", "attn_norm"},
@@ -43,6 +47,11 @@ constexpr NamePair kFalconLayer[] = {
     {"mlp.dense_4h_to_h", "ffn.down"},
 };
 
+constexpr NamePair kMptModel[] = {{"wte", "embed"}, {"norm_f", "norm"}, {"lm_head", "head"}};
+constexpr NamePair kMptLayer[] = {{"norm_1", "attn_norm"},     {"attn.Wqkv", "attn.qkv"},
+                                  {"attn.out_proj", "attn.o"}, {"norm_2", "ffn_norm"},
+                                  {"ffn.up_proj", "ffn.up"},   {"ffn.down_proj", "ffn.down"}};
+
 constexpr NamePair kGptNeoXModel[] = {
     {"embed_in", "embed"}, {"final_layer_norm", "norm"}, {"embed_out", "head"}};
 constexpr NamePair kGptNeoXLayer[] = {
@@ -51,10 +60,10 @@ constexpr NamePair kGptNeoXLayer[] = {
     {"mlp.dense_h_to_4h", "ffn.up"},  {"mlp.dense_4h_to_h", "ffn.down"},
 };
 
-constexpr NamePair kOptModel[] = {{"embed_tokens", "embed"},
-                                  {"embed_positions", "positions"},
-                                  {"final_layer_norm", "norm"},
-                                  {"lm_head", "head"}};
+constexpr NamePair kOptModel[] = {
+    {"embed_tokens", "embed"},      {"embed_positions", "positions"},
+    {"final_layer_norm", "norm"},   {"project_in", "layers.0.project_in"},
+    {"project_out", "project_out"}, {"lm_head", "head"}};
 constexpr NamePair kOptLayer[] = {
     {"self_attn.q_proj", "attn.q"},
     {"self_attn.k_proj", "attn.k"},
@@ -83,6 +92,7 @@ constexpr std::string_view kHuggingFaceBuffers[] = {".rotary_emb.inv_freq", ".at
 // GGUF.
 constexpr NamePair kGgufModel[] = {{"token_embd", "embed"},
                                    {"position_embd", "positions"},
+                                   {"token_embd_norm", "layers.0.embed_norm"},
                                    {"output_norm", "norm"},
                                    {"output", "head"}};
 constexpr NamePair kGgufAttention[] = {
@@ -160,9 +170,12 @@ std::string_view Find(std::span<const NamePair> pairs, std::string_view NamePair
 }  // namespace
 
 std::optional<std::string> TensorDialect::CanonicalName(std::string_view name) const {
+  // One prefix may begin another: the longest is meant.
+  std::string_view longest;
   for (const std::string_view prefix : prefixes) {
-    if (TakePrefix(prefix, &name)) break;
+    if (name.starts_with(prefix) && prefix.size() > longest.size()) longest = prefix;
   }
+  name.remove_prefix(longest.size());
   std::string_view digits;
   const bool in_layer = TakePrefix(layer_prefix, &name);
   if (in_layer && !TakeLayer(&name, &digits)) return std::nullopt;
@@ -184,12 +197,14 @@ std::string TensorDialect::ForeignName(std::string_view canonical) const {
   std::string_view name = canonical;
   const std::string_view prefix = prefixes.empty() ? std::string_view() : prefixes.front();
   std::string_view digits;
-  const bool in_layer = TakePrefix(kCanonicalLayerPrefix, &name) && TakeLayer(&name, &digits);
   const std::string_view suffix = TakeSuffix(&name);
+  // Some of the model's own tensors go into its first layer.
+  const std::string_view own = Find(model, &NamePair::canonical, &NamePair::foreign, name);
+  const bool in_layer =
+      own.empty() && TakePrefix(kCanonicalLayerPrefix, &name) && TakeLayer(&name, &digits);
   if (!in_layer) {
-    const std::string_view stem = Find(model, &NamePair::canonical, &NamePair::foreign, name);
-    if (stem.empty()) return std::string(canonical);
-    return Join({name == "head" ? std::string_view() : prefix, stem, suffix});
+    if (own.empty()) return std::string(canonical);
+    return Join({name == "head" ? std::string_view() : prefix, own, suffix});
   }
   for (const std::span<const NamePair> pairs : layer) {
     const std::string_view stem = Find(pairs, &NamePair::canonical, &NamePair::foreign, name);
@@ -236,15 +251,23 @@ TensorDialect HuggingFaceDialect(const ModelConfig& config) {
     dialect.interleaves_qkv = true;
     dialect.model = kGptNeoXModel;
     dialect.layer = {kGptNeoXLayer};
-  } else if (architecture == "gpt_bigcode" || architecture == "falcon") {
+  } else if (architecture == "mpt") {
+    dialect.prefixes = kTransformerPrefix;
+    dialect.layer_prefix = "blocks.";
+    dialect.model = kMptModel;
+    dialect.layer = {kMptLayer};
+  } else if (architecture == "gpt_bigcode" || architecture == "falcon" || architecture == "bloom") {
     dialect.prefixes = kTransformerPrefix;
     dialect.layer_prefix = "h.";
     dialect.interleaves_qkv = true;
     dialect.model = kGptModel;
     dialect.layer = {kGptLayer};
-    if (architecture == "falcon") {
+    if (architecture != "gpt_bigcode") {
       dialect.model = kFalconModel;
       dialect.layer = {kFalconLayer};
+    }
+    if (architecture == "bloom") {
+      dialect.model = kBloomModel;
     }
   }
   return dialect;

@@ -15,6 +15,7 @@ namespace {
 
 struct Others {
   std::vector<float*> frequencies;
+  float* alibi_slopes;
   float* logits;
   float* best;
   float* attention_scratch;
@@ -30,6 +31,7 @@ Others CarveOthers(const DeviceScratchSizes& sizes, Carver* carver) {
   Others others = {};
   for (int64_t size : sizes.rope_frequencies)
     others.frequencies.push_back(carver->Take<float>(size));
+  others.alibi_slopes = carver->Take<float>(sizes.alibi_slopes);
   others.logits = carver->Take<float>(sizes.logit_rows * sizes.vocab);
   others.best = carver->Take<float>(BestSize(sizes));
   others.attention_scratch = carver->Take<float>(sizes.attention_scratch);
@@ -44,10 +46,13 @@ DeviceScratchSizes DeviceScratchSizesOf(const ModelDescription& model, int64_t v
   DeviceScratchSizes sizes;
   sizes.max_tokens = max_tokens;
   sizes.table_blocks = table_blocks;
-  sizes.hidden = model.buffer_widths[static_cast<size_t>(Buffer::kHidden)];
+  for (Buffer buffer : {Buffer::kHidden, Buffer::kEmbedded}) {
+    sizes.row_width = std::max(sizes.row_width, model.buffer_widths[static_cast<size_t>(buffer)]);
+  }
   sizes.vocab = vocab;
   sizes.logit_rows = std::min(kLogitRows, max_tokens);
   for (const RopeConfig& rope : model.ropes) sizes.rope_frequencies.push_back(rope.dim / 2);
+  sizes.alibi_slopes = static_cast<int64_t>(model.alibi_slopes.size());
   for (const GroupDescription& group : model.groups) {
     for (const Step& step : group.steps) {
       const auto* attention = std::get_if<AttentionStep>(&step);
@@ -81,14 +86,15 @@ uint64_t DeviceScratch::DeviceBytes(const DeviceScratchSizes& sizes) {
 uint64_t DeviceScratch::StagingBytes(const DeviceScratchSizes& sizes) {
   Carver carver(nullptr);
   CarveArrays(sizes, &carver);
-  for (size_t i = 0; i < kRowStagings; ++i) carver.Take<float>(sizes.max_tokens * sizes.hidden);
+  for (size_t i = 0; i < kRowStagings; ++i) carver.Take<float>(sizes.max_tokens * sizes.row_width);
   carver.Take<float>(BestSize(sizes));
   return carver.offset();
 }
 
 Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream,
                                             const DeviceScratchSizes& sizes,
-                                            std::span<const std::vector<float>> frequencies) {
+                                            std::span<const std::vector<float>> frequencies,
+                                            std::span<const float> alibi_slopes) {
   DeviceScratch scratch;
   scratch.sizes_ = sizes;
   scratch.stream_ = stream;
@@ -106,22 +112,24 @@ Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream
   scratch.device_ = CarveArrays(sizes, &on_device);
   const Others others = CarveOthers(sizes, &on_device);
   scratch.frequencies_ = others.frequencies;
+  scratch.alibi_slopes_ = others.alibi_slopes;
   scratch.logits_ = others.logits;
   scratch.best_ = others.best;
   scratch.attention_scratch_ = others.attention_scratch;
   Carver on_host(scratch.staging_.data());
   scratch.host_ = CarveArrays(sizes, &on_host);
   for (float*& rows : scratch.row_staging_) {
-    rows = on_host.Take<float>(sizes.max_tokens * sizes.hidden);
+    rows = on_host.Take<float>(sizes.max_tokens * sizes.row_width);
   }
   scratch.host_best_ = on_host.Take<float>(BestSize(sizes));
+  const auto send = [stream](float* to, std::span<const float> from) {
+    return stream->Copy(to, from.data(), from.size_bytes(), CopyDirection::kHostToDevice);
+  };
   for (size_t i = 0; i < frequencies.size(); ++i) {
-    if (Status s =
-            stream->Copy(scratch.frequencies_[i], frequencies[i].data(),
-                         frequencies[i].size() * sizeof(float), CopyDirection::kHostToDevice);
-        !s.ok()) {
-      return s;
-    }
+    if (Status s = send(scratch.frequencies_[i], frequencies[i]); !s.ok()) return s;
+  }
+  if (!alibi_slopes.empty()) {
+    if (Status s = send(scratch.alibi_slopes_, alibi_slopes); !s.ok()) return s;
   }
   if (Status s = stream->Synchronize(); !s.ok()) return s;
   return scratch;
@@ -129,9 +137,8 @@ Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream
 
 Status DeviceScratch::Begin() { return sent_.Synchronize(); }
 
-Status DeviceScratch::SendRows(size_t index, int64_t count, float* to) {
-  return stream_->Copy(to, row_staging_[index],
-                       static_cast<uint64_t>(count * sizes_.hidden) * sizeof(float),
+Status DeviceScratch::SendRows(size_t index, int64_t floats, float* to) {
+  return stream_->Copy(to, row_staging_[index], static_cast<uint64_t>(floats) * sizeof(float),
                        CopyDirection::kHostToDevice);
 }
 

@@ -35,11 +35,12 @@ struct BestRows {
 struct DeviceScratchSizes {
   int64_t max_tokens = 0;
   int64_t table_blocks = 0;  // of all different block tables of a batch together
-  int64_t hidden = 0;        // width of a gathered row
+  int64_t row_width = 0;     // of the widest gathered row
   int64_t vocab = 0;
   int64_t logit_rows = 0;
   int64_t attention_scratch = 0;          // floats
   std::vector<int64_t> rope_frequencies;  // floats of each
+  int64_t alibi_slopes = 0;
 };
 
 // What a pass of this model needs; context_tokens is the longest of a sequence.
@@ -53,18 +54,20 @@ class DeviceScratch {
   static uint64_t DeviceBytes(const DeviceScratchSizes& sizes);
   // Of pinned host memory.
   static uint64_t StagingBytes(const DeviceScratchSizes& sizes);
-  // `frequencies`: as many vectors as sizes.rope_frequencies, of those sizes. `stream` outlives it.
+  // `frequencies`: as many vectors as sizes.rope_frequencies, of those sizes; slopes likewise.
+  // `stream` outlives it.
   // Errors: as Arena::Allocate.
   static Result<DeviceScratch> Create(Device* device, DeviceStream* stream,
                                       const DeviceScratchSizes& sizes,
-                                      std::span<const std::vector<float>> frequencies);
+                                      std::span<const std::vector<float>> frequencies,
+                                      std::span<const float> alibi_slopes);
 
   // Waits until the host memory of the batch before has been read. Then rows are written into
   // row_staging(), sent, and the arrays too; End marks what the next Begin waits for.
   Status Begin();
-  float* row_staging(size_t index) const { return row_staging_[index]; }  // [max_tokens, hidden]
+  float* row_staging(size_t index) const { return row_staging_[index]; }  // [max_tokens, row_width]
   static constexpr size_t kRowStagings = 2;
-  Status SendRows(size_t index, int64_t count, float* to);
+  Status SendRows(size_t index, int64_t floats, float* to);
   // Error: kInternal for tables of more than sizes.table_blocks blocks.
   Result<BatchArrays> SendArrays(const Batch& batch);
   Status End();
@@ -74,6 +77,7 @@ class DeviceScratch {
   Result<BestRows> Best(const OpTable& ops, int64_t rows, int64_t each);
 
   const float* frequencies(size_t index) const { return frequencies_[index]; }
+  const float* alibi_slopes() const { return alibi_slopes_; }
   float* logits() const { return logits_; }  // [logit_rows, vocab]
   float* attention_scratch() const { return attention_scratch_; }
   int64_t attention_scratch_size() const { return sizes_.attention_scratch; }
@@ -96,6 +100,7 @@ class DeviceScratch {
   Arrays host_ = {};
   float* row_staging_[kRowStagings] = {};
   std::vector<float*> frequencies_;
+  float* alibi_slopes_ = nullptr;
   float* logits_ = nullptr;
   float* best_ = nullptr;       // weight sums, logits, ids of Best
   float* host_best_ = nullptr;  // the same in the staging memory

@@ -55,7 +55,7 @@ Status Forward::PrepareDevice(int64_t context_tokens) {
       compute_.device, compute_.stream,
       DeviceScratchSizesOf(description_, config_.vocab_size, max_batch_tokens(), context_tokens,
                            kv_cache_->num_blocks()),
-      rope_frequencies_);
+      rope_frequencies_, description_.alibi_slopes);
   if (!scratch.ok()) return scratch.status();
   scratch_ = std::move(*scratch);
   graphs_.emplace(compute_.device, compute_.stream);
@@ -95,7 +95,9 @@ Status Forward::Bind() {
       group.id = tensor.group;
       group.tensors.push_back(id);
     }
-    if (!description.steps.empty()) groups_.push_back(std::move(group));
+    // A head may have its matrix alone.
+    const bool computes = !description.steps.empty() || description.kind == GroupKind::kHead;
+    if (computes) groups_.push_back(std::move(group));
   }
   embedding_ = file.Find(description_.embedding_tensor);
   head_ = file.Find(description_.head_tensor);
@@ -156,7 +158,8 @@ Status Forward::RunGroups(const Batch& batch, const std::atomic<bool>* cancel) {
     const auto begin = Trace::Clock::now();
     Result<WeightLease> lease = store_->Acquire(groups_[g].id);
     if (!lease.ok()) return lease.status();
-    if (Status s = RunSteps({groups_[g], *lease, batch.tokens(), prompt_begin, 0, cancel}); !s.ok()) {
+    if (Status s = RunSteps({groups_[g], *lease, batch.tokens(), prompt_begin, 0, cancel});
+        !s.ok()) {
       return s;
     }
     if (Status s = TraceGroup(groups_[g], begin, batch.tokens()); !s.ok()) return s;
@@ -221,8 +224,10 @@ Status Forward::ComputeLogits(int64_t first, int64_t count, float* out) {
   Result<WeightLease> lease = store_->Acquire(head.id);
   if (!lease.ok()) return lease.status();
   const Pass pass = {head, *lease, count, count, first, nullptr};
+  activations_.quantized_content.reset();  // of other rows of kHidden
   if (Status status = RunSteps(pass); !status.ok()) return status;
-  if (Status s = Matmul(pass, head_, Buffer::kNormed, nullptr, false, out, config_.vocab_size);
+  if (Status s =
+          Matmul(pass, head_, description_.head_input, nullptr, false, out, config_.vocab_size);
       !s.ok()) {
     return s;
   }
@@ -266,17 +271,21 @@ Result<BestRows> Forward::BestLogits(int64_t first, int64_t count, int64_t each)
 }
 
 Status Forward::GatherEmbeddings(const Batch& batch) {
-  if (Status s = GatherRows(embedding_, batch.ids, Buffer::kHidden, 0); !s.ok()) return s;
+  const Buffer out = description_.embedding_output;
+  if (Status s = GatherRows(embedding_, batch.ids, out, 0); !s.ok()) return s;
+  // Positions are added where the embedding is the hidden state, and await it elsewhere.
+  const bool adds_positions = positions_ != kNoIndex && out == Buffer::kHidden;
   if (positions_ != kNoIndex) {
-    if (Status s = GatherRows(positions_, batch.positions, Buffer::kNormed, 1); !s.ok()) return s;
+    const Buffer to = adds_positions ? Buffer::kNormed : Buffer::kHidden;
+    if (Status s = GatherRows(positions_, batch.positions, to, 1); !s.ok()) return s;
   }
-  if (positions_ == kNoIndex && description_.embedding_scale == 1) return Status();
-  const int64_t width = activations_.width(Buffer::kHidden);
+  if (!adds_positions && description_.embedding_scale == 1) return Status();
+  const int64_t width = activations_.width(out);
   team_->For(batch.tokens(), RangeOf(batch.tokens()), [&](int64_t b, int64_t e) {
-    ops_->scale_add({.y = activations_.data(Buffer::kHidden),
+    ops_->scale_add({.y = activations_.data(out),
                      .y_stride = width,
                      .scale = description_.embedding_scale,
-                     .x = positions_ == kNoIndex ? nullptr : activations_.data(Buffer::kNormed),
+                     .x = adds_positions ? activations_.data(Buffer::kNormed) : nullptr,
                      .x_stride = width,
                      .width = width,
                      .token_begin = b,
@@ -315,7 +324,7 @@ Status Forward::GatherRows(TensorId table, const std::vector<int32_t>& rows, Buf
                     nullptr);
   });
   Written(out);
-  return scratch_ ? scratch_->SendRows(staging, count, activations_.data(out)) : Status();
+  return scratch_ ? scratch_->SendRows(staging, count * width, activations_.data(out)) : Status();
 }
 
 }  // namespace sluice

@@ -129,7 +129,8 @@ class Forward {
                 void (*attention)(const AttentionArgs&, CUstream_st*));
   Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
                 float* out, int64_t out_stride);
-  void Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
+  // The first `tokens` of the pass.
+  void Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
   // Those from `first` on.
   void RoundBf16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens);
   // A vector of the model in float32: where it lies, or in that scratch until the next call for it.

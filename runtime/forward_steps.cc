@@ -187,6 +187,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                     .token_end = end},
                    compute_.handle());
   });
+  const float* slopes = description_.alibi_slopes.empty() ? nullptr
+                        : scratch_                        ? scratch_->alibi_slopes()
+                                                          : description_.alibi_slopes.data();
   AttentionArgs args = {.query = activations_.data(step.query),
                         .query_stride = activations_.width(step.query),
                         .num_heads = step.num_heads,
@@ -204,7 +207,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                         .longest_length = longest_.length,
                         .longest_run = longest_.run,
                         .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
-                        .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0};
+                        .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0,
+                        .slopes = slopes,
+                        .slopes_in_bf16 = description_.alibi_in_bf16};
   const bool divisible = ops_->combine_attention != nullptr && layer.head_dim <= kLargestSplitDim;
   const int64_t splits =
       divisible ? AttentionSplits(pass.tokens, team_->threads(), longest_.length) : 0;
@@ -262,7 +267,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
   QuantizedActivations xq = {};
   if (quantized) {
     const int64_t group = ActivationGroup(layout.type);
-    Quantize(in, cols, group, exact);
+    Quantize(pass, in, cols, group, exact);
     xq = activations_.Quantized(cols, group);
   }
   Bf16Activations x_bf16 = {};
@@ -288,7 +293,7 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
           .tiles = *tiles + static_cast<uint64_t>(begin) * layout.tile_bytes,
           .num_tiles = end - begin,
           .rows = std::min(end * kTileRows, part_rows) - begin * kTileRows,
-          .x = activations_.data(in),
+          .x = InputOf(pass, in),
           .x_stride = activations_.width(in),
           .xq = quantized ? &xq : nullptr,
           .tokens = exact,
@@ -311,11 +316,12 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
   return error.Take();
 }
 
-void Forward::Quantize(Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens) {
+void Forward::Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size,
+                       int64_t tokens) {
   const Activations::QuantizedContent content = {buffer, group_size};
   if (activations_.quantized_content == content) return;
   team_->For(tokens, RangeOf(tokens), [&](int64_t begin, int64_t end) {
-    ops_->quantize({.x = activations_.data(buffer),
+    ops_->quantize({.x = InputOf(pass, buffer),
                     .x_stride = activations_.width(buffer),
                     .cols = cols,
                     .out = activations_.Quantized(cols, group_size),

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "formats/half.h"
 #include "loaders/architectures/group_builder.h"
 
 namespace sluice {
@@ -13,6 +14,9 @@ class Decoder {
   Decoder(const ModelConfig& config, const DecoderTraits& traits)
       : config_(config),
         traits_(traits),
+        norm_place_(config.post_norm ? NormPlace::kSum : traits.norm_place),
+        embedding_width_(static_cast<uint64_t>(config.embedding_size == 0 ? config.hidden_size
+                                                                          : config.embedding_size)),
         hidden_(static_cast<uint64_t>(config.hidden_size)),
         query_width_(static_cast<uint64_t>(config.num_heads * config.head_dim)),
         kv_width_(static_cast<uint64_t>(config.num_kv_heads * config.head_dim)),
@@ -21,8 +25,13 @@ class Decoder {
   ModelDescription Describe() const;
 
  private:
-  bool NormsInput() const { return traits_.norm_place != NormPlace::kOutput; }
-  bool NormsOutput() const { return traits_.norm_place != NormPlace::kInput; }
+  bool NormsInput() const {
+    return norm_place_ == NormPlace::kInput || norm_place_ == NormPlace::kBoth;
+  }
+  bool NormsOutput() const {
+    return norm_place_ == NormPlace::kOutput || norm_place_ == NormPlace::kBoth;
+  }
+  bool Projects() const { return embedding_width_ != hidden_; }
   bool HasFfnNormBeside() const { return config_.parallel_blocks && config_.separate_ffn_norm; }
   int64_t WindowOf(int64_t layer) const {
     return config_.layer_windows.empty() ? 0 : config_.layer_windows[static_cast<size_t>(layer)];
@@ -32,15 +41,20 @@ class Decoder {
   GroupDescription Attention(int64_t layer) const;
   GroupDescription Ffn(int64_t layer) const;
   GroupDescription Head() const;
+  // What turns embeddings into the hidden state.
+  void Embed(GroupBuilder* group) const;
   // Queries and keys become what they are compared as.
   void Position(int64_t layer, GroupBuilder* group) const;
   void Norm(Buffer in, Buffer out, const std::string& name, GroupBuilder* group) const;
-  // The last matrix of a block, whose product goes into the hidden state.
+  // The last matrix of a block, whose product goes into the hidden state, and the norm that comes
+  // with it: `norm` is the name of that of the block's input or sum.
   void Output(Buffer in, const std::string& name, uint64_t cols, bool bias, const std::string& norm,
               GroupBuilder* group) const;
 
   const ModelConfig& config_;
   const DecoderTraits& traits_;
+  const NormPlace norm_place_;
+  uint64_t embedding_width_;
   uint64_t hidden_, query_width_, kv_width_, ffn_width_;
 };
 
@@ -48,16 +62,22 @@ void Decoder::Norm(Buffer in, Buffer out, const std::string& name, GroupBuilder*
   if (traits_.norm == NormKind::kRms) {
     group->RmsNorm(in, out, name, hidden_, config_.norm_eps);
   } else {
-    group->LayerNorm(in, out, name, hidden_, config_.norm_eps);
+    group->LayerNorm(in, out, name, hidden_, config_.norm_eps, traits_.norm_biases);
   }
 }
 
 void Decoder::Output(Buffer in, const std::string& name, uint64_t cols, bool bias,
                      const std::string& norm, GroupBuilder* group) const {
-  if (!NormsOutput()) return group->AddLinear(in, Buffer::kHidden, name, hidden_, cols, bias);
+  if (!NormsOutput()) {
+    group->AddLinear(in, Buffer::kHidden, name, hidden_, cols, bias);
+    if (norm_place_ == NormPlace::kSum)
+      Norm(Buffer::kHidden, Buffer::kHidden, norm + "_norm", group);
+    return;
+  }
   // The block's input lies in kNormed, or nowhere, and is not needed any more.
   group->Linear(in, Buffer::kNormed, name, hidden_, cols, bias);
-  group->AddRmsNorm(Buffer::kNormed, Buffer::kHidden, norm, hidden_, config_.norm_eps);
+  group->AddRmsNorm(Buffer::kNormed, Buffer::kHidden, norm + "_post_norm", hidden_,
+                    config_.norm_eps);
 }
 
 void Decoder::Position(int64_t layer, GroupBuilder* group) const {
@@ -78,12 +98,26 @@ void Decoder::Position(int64_t layer, GroupBuilder* group) const {
   group->Add(RopeStep{Buffer::kKey, config_.num_kv_heads, config_.head_dim, rope});
 }
 
+void Decoder::Embed(GroupBuilder* group) const {
+  if (Projects()) {
+    if (traits_.learned_positions) {
+      group->AddLinear(Buffer::kEmbedded, Buffer::kHidden, "project_in", hidden_, embedding_width_,
+                       false);
+    } else {
+      group->Linear(Buffer::kEmbedded, Buffer::kHidden, "project_in", hidden_, embedding_width_,
+                    false);
+    }
+  }
+  if (traits_.embedding_norm) Norm(Buffer::kHidden, Buffer::kHidden, "embed_norm", group);
+}
+
 GroupDescription Decoder::Attention(int64_t layer) const {
   const double scale = config_.attention_scale != 0
                            ? config_.attention_scale
                            : 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   const bool bias = config_.attention_bias;
   GroupBuilder group(GroupKind::kAttention, layer);
+  if (layer == 0) Embed(&group);
   const Buffer input = NormsInput() ? Buffer::kNormed : Buffer::kHidden;
   if (NormsInput()) Norm(Buffer::kHidden, Buffer::kNormed, "attn_norm", &group);
   if (HasFfnNormBeside()) Norm(Buffer::kHidden, Buffer::kFfnNormed, "ffn_norm", &group);
@@ -95,8 +129,7 @@ GroupDescription Decoder::Attention(int64_t layer) const {
                           config_.num_heads, config_.num_kv_heads, config_.head_dim,
                           static_cast<float>(scale), WindowOf(layer),
                           static_cast<float>(config_.attention_softcap)});
-  Output(Buffer::kAttended, "attn.o", query_width_, config_.attention_output_bias, "attn_post_norm",
-         &group);
+  Output(Buffer::kAttended, "attn.o", query_width_, config_.attention_output_bias, "attn", &group);
   return group.Take();
 }
 
@@ -117,7 +150,7 @@ GroupDescription Decoder::Ffn(int64_t layer) const {
     group.Linear(input, Buffer::kGate, "ffn.up", ffn_width_, hidden_, bias);
     group.Add(ActivationStep{Buffer::kGate, std::nullopt, Buffer::kGate, config_.activation});
   }
-  Output(Buffer::kGate, "ffn.down", ffn_width_, bias, "ffn_post_norm", &group);
+  Output(Buffer::kGate, "ffn.down", ffn_width_, bias, "ffn", &group);
   return group.Take();
 }
 
@@ -126,8 +159,8 @@ GroupDescription Decoder::Tables() const {
   GroupDescription group;
   group.kind = GroupKind::kEmbedding;
   if (!config_.tie_embeddings) {
-    group.tensors.push_back({"embed.weight", static_cast<uint64_t>(config_.vocab_size), hidden_,
-                             TensorKind::kEmbedding});
+    group.tensors.push_back({"embed.weight", static_cast<uint64_t>(config_.vocab_size),
+                             embedding_width_, TensorKind::kEmbedding});
   }
   if (traits_.learned_positions) {
     group.tensors.push_back({"positions.weight", static_cast<uint64_t>(config_.context_length),
@@ -137,13 +170,17 @@ GroupDescription Decoder::Tables() const {
 }
 
 // The head's product is the logits, which runtime computes for the rows that are wanted, so the
-// group's only step is the norm.
+// group's steps are what comes before it.
 GroupDescription Decoder::Head() const {
   GroupBuilder builder(GroupKind::kHead, -1);
-  Norm(Buffer::kHidden, Buffer::kNormed, "norm", &builder);
+  if (config_.final_norm) Norm(Buffer::kHidden, Buffer::kNormed, "norm", &builder);
+  if (Projects()) {
+    builder.Linear(config_.final_norm ? Buffer::kNormed : Buffer::kHidden, Buffer::kEmbedded,
+                   "project_out", embedding_width_, hidden_, false);
+  }
   GroupDescription group = builder.Take();
   group.tensors.push_back({config_.tie_embeddings ? "embed.weight" : "head.weight",
-                           static_cast<uint64_t>(config_.vocab_size), hidden_,
+                           static_cast<uint64_t>(config_.vocab_size), embedding_width_,
                            TensorKind::kMatrix});
   return group;
 }
@@ -154,6 +191,17 @@ ModelDescription Decoder::Describe() const {
   model.head_tensor = config_.tie_embeddings ? model.embedding_tensor : "head.weight";
   if (traits_.learned_positions) model.position_tensor = "positions.weight";
   model.embedding_scale = static_cast<float>(config_.embedding_scale);
+  if (Projects()) model.embedding_output = Buffer::kEmbedded;
+  model.head_input = Projects()           ? Buffer::kEmbedded
+                     : config_.final_norm ? Buffer::kNormed
+                                          : Buffer::kHidden;
+  if (config_.alibi_bias_max != 0) {
+    model.alibi_slopes = AlibiSlopes(config_.num_heads, config_.alibi_bias_max);
+    model.alibi_in_bf16 = config_.alibi_in_bf16;
+    for (float& slope : model.alibi_slopes) {
+      if (model.alibi_in_bf16) slope = Bf16ToFloat(FloatToBf16(slope));
+    }
+  }
   model.logit_softcap = static_cast<float>(config_.logit_softcap);
   model.ropes.push_back(config_.rope);
   if (config_.local_rope) model.ropes.push_back(*config_.local_rope);
@@ -179,6 +227,7 @@ ModelDescription Decoder::Describe() const {
   width(Buffer::kGate) = config_.intermediate_size;
   width(Buffer::kUp) = traits_.gated_ffn ? config_.intermediate_size : 0;
   width(Buffer::kFfnNormed) = HasFfnNormBeside() ? config_.hidden_size : 0;
+  width(Buffer::kEmbedded) = Projects() ? config_.embedding_size : 0;
   return model;
 }
 

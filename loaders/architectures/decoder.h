@@ -14,8 +14,8 @@ enum class NormKind : uint8_t {
 };
 
 // Where a block (attention or feed-forward network) is normalized: its input, its output before
-// that is added to the hidden state, or both.
-enum class NormPlace : uint8_t { kInput, kOutput, kBoth };
+// that is added to the hidden state, or both; or the sum (ModelConfig::post_norm).
+enum class NormPlace : uint8_t { kInput, kOutput, kBoth, kSum };
 
 // RMSNorm of queries and keys before their rotation.
 enum class QkNorm : uint8_t {
@@ -31,9 +31,11 @@ struct DecoderTraits {
   QkNorm qk_norm = QkNorm::kNone;
   bool gated_ffn = true;           // down(activation(gate x) * up x), or down(activation(up x))
   bool learned_positions = false;  // a table of context_length rows, added to the embedding
+  bool embedding_norm = false;     // of the embedding, before the first layer
+  bool norm_biases = true;         // of LayerNorms
 };
 
-// REQUIRES: config.Validate().ok(); norm_place other than kInput only with kRms.
+// REQUIRES: config.Validate().ok(); norm_place kOutput and kBoth only with kRms.
 ModelDescription DescribeDecoder(const ModelConfig& config, const DecoderTraits& traits);
 
 }  // namespace sluice

@@ -33,9 +33,10 @@ void GroupBuilder::HeadRmsNorm(Buffer data, const std::string& name, uint64_t wi
 }
 
 void GroupBuilder::LayerNorm(Buffer in, Buffer out, const std::string& name, uint64_t width,
-                             double eps) {
+                             double eps, bool with_bias) {
   const TensorIndex weight = Require(name + ".weight", 1, width, TensorKind::kVector);
-  const TensorIndex bias = Require(name + ".bias", 1, width, TensorKind::kVector);
+  const TensorIndex bias =
+      with_bias ? Require(name + ".bias", 1, width, TensorKind::kVector) : kNoTensor;
   Add(LayerNormStep{in, out, weight, bias, static_cast<float>(eps)});
 }
 

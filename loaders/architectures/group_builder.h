@@ -20,8 +20,9 @@ class GroupBuilder {
   void AddRmsNorm(Buffer in, Buffer out, const std::string& name, uint64_t width, double eps);
   // The same for each of `heads` parts of the row, in place; width is that of one.
   void HeadRmsNorm(Buffer data, const std::string& name, uint64_t width, int64_t heads, double eps);
-  // The tensors `name`.weight and `name`.bias [1, width].
-  void LayerNorm(Buffer in, Buffer out, const std::string& name, uint64_t width, double eps);
+  // The tensors `name`.weight and, with_bias, `name`.bias [1, width].
+  void LayerNorm(Buffer in, Buffer out, const std::string& name, uint64_t width, double eps,
+                 bool with_bias);
   // The tensors `name`.weight [rows, cols] and, with_bias, `name`.bias [1, rows].
   void Linear(Buffer in, Buffer out, const std::string& name, uint64_t rows, uint64_t cols,
               bool with_bias);

@@ -25,7 +25,8 @@ class Reader {
     max_bytes_ = files.max_memory_bytes;
     input_bytes_ = files.tokenizer_json.size() + files.sentencepiece_model.size() +
                    files.tokenizer_config_json.size() + files.special_tokens_map_json.size() +
-                   files.generation_config_json.size() + files.config_json.size();
+                   files.generation_config_json.size() + files.config_json.size() +
+                   files.added_tokens_json.size();
     if (files.tokenizer_json.empty() && !files.sentencepiece_model.empty()) {
       if (Status s = ReadSentencePiece(files.sentencepiece_model); !s.ok()) {
         return s.WithContext("tokenizer.model");
@@ -34,6 +35,7 @@ class Reader {
       return s.WithContext("tokenizer.json");
     }
     if (Status s = ReadSideFiles(files); !s.ok()) return s;
+    DropAddedTokensFrom(files.most_tokens);
     if (!spec_.scores.empty()) {
       spec_.scores.resize(spec_.tokens.size(), -std::numeric_limits<double>::infinity());
     }
@@ -175,6 +177,8 @@ class Reader {
 
   Status ReadSideFiles(const HuggingFaceTokenizerFiles& files);
   Status ReadTokenizerConfig(const JsonValue& config);
+  Status ReadAddedTokensJson(const JsonValue& added);
+  void DropAddedTokensFrom(int64_t first);
   Status AddNamedToken(const JsonValue& file, std::string_view key, std::optional<int32_t>* id,
                        bool* named);
   bool IsToken(int32_t id) const {
@@ -256,6 +260,42 @@ Status Reader::ReadTokenizerConfig(const JsonValue& config) {
   return {};
 }
 
+// In the order of their ids, as transformers adds them.
+Status Reader::ReadAddedTokensJson(const JsonValue& added) {
+  TokenizerCounts counts;
+  counts.added_tokens = counts.tokens = 2 * added.size();
+  if (Status s = CheckMemory(BytesToRead(counts), input_bytes_, max_bytes_); !s.ok()) return s;
+  std::vector<std::pair<int32_t, std::string>> tokens;
+  tokens.reserve(added.size());
+  for (const auto& [text, value] : added.members()) {
+    const std::optional<int32_t> id = AsTokenId(value);
+    if (!id) return Corrupt("id of the added token '" + std::string(text) + "'");
+    tokens.emplace_back(*id, std::string(text));
+  }
+  std::sort(tokens.begin(), tokens.end());
+  for (auto& [id, text] : tokens) {
+    if (added_.contains(text)) continue;
+    AddedToken token;
+    token.content = std::move(text);
+    token.normalized = false;  // these tokenizers look for it in the text as it is
+    if (Status s = AddToken(std::move(token)); !s.ok()) return s;
+  }
+  return {};
+}
+
+void Reader::DropAddedTokensFrom(int64_t first) {
+  const auto beyond = [first](int32_t id) { return id >= first; };
+  const bool needed = (spec_.bos_id && beyond(*spec_.bos_id)) ||
+                      std::any_of(spec_.eos_ids.begin(), spec_.eos_ids.end(), beyond) ||
+                      std::any_of(spec_.prefix_ids.begin(), spec_.prefix_ids.end(), beyond) ||
+                      std::any_of(spec_.suffix_ids.begin(), spec_.suffix_ids.end(), beyond);
+  if (needed || first < static_cast<int64_t>(vocabulary_size_)) return;
+  std::erase_if(spec_.added_tokens, [&](const AddedToken& token) { return beyond(token.id); });
+  if (static_cast<int64_t>(spec_.tokens.size()) > first) {
+    spec_.tokens.resize(static_cast<size_t>(first));
+  }
+}
+
 Status Reader::ReadSideFiles(const HuggingFaceTokenizerFiles& files) {
   const auto parse = [](std::string_view text, std::string_view name) {
     return ParseJsonObject(text.empty() ? "{}" : text, name);
@@ -271,6 +311,13 @@ Status Reader::ReadSideFiles(const HuggingFaceTokenizerFiles& files) {
 
   if (Status s = ReadTokenizerConfig(config->root()); !s.ok()) {
     return s.WithContext("tokenizer_config.json");
+  }
+  if (!files.added_tokens_json.empty() && files.tokenizer_json.empty() &&
+      FindMember(config->root(), "added_tokens_decoder") == nullptr) {
+    constexpr char kName[] = "added_tokens.json";
+    Result<JsonDocument> added = parse(files.added_tokens_json, kName);
+    if (!added.ok()) return added.status();
+    if (Status s = ReadAddedTokensJson(added->root()); !s.ok()) return s.WithContext(kName);
   }
   std::optional<int32_t> eos;
   bool bos_named = false;

@@ -45,7 +45,12 @@ struct HuggingFaceTokenizerFiles {
   std::string_view generation_config_json;   // eos_token_id: more tokens that end a generation
   std::string_view config_json;              // the same; bos_token_id where no file names the token
   std::string_view sentencepiece_model = {};  // tokenizer.model
-  uint64_t max_memory_bytes = UINT64_MAX;     // beside the files themselves
+  // {text: id} of what was added to tokenizer.model; read where tokenizer_config.json does not say.
+  std::string_view added_tokens_json = {};
+  // Rows of the embedding. Added tokens beyond it, which some checkpoints have for other models of
+  // their family, are left out, unless one begins or ends a text.
+  int64_t most_tokens = INT64_MAX;
+  uint64_t max_memory_bytes = UINT64_MAX;  // beside the files themselves
 };
 
 // The fields tokenizer.ggml.* of a GGUF file. The views are read during FromGguf only.

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -64,6 +65,43 @@ TEST(Gguf, ReadsEveryScalarType) {
   EXPECT_THAT(read->GetFloat("u8").status().message(), HasSubstr("'u8' is not a float"));
   EXPECT_EQ(read->GetUint("none").status().code(), ErrorCode::kNotFound);
   EXPECT_THAT(read->GetUint("none").status().message(), HasSubstr("'none'"));
+}
+
+// The header is refused before the memory is taken, whatever part of it takes most.
+TEST(Gguf, AHeaderThatTakesMoreMemoryThanAllowedIsRefused) {
+  std::vector<std::string> words(50'000, std::string(20, 'w'));
+  GgufBytes many_words;
+  many_words.AddStrings("tokenizer.ggml.tokens", words);
+  GgufBytes numbers;
+  numbers.Add("scores", kTypeArray, ArrayOf(kTypeF32, 1'000'000, std::string(4'000'000, '\0')));
+  GgufBytes long_text;
+  long_text.AddString("text", std::string(4'000'000, 't'));
+  GgufBytes tensors;
+  for (int i = 0; i < 20'000; ++i) tensors.AddF32Tensor("tensor." + std::to_string(i), {1});
+  struct Case {
+    const GgufBytes& file;
+    uint64_t at_least;
+    const char* name;
+  };
+  for (const Case& c : {Case{many_words, 50'000 * (sizeof(std::string) + 21), "tokens"},
+                        Case{numbers, 4'000'000, "scores"}, Case{long_text, 4'000'000, "text"},
+                        Case{tensors, 20'000 * sizeof(GgufTensor), "memory"}}) {
+    const std::string bytes = c.file.Build();
+    const MemoryBytes source(BytesOf(bytes), "the file");
+    Result<GgufFile> whole = GgufFile::Read(source);
+    ASSERT_TRUE(whole.ok()) << whole.status().message();
+    EXPECT_GE(whole->memory_bytes(), c.at_least) << c.name;
+    EXPECT_LE(whole->memory_bytes(), 16 * bytes.size()) << c.name;
+    const uint64_t enough = whole->memory_bytes() + std::min<uint64_t>(bytes.size(), 1 << 20);
+    EXPECT_TRUE(GgufFile::Read(source, enough).ok()) << c.name;
+    for (const uint64_t bound : {enough - 1, c.at_least, uint64_t{100}, uint64_t{0}}) {
+      const Status status = GgufFile::Read(source, bound).status();
+      EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit) << c.name << " " << bound;
+      EXPECT_THAT(status.message(), HasSubstr("the file: ")) << bound;
+      EXPECT_THAT(status.message(), HasSubstr(std::to_string(bound) + " bytes of memory"));
+    }
+    EXPECT_THAT(GgufFile::Read(source, enough - 1).status().message(), HasSubstr(c.name));
+  }
 }
 
 TEST(Gguf, ReadsArrays) {

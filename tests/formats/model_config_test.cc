@@ -191,14 +191,67 @@ TEST(ModelConfig, TextThatIsNoConfigurationIsRefused) {
   }
 }
 
+TEST(ModelConfig, MembersOfLaterArchitecturesSurviveJsonAndAreLeftOutOfOthers) {
+  ModelConfig config = SmallConfig();
+  const std::string plain = config.ToJson();
+  config.alibi_bias_max = 16;
+  config.alibi_in_bf16 = true;
+  config.post_norm = true;
+  config.final_norm = false;
+  config.embedding_size = 20;
+  Result<ModelConfig> again = ModelConfig::FromJson(config.ToJson());
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  EXPECT_EQ(*again, config);
+  for (const char* name :
+       {"alibi_bias_max", "alibi_in_bf16", "post_norm", "final_norm", "embedding_size"}) {
+    EXPECT_THAT(config.ToJson(), HasSubstr(name));
+    EXPECT_EQ(plain.find(name), std::string::npos) << name;
+  }
+  config.parallel_blocks = true;
+  EXPECT_THAT(config.Validate().message(), HasSubstr("post_norm"));
+  config.parallel_blocks = false;
+  config.embedding_size = -1;
+  EXPECT_THAT(config.Validate().message(), HasSubstr("embedding_size is -1"));
+  config.embedding_size = 0;
+  for (const double bias : {-1.0, 101.0, std::nan("")}) {
+    config.alibi_bias_max = bias;
+    EXPECT_THAT(config.Validate().message(), HasSubstr("alibi_bias_max"));
+  }
+}
+
+TEST(AlibiSlopes, OfAPowerOfTwoOfHeadsAreAGeometricSequence) {
+  EXPECT_THAT(AlibiSlopes(8, 8),
+              ElementsAre(0x1p-1f, 0x1p-2f, 0x1p-3f, 0x1p-4f, 0x1p-5f, 0x1p-6f, 0x1p-7f, 0x1p-8f));
+  EXPECT_THAT(AlibiSlopes(1, 8), ElementsAre(0x1p-8f));
+  EXPECT_THAT(AlibiSlopes(4, 16), ElementsAre(0x1p-4f, 0x1p-8f, 0x1p-12f, 0x1p-16f));
+  const std::vector<float> slopes = AlibiSlopes(16, 8);
+  ASSERT_EQ(slopes.size(), 16u);
+  for (size_t i = 0; i < 16; ++i) {
+    EXPECT_FLOAT_EQ(slopes[i], static_cast<float>(std::pow(0.5, static_cast<double>(i + 1) / 2)));
+  }
+}
+
+TEST(AlibiSlopes, OfOtherNumbersGoOnWithEverySecondOneOfTwiceAsMany) {
+  EXPECT_THAT(AlibiSlopes(3, 8), ElementsAre(0x1p-4f, 0x1p-8f, 0x1p-2f));
+  EXPECT_THAT(AlibiSlopes(6, 8), ElementsAre(0x1p-2f, 0x1p-4f, 0x1p-6f, 0x1p-8f, 0x1p-1f, 0x1p-3f));
+  const std::vector<float> slopes = AlibiSlopes(12, 8);
+  ASSERT_EQ(slopes.size(), 12u);
+  EXPECT_EQ(slopes[7], 0x1p-8f);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_FLOAT_EQ(slopes[8 + i], 0.70710678f * std::pow(0.5f, static_cast<float>(i)));
+  }
+}
+
 TEST(RopeFrequencies, OfAPowerOf16AreExact) {
   RopeConfig rope;
   rope.theta = 65536;
   rope.dim = 8;
-  EXPECT_THAT(RopeFrequencies(rope, 4096), ElementsAre(1.0f, 0.0625f, 0.00390625f, 0.000244140625f));
+  EXPECT_THAT(RopeFrequencies(rope, 4096),
+              ElementsAre(1.0f, 0.0625f, 0.00390625f, 0.000244140625f));
   rope.type = RopeType::kLinear;
   rope.factor = 2;
-  EXPECT_THAT(RopeFrequencies(rope, 4096), ElementsAre(0.5f, 0.03125f, 0.001953125f, 0.0001220703125f));
+  EXPECT_THAT(RopeFrequencies(rope, 4096),
+              ElementsAre(0.5f, 0.03125f, 0.001953125f, 0.0001220703125f));
 }
 
 TEST(RopeFrequencies, AreDividedByTheDivisors) {

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -120,9 +120,15 @@ def write_expected_logits(directory, prefix, tokens, logits):
     np.save(directory / f"{prefix}expected_logsumexp.npy", logsumexp(logits))
 
 
+def attention_of(config):
+    """transformers 5.23 adds Falcon's ALiBi twice in its eager attention: to the mask, and to the scores."""
+    return "sdpa" if getattr(config, "alibi", False) else "eager"
+
+
 def load_float32(directory):
+    config = AutoConfig.from_pretrained(os.fspath(directory))
     return AutoModelForCausalLM.from_pretrained(
-        os.fspath(directory), dtype=torch.float32, attn_implementation="eager"
+        os.fspath(directory), dtype=torch.float32, attn_implementation=attention_of(config)
     ).eval()
 
 

@@ -25,7 +25,7 @@ import make_architectures_gguf
 
 TOLERANCE = 2e-4  # times the standard deviation of the logits, where that is more than 1
 TOKENS = 72
-NO_GGUF = ("opt",)  # llama.cpp does not know it
+NO_GGUF = ("opt", "falcon_alibi")  # llama.cpp does not know them
 
 
 def rope(pick, theta=10000.0, kinds=("default", "linear", "llama3", "yarn")):
@@ -145,8 +145,10 @@ def gpt_bigcode(pick):
 def opt(pick):
     heads = pick([1, 2, 4])
     hidden = heads * pick([8, 12, 16])
-    return dict(hidden_size=hidden, word_embed_proj_dim=hidden, num_attention_heads=heads, ffn_dim=pick([17, 48]), num_hidden_layers=pick([1, 2]),
-                activation_function=pick(["relu", "gelu"]), enable_bias=pick([True, False]), tie_word_embeddings=pick([True, False]))
+    return dict(hidden_size=hidden, word_embed_proj_dim=pick([hidden, hidden, 20, 37]), num_attention_heads=heads, ffn_dim=pick([17, 48]),
+                num_hidden_layers=pick([1, 2]), activation_function=pick(["relu", "gelu"]), enable_bias=pick([True, False]),
+                tie_word_embeddings=pick([True, False]), do_layer_norm_before=pick([True, False]),
+                _remove_final_layer_norm=pick([True, False]))
 
 
 def falcon(pick):
@@ -159,6 +161,23 @@ def falcon(pick):
     else:
         fields.update(parallel_attn=pick([True, False]), multi_query=pick([True, False]))
     return fields
+
+
+def falcon_alibi(pick):
+    heads = pick([1, 2, 3, 4, 6, 7])
+    return dict(hidden_size=heads * pick([8, 12, 16]), num_attention_heads=heads, num_hidden_layers=pick([1, 2]), bias=pick([True, False]),
+                tie_word_embeddings=pick([True, False]), alibi=True, parallel_attn=pick([True, False]), multi_query=pick([True, False]))
+
+
+def bloom(pick):
+    heads = pick([1, 2, 3, 4, 6, 7, 12])
+    return dict(hidden_size=heads * pick([8, 12]), n_head=heads, n_layer=pick([1, 2]), layer_norm_epsilon=pick([1e-5, 1e-3]),
+                tie_word_embeddings=pick([True, False]))
+
+
+def mpt(pick):
+    heads = pick([1, 2, 3, 4, 6, 7, 12])
+    return dict(d_model=heads * pick([8, 12]), n_heads=heads, n_layers=pick([1, 2]), max_seq_len=128)
 
 
 def olmo3(pick):
@@ -206,7 +225,7 @@ def gpt_neox(pick):
 
 ARCHITECTURES = dict(llama=llama, mistral=mistral, qwen2=qwen2, qwen3=qwen3, phi3=phi3, gemma=gemma, gemma2=gemma2, gemma3_text=gemma3_text,
                      olmo2=olmo2, starcoder2=starcoder2, gpt_bigcode=gpt_bigcode, opt=opt, falcon=falcon, olmo3=olmo3, seed_oss=seed_oss,
-                     smollm3=smollm3, stablelm=stablelm, gpt_neox=gpt_neox)
+                     smollm3=smollm3, stablelm=stablelm, gpt_neox=gpt_neox, falcon_alibi=falcon_alibi, bloom=bloom, mpt=mpt)
 
 
 def random_model(config, seed):
@@ -253,6 +272,8 @@ def sayable_in_gguf(kind, fields):
         fields.update(hidden_act="gelu", tie_word_embeddings=False)
     if kind == "stablelm":
         fields["tie_word_embeddings"] = False
+    if kind == "bloom":
+        fields["tie_word_embeddings"] = True
     if kind == "starcoder2":
         fields["hidden_act"] = "gelu_pytorch_tanh"
     if kind == "gpt_bigcode":
@@ -338,12 +359,12 @@ def compare_gguf(sluice, llama_cpp, directory, tokens):
 def draw(kind, seed, gguf):
     rng = random.Random(f"{kind} {seed}")
     base = dict(vocab_size=rng.choice([307, 320] if not gguf else [309]), bos_token_id=0, eos_token_id=1, pad_token_id=None)
-    if kind != "gpt_bigcode":
+    if kind not in ("gpt_bigcode", "bloom", "mpt"):
         base["max_position_embeddings"] = 128
     fields = ARCHITECTURES[kind](rng.choice)
     if gguf:
         fields = sayable_in_gguf(kind, fields)
-    return rng, fields, AutoConfig.for_model(kind, **{**base, **fields})
+    return rng, fields, AutoConfig.for_model(kind.removesuffix("_alibi"), **{**base, **fields})
 
 
 class Tally:

@@ -30,7 +30,7 @@ GEMMA3_ROPE = dict(
 )
 
 # effects: changes of the config, each of which must move some logit. greedy: False where transformers rotates a
-# growing sequence anew but not the keys in its cache.
+# growing sequence anew but not the keys in its cache. distinct: tokens that each greedy answer has at least.
 VARIANTS = {
     "mistral": dict(type="mistral", config=dict(SMALL, head_dim=12, sliding_window=24, rope_parameters=ROPE),
                     effects=[dict(sliding_window=None), dict(sliding_window=25)]),
@@ -70,6 +70,11 @@ VARIANTS = {
                                                             vocab_size=307, multi_query=False, n_inner=40),
                             effects=[]),
     "opt": dict(type="opt", config=dict(GPT, ffn_dim=48), effects=[dict(activation_function="gelu")]),
+    "opt_post_norm": dict(type="opt", config=dict(GPT, ffn_dim=48, do_layer_norm_before=False, word_embed_proj_dim=20), effects=[]),
+    "falcon_alibi": dict(type="falcon", config=dict(hidden_size=36, num_attention_heads=6, alibi=True, parallel_attn=False,
+                                                    multi_query=False, bias=True), effects=[dict(alibi=False)]),
+    "bloom": dict(type="bloom", config=dict(hidden_size=36, n_head=6), distinct=3, effects=[]),
+    "mpt": dict(type="mpt", config=dict(d_model=36, n_heads=6, max_seq_len=128), effects=[]),
     "falcon": dict(type="falcon", config=dict(GPT, rope_parameters=ROPE), effects=[dict(activation="relu")]),
     "falcon_two_norms": dict(type="falcon", config=dict(GPT, new_decoder_architecture=True, num_kv_heads=2,
                                                         rope_parameters=ROPE), effects=[]),
@@ -101,14 +106,15 @@ VARIANTS = {
 
 def make_config(variant, **changes):
     fields = copy.deepcopy({**BASE, **variant["config"], **changes})
+    if variant["type"] in ("gpt_bigcode", "bloom", "mpt"):
+        fields.pop("max_position_embeddings")
     if variant["type"] == "gpt_bigcode":
-        for key in ("num_hidden_layers", "max_position_embeddings"):
-            fields.pop(key)
+        fields.pop("num_hidden_layers")
     return AutoConfig.for_model(variant["type"], bos_token_id=0, eos_token_id=1, pad_token_id=None, **fields)
 
 
 def model_of(config):
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_config(config, attn_implementation=common.attention_of(config)).eval()
 
 
 def random_model(variant, seed):
@@ -122,7 +128,8 @@ def random_model(variant, seed):
             if lacks_one and name == "model.norm.weight":
                 parameter.copy_((1.0 + parameter) * model.config.hidden_size ** 0.5 - 1.0)
         elif parameter.dim() == 1:
-            parameter.copy_(0.4 * noise)
+            # Bloom's would lead to one token whatever comes before.
+            parameter.copy_((0.1 if variant["type"] == "bloom" else 0.4) * noise)
         elif any(part in name for part in ("wpe", "embed_positions")):
             parameter.copy_(0.5 * noise)
         else:
@@ -133,7 +140,7 @@ def random_model(variant, seed):
     return model
 
 
-def results(model, tokenizer, tokens, greedy):
+def results(model, tokenizer, tokens, greedy, distinct):
     """Logits of the tokens, greedy continuations and margins; None where a margin is too small."""
     logits = common.logits_of(model, tokens)
     margin = common.margin(logits)
@@ -143,7 +150,7 @@ def results(model, tokenizer, tokens, greedy):
     for text in common.PROMPTS if greedy else []:
         prompt = tokenizer.encode(text).ids
         ids, smallest = common.greedy(model, prompt, GREEDY_TOKENS)
-        if not smallest > MIN_MARGIN or len(set(ids)) < 6:
+        if not smallest > MIN_MARGIN or len(set(ids)) < distinct:
             return None
         answers.append(dict(text=text, prompt_ids=prompt, next_ids=ids, min_margin=smallest))
     return logits, margin, answers
@@ -170,7 +177,7 @@ def make(name, variant, tokenizer):
         copy.deepcopy(model).to(dtype).save_pretrained(directory)
         model = common.load_float32(directory)
         tokens = common.random_tokens(seed, common.TOKENIZER_VOCAB)
-        found = results(model, tokenizer, tokens, variant.get("greedy", True))
+        found = results(model, tokenizer, tokens, variant.get("greedy", True), variant.get("distinct", 6))
         if found:
             break
     else:

@@ -20,7 +20,7 @@ import transformers
 import common
 
 NAMES = ["mistral", "qwen2", "qwen3", "phi3", "phi3_long", "gemma", "gemma2", "gemma3", "olmo2", "starcoder2",
-         "gpt_bigcode", "falcon", "falcon_two_norms", "olmo3", "seed_oss", "smollm3", "stablelm", "gpt_neox"]
+         "gpt_bigcode", "falcon", "falcon_two_norms", "olmo3", "seed_oss", "smollm3", "stablelm", "gpt_neox", "bloom", "mpt"]
 
 
 # The converter does not write windows of these architectures, nor the scale of queries.
@@ -76,6 +76,8 @@ def write_gguf(directory, target, llama_cpp, file_type):
     from conversion import base
     target.unlink(missing_ok=True)
     architecture = base.get_model_architecture(base.ModelBase.load_hparams(directory, False), base.ModelType.TEXT)
+    if architecture == "MptForCausalLM":  # transformers' own name
+        architecture = "MPTForCausalLM"
     model_class = conversion.get_model_class(architecture, mmproj=False)
     model = model_class(directory, gguf.LlamaFileType[file_type], target)
     if model.hparams.get("multi_query") and not model.hparams.get("new_decoder_architecture"):
@@ -84,6 +86,8 @@ def write_gguf(directory, target, llama_cpp, file_type):
     if model.hparams.get("model_type") == "gpt_neox":
         # transformers 5 writes the new name.
         model.hparams["rotary_pct"] = model.hparams["rope_parameters"]["partial_rotary_factor"]
+    if model.hparams.get("model_type") == "mpt":
+        model.hparams["attn_config"].setdefault("clip_qkv", None)
     model.set_vocab = types.MethodType(set_vocab, model)
     model.write()
 

@@ -374,11 +374,95 @@ TEST(CheckpointHuggingFace, ReadsNoPickle) {
 
 TEST(CheckpointHuggingFace, MoreTokensThanRowsAreRefused) {
   Copy copy("gqa");
-  const std::string extra = R"({"id":5000,"content":"<x>","special":true,"single_word":false,)"
-                            R"("lstrip":false,"rstrip":false,"normalized":false})";
-  copy.Edit("tokenizer.json",
-            [&extra](Json& json) { json["added_tokens"].push_back(Json::parse(extra)); });
+  copy.Edit("tokenizer.json", [](Json& json) { json["model"]["vocab"]["<x>"] = 5000; });
   ExpectRefused(copy.Open(), ErrorCode::kCorrupt, "tokenizer");
+}
+
+// Gemma 3 1B has the token of the larger models' images, and no row for it.
+TEST(CheckpointHuggingFace, AnAddedTokenBeyondTheRowsIsOrdinaryText) {
+  Copy copy("gqa");
+  const int64_t rows = copy.OpenCheckpoint()->config().vocab_size;
+  const auto size = [](Copy& of) {
+    return Tokenizer::FromJson(of.OpenCheckpoint()->tokenizer_json())->vocab_size();
+  };
+  const int64_t tokens = size(copy);
+  const auto add = [&copy](const std::string& text) {
+    copy.Edit("tokenizer.json", [&text](Json& json) {
+      json["added_tokens"].push_back({{"id", 5000},
+                                      {"content", text},
+                                      {"special", true},
+                                      {"single_word", false},
+                                      {"lstrip", false},
+                                      {"rstrip", false},
+                                      {"normalized", false}});
+    });
+  };
+  for (int64_t i = tokens; i < rows + 2; ++i) add("<x" + std::to_string(i) + ">");
+  EXPECT_EQ(size(copy), rows);
+  Result<Tokenizer> tokenizer = Tokenizer::FromJson(copy.OpenCheckpoint()->tokenizer_json());
+  EXPECT_EQ(tokenizer->Find("<x" + std::to_string(rows) + ">"), std::nullopt);
+  // One that ends a text cannot be left out.
+  copy.Edit("tokenizer_config.json",
+            [rows](Json& config) { config["eos_token"] = "<x" + std::to_string(rows + 1) + ">"; });
+  ExpectRefused(copy.Open(), ErrorCode::kCorrupt, "tokenizer");
+}
+
+TEST(CheckpointHuggingFace, WithoutATokenizerFileThatIsReadSaysHowToMakeOne) {
+  Copy copy("gqa");
+  copy.Remove("tokenizer.json");
+  copy.Write("vocab.json", "{}");
+  copy.Write("merges.txt", "");
+  ExpectRefused(copy.Open(), ErrorCode::kNotFound, "save_pretrained");
+}
+
+// As its members are written by the tools that people publish with.
+TEST(CheckpointHuggingFace, MembersThatSayNothingOfTheModelAreNoHindrance) {
+  Copy copy("gqa");
+  copy.Edit("config.json", [](Json& config) {
+    config["torch_dtype"] = "bfloat16";
+    config["dtype"] = "float16";
+    config["_name_or_path"] = "somebody/something";
+    config["auto_map"] = {{"AutoConfig", "configuration.Config"}};
+    config["transformers_version"] = "4.31.0";
+    config["quantization_config"] = nullptr;
+    config["eos_token_id"] = {1, 2, 5000};
+  });
+  copy.Write("tokenizer_config.json",
+             R"({"model_max_length":1000000000000000019884624838656,"bos_token":null,
+                 "tokenizer_class":"PreTrainedTokenizerFast","added_tokens_decoder":{},
+                 "extra_special_tokens":{},"clean_up_tokenization_spaces":false})");
+  copy.Write("generation_config.json",
+             R"({"_from_model_config":true,"eos_token_id":[1,2],"temperature":0.6})");
+  copy.Write("added_tokens.json", R"({"<never>":1})");
+  Result<Checkpoint> checkpoint = copy.OpenCheckpoint();
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  Result<Tokenizer> tokenizer = Tokenizer::FromJson(checkpoint->tokenizer_json());
+  ASSERT_TRUE(tokenizer.ok());
+  EXPECT_THAT(tokenizer->eos_ids(), ::testing::UnorderedElementsAre(1, 2));
+  EXPECT_EQ(tokenizer->Find("<never>"), std::nullopt);
+}
+
+// Some shards are published twice, or in older containers beside these.
+TEST(CheckpointHuggingFace, FilesThatTheIndexDoesNotNameAreNotRead) {
+  Copy copy("sharded");
+  copy.Write("consolidated.safetensors", "damaged");
+  copy.Write("model-00001-of-00002.safetensors", "damaged");
+  copy.Write("pytorch_model.bin", "PK");
+  copy.Edit("model.safetensors.index.json",
+            [](Json& index) { index["metadata"]["total_size"] = 1; });
+  EXPECT_TRUE(copy.Open().ok()) << copy.Open().message();
+}
+
+TEST(CheckpointHuggingFace, NamesWithoutThePrefixOfTheModelAreTheSame) {
+  Copy copy("gqa");
+  copy.EditHeader([](Json& header, size_t) {
+    Json renamed;
+    for (const auto& [name, entry] : header.items()) {
+      renamed[name.starts_with("model.") ? name.substr(6) : name] = entry;
+    }
+    header = renamed;
+  });
+  EXPECT_TRUE(copy.Open().ok()) << copy.Open().message();
 }
 
 TEST(CheckpointHuggingFace, FindsTheChatTemplateInEachOfItsPlaces) {

@@ -223,6 +223,59 @@ TEST(HfConfig, NullKvHeadsAreAsManyAsHeadsAndAbsentOnesThoseOfTheClass) {
   EXPECT_EQ(Read(json)->num_kv_heads, 16);
 }
 
+TEST(HfConfig, ReadsMpt) {
+  Json json = Json::parse(R"({"architectures":["MPTForCausalLM"],"model_type":"mpt",
+    "vocab_size":300,"d_model":64,"n_heads":4,"n_layers":2,"max_seq_len":4096,"no_bias":true,
+    "expansion_ratio":4,"logit_scale":null,"learned_pos_emb":true,"norm_type":"low_precision_layernorm",
+    "attn_config":{"alibi":true,"alibi_bias_max":16,"attn_impl":"torch","clip_qkv":null,
+      "softmax_scale":0.5,"prefix_lm":false,"qk_ln":false,"attn_type":"multihead_attention"}})");
+  Result<ModelConfig> config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->alibi_bias_max, 16);
+  EXPECT_EQ(config->attention_scale, 0.5);
+  EXPECT_EQ(config->intermediate_size, 256);
+  EXPECT_EQ(config->context_length, 4096);
+  EXPECT_TRUE(config->tie_embeddings);
+  struct Bad {
+    const char *member, *value, *message;
+  };
+  for (const Bad& bad :
+       {Bad{"clip_qkv", "6.0", "attn_config.clip_qkv"}, Bad{"alibi", "false", "alibi false"},
+        Bad{"prefix_lm", "true", "prefix_lm true"}, Bad{"qk_ln", "true", "qk_ln true"},
+        Bad{"attn_type", "\"multiquery_attention\"", "'multiquery_attention'"},
+        Bad{"kv_n_heads", "2", "attn_config.kv_n_heads"}}) {
+    Json other = json;
+    other["attn_config"][bad.member] = Json::parse(bad.value);
+    EXPECT_EQ(Read(other).status().code(), ErrorCode::kUnsupported) << bad.member;
+    EXPECT_THAT(Read(other).status().message(), HasSubstr(bad.message));
+  }
+  for (const Bad& bad : {Bad{"no_bias", "false", "no_bias false"},
+                         Bad{"logit_scale", "\"inv_sqrt_d_model\"", "logit_scale"},
+                         Bad{"expansion_ratio", "3", "expansion_ratio"}}) {
+    Json other = json;
+    other[bad.member] = Json::parse(bad.value);
+    EXPECT_EQ(Read(other).status().code(), ErrorCode::kUnsupported) << bad.member;
+    EXPECT_THAT(Read(other).status().message(), HasSubstr(bad.message));
+  }
+  json["attn_config"] = 3;
+  EXPECT_EQ(Read(json).status().code(), ErrorCode::kCorrupt);
+}
+
+// As bigscience/bloom-560m has it.
+TEST(HfConfig, ReadsTheOldNamesOfBloom) {
+  Result<ModelConfig> config = Read(Json::parse(R"({"architectures":["BloomForCausalLM"],
+    "model_type":"bloom","n_embed":1024,"n_layer":24,"num_attention_heads":16,"vocab_size":250880,
+    "n_inner":null,"offset_alibi":100,"pretraining_tp":1,"layer_norm_epsilon":1e-05,
+    "apply_residual_connection_post_layernorm":false,"masked_softmax_fusion":true})"));
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->hidden_size, 1024);
+  EXPECT_EQ(config->num_heads, 16);
+  EXPECT_EQ(config->num_kv_heads, 16);
+  EXPECT_EQ(config->intermediate_size, 4096);
+  EXPECT_EQ(config->alibi_bias_max, 8);
+  EXPECT_EQ(config->context_length, 2048);
+}
+
 TEST(HfConfig, TextThatIsNoConfigurationIsRefused) {
   for (const char* text : {"", "[]", "3", "{", "{}", "{\"vocab_size\":1,\"vocab_size\":2}"}) {
     EXPECT_EQ(ModelConfigFromHuggingFace(text).status().code(), ErrorCode::kCorrupt) << text;

@@ -101,6 +101,25 @@ TEST_F(SplitGguf, AnyShardOpensTheWholeModel) {
   }
 }
 
+// The sentence goes on with the option, loaders/convert.cc.
+TEST_F(SplitGguf, HeadersThatTakeMoreMemoryThanAllowedAreRefused) {
+  Write();
+  const std::string whole = scratch_.Write("whole.gguf", WholeModel().Build());
+  for (const std::string& path : {whole, scratch_ / ShardName(0), scratch_ / ShardName(2)}) {
+    uint64_t enough = 1;
+    Status status;
+    for (; enough < 1 << 20; enough += enough / 8 + 1) {
+      status = Checkpoint::Open(path, enough).status();
+      if (status.ok()) break;
+      EXPECT_EQ(status.code(), ErrorCode::kDoesNotFit) << enough << ": " << status.message();
+      EXPECT_THAT(status.message(), HasSubstr(".gguf"));
+      EXPECT_TRUE(status.message().ends_with("are allowed")) << status.message();
+    }
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_GT(enough, std::filesystem::file_size(path)) << path;
+  }
+}
+
 TEST_F(SplitGguf, OneShardOfOneIsAnOrdinaryFile) {
   GgufBytes model = WholeModel();
   model.Add("split.no", 2, LittleEndian(uint16_t{0}))

@@ -70,17 +70,29 @@ TEST(TensorNames, DifferByArchitecture) {
                  "layers.1.attn_post_norm.weight"},
            Names{"gemma3", "language_model.model.layers.1.self_attn.q_norm.weight",
                  "layers.1.attn.q_norm.weight"},
+           Names{"gemma3", "model.language_model.layers.1.self_attn.q_norm.weight",
+                 "layers.1.attn.q_norm.weight"},
+           Names{"gemma3", "model.layers.1.self_attn.q_norm.weight", "layers.1.attn.q_norm.weight"},
            Names{"phi3", "model.layers.0.self_attn.qkv_proj.weight", "layers.0.attn.qkv.weight"},
            Names{"starcoder2", "model.layers.0.mlp.c_fc.bias", "layers.0.ffn.up.bias"},
            Names{"opt", "decoder.embed_positions.weight", "positions.weight"},
            Names{"opt", "model.decoder.layers.11.final_layer_norm.bias", "layers.11.ffn_norm.bias"},
            Names{"opt", "model.decoder.final_layer_norm.bias", "norm.bias"},
+           Names{"opt", "model.decoder.project_in.weight", "layers.0.project_in.weight"},
+           Names{"bloom", "word_embeddings_layernorm.bias", "layers.0.embed_norm.bias"},
+           Names{"bloom", "h.3.self_attention.dense.bias", "layers.3.attn.o.bias"},
+           Names{"mpt", "transformer.blocks.3.attn.Wqkv.weight", "layers.3.attn.qkv.weight"},
+           Names{"mpt", "transformer.norm_f.weight", "norm.weight"},
            Names{"gpt_bigcode", "transformer.h.2.attn.c_attn.bias", "layers.2.attn.qkv.bias"},
            Names{"falcon", "transformer.h.2.ln_mlp.weight", "layers.2.ffn_norm.weight"},
        }) {
     EXPECT_EQ(HuggingFaceDialect(Config(names.architecture)).CanonicalName(names.foreign),
               names.canonical);
   }
+  EXPECT_EQ(HuggingFaceDialect(Config("bloom")).ForeignName("layers.0.embed_norm.bias"),
+            "transformer.word_embeddings_layernorm.bias");
+  EXPECT_EQ(GgufDialect(Config("bloom")).ForeignName("layers.0.embed_norm.bias"),
+            "token_embd_norm.bias");
   EXPECT_EQ(HuggingFaceDialect(Config("llama")).CanonicalName("transformer.h.2.ln_1.weight"),
             std::nullopt);
 }
@@ -100,6 +112,16 @@ TEST(TensorNames, LeftoversOfOldConvertersAndOtherPartsAreKnown) {
   const TensorDialect llama = HuggingFaceDialect(Config("llama"));
   EXPECT_TRUE(llama.IsIgnored("model.layers.3.self_attn.rotary_emb.inv_freq"));
   EXPECT_FALSE(llama.IsIgnored("model.layers.3.self_attn.q_norm.weight"));
+  for (const auto& [architecture, name] :
+       {std::pair("gpt_neox", "gpt_neox.layers.0.attention.bias"),
+        std::pair("gpt_neox", "gpt_neox.layers.0.attention.masked_bias"),
+        std::pair("gpt_neox", "gpt_neox.layers.0.attention.rotary_emb.inv_freq"),
+        std::pair("gpt_bigcode", "transformer.h.0.attn.bias"),
+        std::pair("falcon", "transformer.h.0.self_attention.rotary_emb.inv_freq")}) {
+    const TensorDialect dialect = HuggingFaceDialect(Config(architecture));
+    EXPECT_EQ(dialect.CanonicalName(name), std::nullopt) << name;
+    EXPECT_TRUE(dialect.IsIgnored(name)) << name;
+  }
   EXPECT_FALSE(llama.IsIgnored("vision_tower.layers.0.weight"));
   EXPECT_TRUE(HuggingFaceDialect(Config("gemma3")).IsIgnored("vision_tower.layers.0.weight"));
   const TensorDialect gguf = GgufDialect(Config("phi3"));

@@ -1,5 +1,6 @@
 // tokenizer.model: ids and texts that the PyPI package `sentencepiece` 0.2.3 gives
 // (tests/golden/make_tokenizer_golden.py), and damaged models.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -118,6 +119,35 @@ TEST(SentencePieceModel, TheBestScoreMergesFirstAndBytesStandForUnknownCharacter
   EXPECT_EQ(*t->Encode("", false, false), Ids{});
   EXPECT_EQ(t->bos_id(), 1);
   EXPECT_EQ(t->eos_ids(), (Ids{2}));
+}
+
+// What old checkpoints have beside tokenizer.model, where there is no other file of tokens.
+TEST(SentencePieceModel, TokensOfAddedTokensJsonAreAddedInTheOrderOfTheirIds) {
+  const std::string model = Pieces() + Trainer(2) + Plain();
+  HuggingFaceTokenizerFiles files;
+  files.sentencepiece_model = model;
+  files.added_tokens_json = R"({"[PAD]":11,"<img>":10,"ab":8})";
+  files.special_tokens_map_json = R"({"eos_token":"[PAD]"})";
+  Result<Tokenizer> t = Tokenizer::FromHuggingFace(files);
+  ASSERT_TRUE(t.ok()) << t.status().message();
+  EXPECT_EQ(t->Find("<img>"), 10);
+  EXPECT_EQ(t->Find("[PAD]"), 11);
+  EXPECT_EQ(t->vocab_size(), 12);
+  EXPECT_EQ(*t->Encode("a<img>", true, false), (Ids{9, 10}));
+  EXPECT_THAT(t->eos_ids(), testing::Contains(11));
+  // tokenizer_config.json says all, where it says anything.
+  files.tokenizer_config_json = R"({"added_tokens_decoder":{"10":{"content":"[PAD]"}}})";
+  t = Tokenizer::FromHuggingFace(files);
+  ASSERT_TRUE(t.ok()) << t.status().message();
+  EXPECT_EQ(t->Find("<img>"), std::nullopt);
+  EXPECT_EQ(t->Find("[PAD]"), 10);
+  files.tokenizer_config_json = "";
+  for (const char* bad : {"[]", R"({"x":"y"})", R"({"x":-1})", R"({"x":1.5})", "{"}) {
+    files.added_tokens_json = bad;
+    const Status status = Tokenizer::FromHuggingFace(files).status();
+    EXPECT_EQ(status.code(), ErrorCode::kCorrupt) << bad;
+    EXPECT_NE(status.message().find("added_tokens.json"), std::string::npos) << status.message();
+  }
 }
 
 TEST(SentencePieceModel, AUnigramModelTakesTheGreatestSum) {

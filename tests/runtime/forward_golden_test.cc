@@ -114,8 +114,8 @@ TEST(ArchitectureGoldens, ThereIsOneForEachArchitecture) {
     }
   }
   // Those that llama.cpp's converter knows are there as GGUF too: tests are made from the files.
-  EXPECT_EQ(testing::ArchitectureGgufGoldens().size(), 18u);
-  EXPECT_EQ(testing::ArchitectureGoldens().size(), 25u);
+  EXPECT_EQ(testing::ArchitectureGgufGoldens().size(), 20u);
+  EXPECT_EQ(testing::ArchitectureGoldens().size(), 29u);
   for (const std::string_view name : SupportedArchitectures()) {
     EXPECT_EQ(covered.count(std::string(name)), 1u) << name;
   }
