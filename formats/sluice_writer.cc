@@ -26,7 +26,8 @@ std::span<std::byte> FromPage(std::span<std::byte> memory) {
 }
 
 uint64_t TilesPerPiece(const TileLayout& layout) {
-  return kSluiceMaxPieceBytes / layout.tile_bytes;  // a tile is never larger than a piece
+  // A tile is never larger than the largest piece.
+  return std::max<uint64_t>(1, kSluicePieceBytes / layout.tile_bytes);
 }
 
 }  // namespace

@@ -34,6 +34,8 @@ constexpr uint32_t kNotStreamed = ~uint32_t{0};
 // What is asked of the drive at once: enough to fill its queue while finished pieces are handed on.
 constexpr uint64_t kBytesOnTheWay = uint64_t{64} << 20;
 
+constexpr uint64_t kMostJoinedBytes = uint64_t{32} << 20;
+
 class TieredStore : public WeightStore {
  public:
   TieredStore(std::shared_ptr<const SluiceFile> file, const Placement& placement)
@@ -71,7 +73,7 @@ class TieredStore : public WeightStore {
     if (Status status = LoadResident(options); !status.ok()) return status;
     if (!cycle_.empty()) {
       pool_.emplace(placement_.ring_bytes, cycle_);
-      reader_ = std::thread([this] { ReadLoop(); });
+      reader_ = std::thread([this] { Read(); });
     }
     return Status();
   }
@@ -133,6 +135,10 @@ class TieredStore : public WeightStore {
     return status;
   }
 
+  std::span<const WeightPart> PartsOf(TensorId tensor) const override {
+    return joined_[tensor].empty() ? WeightStore::PartsOf(tensor) : joined_[tensor];
+  }
+
   void DonePiece(PieceId piece) override {
     if (stream_index_[piece] == kNotStreamed) return;
     const std::lock_guard lock(mutex_);
@@ -151,6 +157,7 @@ class TieredStore : public WeightStore {
   void AssignHomes() {
     resident_offset_.assign(file().pieces().size(), kNotResident);
     stream_index_.assign(file().pieces().size(), kNotStreamed);
+    joined_.resize(file().tensors().size());
     for (GroupId id = 0; id < file().groups().size(); ++id) {
       const GroupEntry& group = file().groups()[id];
       if (group.kind == GroupKind::kEmbedding) continue;
@@ -169,6 +176,7 @@ class TieredStore : public WeightStore {
             cycle_.push_back({piece, id, size_bytes});
           }
         }
+        if (resident) JoinParts(tensor);
       }
     }
     verifiers_ = std::make_unique<PieceVerifier[]>(cycle_.size());
@@ -176,6 +184,24 @@ class TieredStore : public WeightStore {
     const uint64_t chunks =
         CeilDiv(file().source().size_bytes(), kSluiceChunkBytes) + file().pieces().size();
     mapped_verified_ = std::make_unique<std::atomic<bool>[]>(chunks);
+  }
+
+  // A resident tensor's pieces lie side by side in their order: those whose tiles follow each other
+  // without padding become one part, named by the first. Fewer parts are fewer times that threads
+  // wait for each other; a pass is cancelled between two.
+  void JoinParts(TensorId tensor) {
+    const uint64_t tile_bytes = file().tensors()[tensor].layout.tile_bytes;
+    std::vector<WeightPart>& joined = joined_[tensor];
+    for (const WeightPart& next : WeightStore::PartsOf(tensor)) {
+      const uint64_t bytes = joined.empty() ? 0 : joined.back().num_tiles * tile_bytes;
+      if (bytes > 0 && bytes + next.num_tiles * tile_bytes <= kMostJoinedBytes &&
+          bytes == resident_offset_[next.piece] - resident_offset_[joined.back().piece]) {
+        joined.back().row_count += next.row_count;
+        joined.back().num_tiles += next.num_tiles;
+      } else {
+        joined.push_back(next);
+      }
+    }
   }
 
   Result<std::unique_ptr<Storage>> OpenDrive(const TieredOptions& options) {
@@ -244,6 +270,10 @@ class TieredStore : public WeightStore {
         pool_->Take(piece);
         return static_cast<const std::byte*>(ring_.bytes().data() + found.ring_offset_bytes);
       }
+      if (!reader_error_.ok()) {
+        if (waited) --waiting_;
+        return reader_error_;
+      }
       if (found.state == SlotPool::State::kAbsent) {
         pool_->Demand(piece);
         wake_reader_.notify_one();
@@ -257,7 +287,19 @@ class TieredStore : public WeightStore {
     }
   }
 
-  // The reader's life: asks for what the ring has room for, and hands on what comes.
+  // The reader's life. Its books may be half written when memory runs out: it does not go on then,
+  // and whoever waits is told so.
+  void Read() {
+    try {
+      ReadLoop();
+    } catch (const std::bad_alloc&) {
+      const std::lock_guard lock(mutex_);
+      reader_error_ = Status(ErrorCode::kOutOfMemory, "no memory to read weights with");
+      arrived_.notify_all();
+    }
+  }
+
+  // Asks for what the ring has room for, and hands on what comes.
   void ReadLoop() {
     AsyncReader reader(storage_.get(), file().path(), file().source().size_bytes());
     std::vector<AsyncReader::Finished> finished;
@@ -313,8 +355,9 @@ class TieredStore : public WeightStore {
   HostArena arena_ = *HostArena::Allocate(0);  // resident pieces
   HostArena ring_ = *HostArena::Allocate(0);
   uint64_t arena_bytes_ = 0;
-  std::vector<uint64_t> resident_offset_;  // by piece; kNotResident
-  std::vector<uint32_t> stream_index_;     // by piece: its place in cycle_; kNotStreamed
+  std::vector<uint64_t> resident_offset_;        // by piece; kNotResident
+  std::vector<uint32_t> stream_index_;           // by piece: its place in cycle_; kNotStreamed
+  std::vector<std::vector<WeightPart>> joined_;  // by tensor: its parts if it is resident
   std::vector<StreamedPiece> cycle_;
   std::unique_ptr<PieceVerifier[]> verifiers_;  // as cycle_
   std::optional<FileMapping> mapping_;
@@ -325,6 +368,7 @@ class TieredStore : public WeightStore {
   std::condition_variable arrived_, wake_reader_;
   std::optional<SlotPool> pool_;  // none if nothing streams
   std::map<PieceId, Status> errors_;
+  Status reader_error_;  // of the reader itself: nothing streams any more
   bool stop_ = false;
   uint64_t streamed_bytes_ = 0;
   uint64_t late_bytes_ = 0;

@@ -8,7 +8,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <optional>
+#include <span>
 #include <string_view>
+#include <system_error>
+#include <thread>
 
 #include "formats/checked.h"
 #include "formats/sluice_file.h"
@@ -42,6 +46,8 @@ constexpr uint64_t kReadPart = uint64_t{4} << 20;
 constexpr uint64_t kKernelBytes = uint64_t{120} << 20;
 constexpr uint64_t kKernelCols = 8192;
 constexpr int64_t kPeakRounds = 200'000;
+constexpr int kStreamingWindows = 4;
+constexpr double kStreamingWindowSeconds = 0.5;
 
 // Runs body until the time is over, twice at least; the median of its seconds.
 template <typename Body>
@@ -165,6 +171,38 @@ class Trial {
   Bf16Activations x_bf16_ = {};
 };
 
+// Threads that read memory as long as this lives, as multiplying with weights does.
+class MemoryReaders {
+ public:
+  MemoryReaders(std::span<const std::byte> memory, int threads) {
+    const PeakLoops loops = PeakLoopsOf(*AvailableTables().back());
+    const size_t share = memory.size() / static_cast<size_t>(threads) / kReadPart * kReadPart;
+    try {
+      for (int i = 0; i < threads; ++i) {
+        const auto own = memory.subspan(static_cast<size_t>(i) * share, share);
+        threads_.emplace_back([this, loops, own] {
+          uint64_t sum = 0;
+          for (size_t part = 0; !stop_; part = (part + kReadPart) % own.size()) {
+            sum += loops.read(own.data() + part, kReadPart);
+          }
+          sink_ += sum;
+        });
+      }
+    } catch (const std::system_error&) {
+      // A limit on threads: those that there are do the work.
+    }
+  }
+  ~MemoryReaders() {
+    stop_ = true;
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::atomic<uint64_t> sink_ = 0;
+  std::vector<std::thread> threads_;
+};
+
 std::string FirstLineWith(const char* path, const std::string& key) {
   std::ifstream file(path);
   std::string line;
@@ -241,6 +279,27 @@ Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial)
   Result<ReadRate> rate = MeasureReadRate(path, options);
   if (!rate.ok()) return rate.status();
   return DriveRate{rate->bytes_per_s, rate->description};
+}
+
+Result<StreamingRates> MeasureStreaming(const std::string& path, int threads) {
+  Result<HostArena> memory =
+      HostArena::Allocate(kReadBytesPerThread * static_cast<uint64_t>(threads));
+  if (!memory.ok()) return memory.status();
+  std::memset(memory->bytes().data(), 1, memory->bytes().size());
+  StreamingRates rates;
+  DriveTrial trial;
+  trial.seconds = kStreamingWindowSeconds;
+  for (int window = 0; window < 2 * kStreamingWindows; ++window) {
+    trial.begin = static_cast<double>(window) / (2 * kStreamingWindows);
+    const bool busy = window % 2 == 1;
+    std::optional<MemoryReaders> readers;
+    if (busy) readers.emplace(memory->bytes(), threads);
+    const Result<DriveRate> rate = MeasureDrive(path, trial);
+    if (!rate.ok()) return rate.status();
+    (busy ? rates.busy_bytes_per_s : rates.alone_bytes_per_s) +=
+        rate->bytes_per_s / kStreamingWindows;
+  }
+  return rates;
 }
 
 double MeasureMemory(int threads) {

@@ -51,6 +51,15 @@ struct DriveTrial {
 // kInvalidArgument for a file of less than one chunk.
 Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial);
 
+// What streaming has of the drive, as means over short windows in turn, which lie in different
+// places of the file: a drive that is shared changes from second to second.
+struct StreamingRates {
+  double alone_bytes_per_s = 0;
+  double busy_bytes_per_s = 0;  // while `threads` threads read memory
+};
+// For about four seconds. Errors: those of MeasureDrive.
+Result<StreamingRates> MeasureStreaming(const std::string& path, int threads);
+
 // Bytes per second that the threads read from memory with the widest loads that there are, the best
 // of a few passes; 0 if there is no memory for it.
 double MeasureMemory(int threads);

@@ -13,7 +13,7 @@ namespace sluice {
 namespace {
 
 // The program, its threads and the tables of a tokenizer, whose JSON is most of the metadata.
-constexpr uint64_t kBaseOverhead = uint64_t{32} << 20;
+constexpr uint64_t kBaseOverhead = uint64_t{24} << 20;
 constexpr uint64_t kOverheadPerMetadataByte = 6;
 // Of the memory that is free: this part is left to others.
 constexpr uint64_t kMarginShare = 16;
@@ -76,8 +76,14 @@ Speed Predict(const ModelOutline& outline, const Plan& plan, const PlanRequest& 
   if (plan.placement.streamed_bytes > 0) {
     speed.drive_s = static_cast<double>(plan.placement.streamed_bytes) / rates.drive_bytes_per_s;
   }
-  speed.bound = speed.drive_s > speed.processor_s ? Bound::kDrive : Bound::kProcessor;
-  speed.tokens_per_s = static_cast<double>(tokens) / std::max(speed.drive_s, speed.processor_s);
+  // What the drive does not finish while the processor works, it reads alone.
+  const double busy_share =
+      rates.busy_drive_bytes_per_s > 0
+          ? std::min(1.0, rates.busy_drive_bytes_per_s / rates.drive_bytes_per_s)
+          : 1;
+  const double alone_s = std::max(0.0, speed.drive_s - busy_share * speed.processor_s);
+  speed.bound = alone_s > 0 ? Bound::kDrive : Bound::kProcessor;
+  speed.tokens_per_s = static_cast<double>(tokens) / (speed.processor_s + alone_s);
   return speed;
 }
 

@@ -42,6 +42,9 @@ struct PlanRequest {
 
 struct PlanRates {
   double drive_bytes_per_s = 0;
+  // While the processor works: both use the same memory, and reading needs the processor too.
+  // 0: as alone.
+  double busy_drive_bytes_per_s = 0;
   double memory_bytes_per_s = 0;
   double verification_bytes_per_s = 0;
   std::vector<MatmulRate> matmul;  // by type name; a type that is missing counts as the slowest
@@ -73,9 +76,9 @@ struct Plan {
 // The memory of a plan. Errors: kDoesNotFit with the smallest budget that would do;
 // kInvalidArgument as PlaceGroups.
 Result<Plan> PlanMemory(const ModelOutline& outline, const PlanRequest& request);
-// The same with speeds. A pass takes as long as the slower of the drive, which reads what streams,
-// and the processor, which multiplies with all weights, verifies what streamed, and reads the cache
-// of half the context.
+// The same with speeds. A pass takes as long as the slower of the drive, which reads what streams
+// (at its busy rate while the processor works), and the processor, which multiplies with all
+// weights, verifies what streamed, and reads the cache of half the context.
 Result<Plan> MakePlan(const ModelOutline& outline, const PlanRequest& request,
                       const PlanRates& rates);
 

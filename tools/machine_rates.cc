@@ -118,15 +118,21 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
 
   const std::string device = request.file.empty() ? "" : DeviceOf(request.file);
   const std::string drive_key = "drive " + device;
+  const std::string busy_key = drive_key + fmt::format(", {} threads busy", report.threads);
   report.rates.drive_bytes_per_s = device.empty() ? 0 : known(drive_key);
+  report.rates.busy_drive_bytes_per_s = device.empty() ? 0 : known(busy_key);
   report.drive_origin = "measured before";
-  if (report.rates.drive_bytes_per_s == 0 && !device.empty() && !request.only_known) {
+  const bool measured =
+      report.rates.drive_bytes_per_s > 0 && report.rates.busy_drive_bytes_per_s > 0;
+  if (!measured && !device.empty() && !request.only_known) {
     tell();
-    const Result<DriveRate> drive = MeasureDrive(request.file, DriveTrial{});
+    const Result<StreamingRates> drive = MeasureStreaming(request.file, report.threads);
     if (drive.ok()) {
-      report.rates.drive_bytes_per_s = drive->bytes_per_s;
+      report.rates.drive_bytes_per_s = drive->alone_bytes_per_s;
+      report.rates.busy_drive_bytes_per_s = drive->busy_bytes_per_s;
       report.drive_origin = "measured now";
-      cache.Set(drive_key, drive->bytes_per_s);
+      cache.Set(drive_key, drive->alone_bytes_per_s);
+      cache.Set(busy_key, drive->busy_bytes_per_s);
     }
   }
   if (report.rates.drive_bytes_per_s == 0) {

@@ -18,6 +18,11 @@
 namespace sluice {
 namespace {
 
+constexpr uint64_t kReadUnit = 4096;
+constexpr uint64_t kMostReadBytes = uint64_t{64} << 20;
+constexpr int64_t kMostDepth = 1024;
+constexpr int kIoWindows = 3;
+
 struct BenchOptions {
   ModelOptions model;  // its name, or "io"
   std::string file;
@@ -25,8 +30,10 @@ struct BenchOptions {
   int64_t new_tokens = 32;
   int64_t repeats = 5;
   int64_t sequences = 1;
-  double seconds = 1;
   bool reuse_buffers = false;
+  uint64_t read_bytes = 0;  // one setting only, with depth
+  int64_t depth = 0;
+  double seconds = 1.2;  // of a setting
   std::string format = "md";
 };
 
@@ -36,26 +43,59 @@ DriveMethod ToDriveMethod(const std::string& io) {
                          : DriveMethod::kAuto;
 }
 
-// The best of several queue depths and sizes of a read.
-Status BenchIo(const BenchOptions& options) {
+struct IoSetting {
+  uint32_t read_bytes = 0;
+  int depth = 0;
+};
+
+// What the options name, or those among which the best is sought: fio's usual depths, and longer
+// reads, which streaming asks for.
+std::vector<IoSetting> IoSettings(const BenchOptions& options) {
+  if (options.read_bytes > 0 || options.depth > 0) {
+    return {{static_cast<uint32_t>(options.read_bytes > 0 ? options.read_bytes : 1u << 20),
+             static_cast<int>(options.depth > 0 ? options.depth : 16)}};
+  }
+  std::vector<IoSetting> settings;
+  for (const int depth : {1, 2, 4, 8, 16, 32, 64}) settings.push_back({1u << 20, depth});
+  for (const int depth : {1, 4, 16}) settings.push_back({4u << 20, depth});
+  return settings;
+}
+
+Status CheckIoOptions(const BenchOptions& options) {
   if (options.file.empty()) {
     return Status(ErrorCode::kInvalidArgument, "bench io needs a FILE on the drive to be measured");
   }
-  std::vector<BenchRow> rows;
+  if (options.read_bytes % kReadUnit != 0 || options.read_bytes > kMostReadBytes) {
+    return Status(ErrorCode::kInvalidArgument,
+                  fmt::format("--read-size {}: reads are multiples of {} bytes, {} at most",
+                              options.read_bytes, kReadUnit, kMostReadBytes));
+  }
+  if (options.depth > kMostDepth) {
+    return Status(
+        ErrorCode::kInvalidArgument,
+        fmt::format("--depth {}: {} reads at most are on their way", options.depth, kMostDepth));
+  }
+  return Status();
+}
+
+// Each setting in several windows, the settings in turn, so that a slow second of the drive falls
+// upon all of them; the mean of its windows stands for a setting.
+Status BenchIo(const BenchOptions& options) {
+  if (Status status = CheckIoOptions(options); !status.ok()) return status;
+  const std::vector<IoSetting> settings = IoSettings(options);
+  std::vector<BenchRow> rows(settings.size());
   double begin = 0;
-  for (const uint32_t chunk_kib : {256u, 1024u, 4096u}) {
-    for (const int depth : {1, 4, 16, 64}) {
+  for (int window = 0; window < kIoWindows; ++window) {
+    for (size_t i = 0; i < settings.size(); ++i) {
       if (Interrupted()) return InterruptedStatus();
-      Result<DriveRate> rate =
-          MeasureDrive(options.file, {ToDriveMethod(options.model.io), depth, chunk_kib << 10,
-                                      options.seconds, begin, options.reuse_buffers});
+      Result<DriveRate> rate = MeasureDrive(
+          options.file, {ToDriveMethod(options.model.io), settings[i].depth, settings[i].read_bytes,
+                         options.seconds / kIoWindows, begin, options.reuse_buffers});
       if (!rate.ok()) return rate.status();
-      rows.push_back({fmt::format("{} KiB, {} on the way", chunk_kib, depth),
-                      {},
-                      rate->bytes_per_s,
-                      {},
-                      {},
-                      rate->description});
+      rows[i].name =
+          fmt::format("{} KiB, {} on the way", settings[i].read_bytes >> 10, settings[i].depth);
+      rows[i].bytes_per_s = rows[i].bytes_per_s.value_or(0) + rate->bytes_per_s / kIoWindows;
+      rows[i].note = rate->description;
       begin = begin > 0.9 ? 0 : begin + 0.077;
     }
   }
@@ -273,6 +313,13 @@ void AddBenchVerb(Cli* cli) {
   verb->add_flag(
       "--reuse-buffers", options->reuse_buffers,
       "io: read into memory that may lie in a cache, as fio does, not as streaming does");
+  AddSizeOption(verb, "--read-size", &options->read_bytes,
+                "io: bytes of a read (default: several sizes and depths)");
+  AddCountOption(verb, "--depth", &options->depth,
+                 "io: reads on their way at once (default: several)");
+  verb->add_option("--seconds", options->seconds, "io: that a setting is measured for")
+      ->check(CLI::Range(0.01, 3600.0))
+      ->capture_default_str();
   AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
       ->capture_default_str();
   AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")

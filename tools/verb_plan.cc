@@ -118,6 +118,7 @@ std::string ReportJson(const Report& report) {
                      {"isa", report.rates.isa},
                      {"threads", report.rates.threads},
                      {"drive_bytes_per_s", report.rates.rates.drive_bytes_per_s},
+                     {"busy_drive_bytes_per_s", report.rates.rates.busy_drive_bytes_per_s},
                      {"drive_rate", report.rates.drive_origin},
                      {"memory_bytes_per_s", report.rates.rates.memory_bytes_per_s},
                      {"decode", SpeedJson(plan.decode)},
@@ -134,6 +135,13 @@ std::string SpeedLine(const char* name, const Speed& speed) {
                         speed.drive_s, speed.processor_s);
   }
   return line + "\n";
+}
+
+std::string DriveNote(const RatesReport& rates) {
+  const double busy = rates.rates.busy_drive_bytes_per_s;
+  return busy > 0
+             ? fmt::format("{:.2f} while the processor works; {}", busy / 1e9, rates.drive_origin)
+             : rates.drive_origin;
 }
 
 std::string ReportText(const Report& report) {
@@ -174,7 +182,7 @@ std::string ReportText(const Report& report) {
   text += GpuPlanText(report.gpu);
   text += fmt::format("{:<14}{}, {} threads; drive {:.2f} GB/s ({}), memory {:.1f} GB/s\n",
                       "machine", report.rates.isa, report.rates.threads,
-                      report.rates.rates.drive_bytes_per_s / 1e9, report.rates.drive_origin,
+                      report.rates.rates.drive_bytes_per_s / 1e9, DriveNote(report.rates),
                       report.rates.rates.memory_bytes_per_s / 1e9);
   text += SpeedLine("decode", plan.decode);
   text += SpeedLine("prefill", plan.prefill);

@@ -126,12 +126,17 @@ class TieredStoreTest : public ::testing::Test {
     Result<const std::byte*> tiles = lease.Take(part);
     if (!tiles.ok()) return tiles.status();
     const auto* words = reinterpret_cast<const uint32_t*>(*tiles);
-    const size_t count = part.num_tiles * store.file().tensors()[part.tensor].layout.tile_bytes / 4;
-    for (size_t i = 0; i < count; i += 61) {
-      if (words[i] != Word(part.piece, i)) {
-        ADD_FAILURE() << "piece " << part.piece << " word " << i;
-        break;
+    size_t left = part.num_tiles * store.file().tensors()[part.tensor].layout.tile_bytes / 4;
+    for (PieceId piece = part.piece; left > 0; ++piece) {
+      const size_t count = std::min<size_t>(left, store.file().pieces()[piece].size_bytes / 4);
+      for (size_t i = 0; i < count; i += 61) {
+        if (words[i] != Word(piece, i)) {
+          ADD_FAILURE() << "piece " << piece << " word " << i;
+          break;
+        }
       }
+      words += count;
+      left -= count;
     }
     return Status();
   }
@@ -165,6 +170,37 @@ TEST_F(TieredStoreTest, EverySplitGivesTheBytesOfTheFile) {
     const std::unique_ptr<WeightStore> store = Open(Place(budget));
     ASSERT_NE(store, nullptr);
     for (int pass = 0; pass < 3; ++pass) ASSERT_TRUE(Pass(store.get()).ok());
+  }
+}
+
+TEST_F(TieredStoreTest, AResidentTensorIsOnePartAndAStreamedOneHasThoseOfItsPieces) {
+  const TensorId up = file_->Find("layers.1.up");
+  const size_t pieces = file_->tensors()[up].piece_count;
+  ASSERT_GT(pieces, 1u);
+  const std::unique_ptr<WeightStore> resident = Open(Place(CycleBytes()));
+  const std::unique_ptr<WeightStore> streamed = Open(Place(SmallestBudget(groups_)));
+  const Result<WeightLease> all = resident->Acquire(4);
+  ASSERT_TRUE(all.ok());
+  ASSERT_EQ(all->Parts(up).size(), 1u);
+  EXPECT_EQ(all->Parts(up)[0].row_count, 5000u);
+  EXPECT_EQ(all->Parts(up)[0].num_tiles, 313u);
+  const Result<WeightLease> parts = streamed->Acquire(4);
+  ASSERT_TRUE(parts.ok());
+  EXPECT_EQ(parts->Parts(up).size(), pieces);
+}
+
+TEST_F(TieredStoreTest, AReaderThatRunsOutOfMemoryIsAnErrorAndNoHang) {
+  const std::thread::id main = std::this_thread::get_id();
+  for (const uint64_t last : {0u, 1u, 7u, 20u}) {
+    const Fault fault = {.hook = [main, last](uint64_t number, const StorageRead&, int64_t*) {
+      if (number >= last && std::this_thread::get_id() != main) throw std::bad_alloc();
+    }};
+    const std::unique_ptr<WeightStore> store = Open(Place(SmallestBudget(groups_)), &fault);
+    ASSERT_NE(store, nullptr);
+    Status status;
+    for (int pass = 0; pass < 9 && status.ok(); ++pass) status = Pass(store.get());
+    EXPECT_EQ(status.code(), ErrorCode::kOutOfMemory) << status.message();
+    EXPECT_EQ(Pass(store.get()).code(), ErrorCode::kOutOfMemory);
   }
 }
 

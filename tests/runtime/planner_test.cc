@@ -257,6 +257,22 @@ TEST(Planner, ADriveThatIsSlowerThanTheProcessorDecidesTheTime) {
   EXPECT_EQ(plan->prefill.bound, Bound::kProcessor);
 }
 
+TEST(Planner, ADriveThatIsSlowerBesideWorkFinishesAlone) {
+  const ModelOutline outline = Outline(kLlama2_70B);
+  PlanRequest request;
+  request.context_tokens = 512;
+  request.ram_bytes = 20 * kGiB;
+  PlanRates rates = Rates(2e9);
+  rates.busy_drive_bytes_per_s = 1e9;
+  const Result<Plan> plan = MakePlan(outline, request, rates);
+  ASSERT_TRUE(plan.ok());
+  const auto streamed = static_cast<double>(plan->placement.streamed_bytes);
+  const double work_s = plan->decode.processor_s;
+  EXPECT_GT(work_s, 1.0);  // about 35 GB at 20 GB/s
+  EXPECT_NEAR(1 / plan->decode.tokens_per_s, work_s + (streamed - 1e9 * work_s) / 2e9, 1e-6);
+  EXPECT_EQ(plan->decode.bound, Bound::kDrive);
+}
+
 TEST(Planner, InMemoryTheProcessorDecidesAndMoreMemoryHelpsNothing) {
   const ModelOutline outline = Outline(kLlama2_70B);
   PlanRequest request;

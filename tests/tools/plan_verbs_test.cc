@@ -134,6 +134,8 @@ TEST_F(PlanVerbs, BenchGivesRowsInEveryForm) {
                   .out,
               HasSubstr("name,tokens_per_s,bytes_per_s,limit,share_of_limit"));
   EXPECT_EQ(Sluice({"bench", "io"}).exit_code, 2);
+  EXPECT_EQ(Sluice({"bench", "io", scratch_ / "none", "--read-size", "5000"}).exit_code, 2);
+  EXPECT_EQ(Sluice({"bench", "io", scratch_ / "none", "--depth", "5000"}).exit_code, 2);
   EXPECT_EQ(Sluice({"bench", "io", scratch_ / "none"}).exit_code, 1);
 }
 

@@ -24,7 +24,7 @@ def head():
 
 
 def one_round(folder, seen):
-    plan, run, io, llama = (json.load(open(f"{folder}/{name}.json")) for name in ("plan", "run", "io", "llama"))
+    plan, run, before, after, llama = (json.load(open(f"{folder}/{name}.json")) for name in ("plan", "run", "io_before", "io", "llama"))
     peak, kills = (int(x) for x in seen.split())
     try:
         same = json.load(open(f"{folder}/unlimited.json"))["tokens"] == run["tokens"]
@@ -37,7 +37,7 @@ def one_round(folder, seen):
                 "streamed": plan["tiers"]["disk"]["streamed_bytes_per_pass"],
                 "cycled": plan["tiers"]["disk"]["streamed_bytes_per_pass"] + ram["resident_bytes"],
                 "tokens_per_s": run.get("timings", {}).get("decode_tokens_per_s", 0),
-                "drive": io[-1]["bytes_per_s"],
+                "drive": (before[-1]["bytes_per_s"] + after[-1]["bytes_per_s"]) / 2,
                 "predicted": plan["decode"]["tokens_per_s"],
                 "processor_s": plan["decode"]["processor_s"],
                 "memory": ram["resident_bytes"]
