@@ -29,6 +29,7 @@ struct StorageDone {
 // One file, used by one thread at a time.
 class Storage {
  public:
+  // Waits for reads that are on their way: nothing writes to a buffer afterwards.
   virtual ~Storage() = default;
 
   // What was chosen, for people: "io_uring, O_DIRECT, registered buffers".

@@ -37,7 +37,14 @@ class UringStorage : public Storage {
   UringStorage(StorageFile file, int depth) : file_(std::move(file)), depth_(depth) {}
 
   ~UringStorage() override {
-    if (ready_) io_uring_queue_exit(&ring_);
+    if (!ready_) return;
+    // Reads whose caller gave up still write to its buffers.
+    while (!tags_.empty()) {
+      const int error = io_uring_submit_and_wait(&ring_, 1);
+      if (error < 0 && error != -EINTR && error != -EAGAIN && error != -EBUSY) break;
+      Collect([](const io_uring_cqe&) {});
+    }
+    io_uring_queue_exit(&ring_);
   }
 
   // 0 or an errno.
@@ -88,17 +95,21 @@ class UringStorage : public Storage {
         return FailAll(error, done);
       }
     }
-    unsigned head = 0;
-    unsigned count = 0;
-    io_uring_for_each_cqe(&ring_, head, cqe) {
-      done->push_back({cqe->user_data, cqe->res});
-      tags_.erase(std::find(tags_.begin(), tags_.end(), cqe->user_data));
-      ++count;
-    }
-    io_uring_cq_advance(&ring_, count);
+    Collect([&](const io_uring_cqe& end) { done->push_back({end.user_data, end.res}); });
   }
 
  private:
+  // What has come; each is taken from the ring after `take`, which may run out of memory.
+  template <typename Take>
+  void Collect(const Take& take) {
+    io_uring_cqe* cqe = nullptr;
+    while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
+      take(*cqe);
+      tags_.erase(std::find(tags_.begin(), tags_.end(), cqe->user_data));
+      io_uring_cqe_seen(&ring_, cqe);
+    }
+  }
+
   void RegisterBuffer(std::span<std::byte> buffer) {
     buffer_ = buffer;
     std::vector<iovec> parts;

@@ -92,7 +92,9 @@ TEST_P(AmxForward, LogitsAreThoseOfAvx512OnAnyNumberOfThreads) {
     EXPECT_TRUE(Logits(path_, test::EmulatedAmxTable(), tokens_, 13, &team, false) == expected)
         << threads << " threads, chunks of 13";
   }
-  EXPECT_GT(test::EmulatedTiles::products(), products) << "the tiles were not used";
+  // Float weights are multiplied by avx512's functions.
+  const bool integers = std::string_view(GetParam().model) != "gguf/bf16";
+  EXPECT_EQ(test::EmulatedTiles::products() > products, integers);
   EXPECT_FALSE(test::EmulatedTiles::configured());
 }
 

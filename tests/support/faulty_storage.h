@@ -21,7 +21,8 @@ struct Fault {
   Hook hook;  // none: nothing goes wrong
   uint32_t alignment = 4096;
   int depth = 4;
-  uint32_t seed = 1;  // of the order in which reads come back
+  uint32_t seed = 1;             // of the order in which reads come back
+  bool may_be_given_up = false;  // with reads on their way
 };
 
 // Reads the file at `path` with pread. Checks what Storage asks of its caller (alignment, depth),
