@@ -26,8 +26,7 @@ std::span<std::byte> FromPage(std::span<std::byte> memory) {
 }
 
 uint64_t TilesPerPiece(const TileLayout& layout) {
-  // A tile is never larger than the largest piece.
-  return std::max<uint64_t>(1, kSluicePieceBytes / layout.tile_bytes);
+  return kSluiceMaxPieceBytes / layout.tile_bytes;  // a tile is never larger than a piece
 }
 
 }  // namespace

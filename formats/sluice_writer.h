@@ -17,10 +17,6 @@
 
 namespace sluice {
 
-// What a piece holds at most, unless a single tile is larger. What streams comes and is worked on
-// in pieces: of this size they lie in a cache from their arrival to their last use.
-inline constexpr uint64_t kSluicePieceBytes = 4u << 20;
-
 struct PlannedTensor {
   std::string name;
   WeightType type;

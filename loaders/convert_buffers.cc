@@ -14,7 +14,7 @@ namespace {
 constexpr uint64_t kProgramBytes = uint64_t{16} << 20;  // code, stacks, the allocator
 constexpr uint64_t kSliceBytes = uint64_t{4} << 20;
 constexpr uint64_t kSmallestSliceBytes = uint64_t{512} << 10;
-constexpr int kPiecesBehind = 12;  // that wait for the disk
+constexpr int kPiecesBehind = 3;  // that wait for the disk
 
 // The largest of everything, over all tensors.
 struct Needs {
@@ -87,7 +87,7 @@ Result<ConvertBuffers> PlanConvertBuffers(const Checkpoint& checkpoint, const Sl
   buffers.slice_bytes = std::max(kSliceBytes, needs.tile_source_bytes);
   buffers.piece_bytes = needs.piece_bytes;
   const uint64_t filled =
-      CeilDiv(static_cast<uint64_t>(buffers.slices) * kSliceBytes, uint64_t{kSluicePieceBytes});
+      CeilDiv(static_cast<uint64_t>(buffers.slices) * kSliceBytes, uint64_t{kSluiceMaxPieceBytes});
   buffers.pieces = static_cast<int>(filled) + 1 + kPiecesBehind;
   const uint64_t smallest_slice_bytes = std::max(kSmallestSliceBytes, needs.tile_source_bytes);
   for (;;) {

@@ -4,7 +4,6 @@
 #include <initializer_list>
 
 #include "formats/checked.h"
-#include "formats/sluice_writer.h"
 #include "formats/strict_json.h"
 #include "loaders/hf_config.h"
 #include "loaders/quantizer.h"
@@ -57,8 +56,7 @@ Status AddPlannedGroups(const std::vector<PlannedGroup>& groups, ModelOutline* o
       } else {
         group.matrix_bytes += size_bytes;
         group.largest_piece_bytes =
-            std::max(group.largest_piece_bytes,
-                     std::min(size_bytes, std::max(kSluicePieceBytes, layout->tile_bytes)));
+            std::max(group.largest_piece_bytes, std::min(size_bytes, kSluiceMaxPieceBytes));
       }
       AddType(tensor.type, tensor.rows * tensor.cols, size_bytes, outline);
     }

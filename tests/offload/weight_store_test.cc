@@ -42,12 +42,12 @@ class WeightStoreTest : public ::testing::Test {
     contents.config.head_dim = contents.config.rope.dim = 32;
     contents.config.intermediate_size = 64;
     contents.config.context_length = 64;
-    // The second tensor is two pieces: 15 tiles of 16 rows, and 4.
+    // The second tensor is two pieces.
     contents.groups = {{GroupKind::kAttention,
                         0,
                         kNoIndex,
                         {{"small", {WeightKind::kF32, WeightOffset::kNone, 0}, 1, 1, 100},
-                         {"large", {WeightKind::kF32, WeightOffset::kNone, 0}, 16, 300, 4100}}}};
+                         {"large", {WeightKind::kF32, WeightOffset::kNone, 0}, 16, 1050, 4100}}}};
     path_ = scratch_ / "model.sluice";
     Result<std::unique_ptr<SluiceWriter>> writer = SluiceWriter::Create(path_, contents);
     ASSERT_TRUE(writer.ok()) << writer.status().message();
@@ -121,7 +121,7 @@ TEST_F(WeightStoreTest, ThePartsOfATensorCoverItsRowsInOrder) {
   ASSERT_EQ(parts.size(), 2u);
   EXPECT_EQ(parts[0].row_begin, 0u);
   EXPECT_EQ(parts[1].row_begin, parts[0].row_count);
-  EXPECT_EQ(parts[0].row_count + parts[1].row_count, 300u);
+  EXPECT_EQ(parts[0].row_count + parts[1].row_count, 1050u);
   EXPECT_EQ(parts[0].row_count % 16, 0u);
 }
 
@@ -131,7 +131,7 @@ TEST_F(WeightStoreTest, TheTileOfARowIsInItsPiece) {
   const TileLayout& layout = (*store)->file().tensors()[1].layout;
   const uint64_t second = (*store)->file().PiecesOf(1)[1].row_begin;
   for (const uint64_t row :
-       {uint64_t{0}, uint64_t{15}, uint64_t{16}, second - 1, second, uint64_t{299}}) {
+       {uint64_t{0}, uint64_t{15}, uint64_t{16}, second - 1, second, uint64_t{1049}}) {
     Result<const std::byte*> tile = (*store)->TakeTile(1, row);
     ASSERT_TRUE(tile.ok());
     const PieceId piece = row < second ? 1 : 2;
