@@ -100,7 +100,8 @@ Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
   if (!status.ok()) {
     if (!CanPass(status.code())) return status;
     (*writer)->Keep();
-    return Status(status.code(), status.message() + "; what is done is kept: --resume goes on");
+    return Status(status.code(),
+                  status.message() + "; what is done is kept: " + options.how_to_go_on);
   }
   report.file_bytes = (*writer)->file_size_bytes();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

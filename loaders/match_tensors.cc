@@ -143,6 +143,7 @@ Result<TensorsByName> IndexTensors(const ModelConfig& config, const TensorDialec
                                    const std::vector<ForeignTensor>& foreign,
                                    const std::vector<std::unique_ptr<ByteSource>>& files) {
   TensorsByName by_name;
+  const ForeignTensor* tied_head = nullptr;
   for (const ForeignTensor& tensor : foreign) {
     const std::string where = files[tensor.file_index]->name() + ": tensor " + Quoted(tensor.name);
     const std::optional<std::string> name = dialect.CanonicalName(tensor.name);
@@ -151,12 +152,16 @@ Result<TensorsByName> IndexTensors(const ModelConfig& config, const TensorDialec
       return Status(ErrorCode::kUnsupported,
                     fmt::format("{} is none of architecture {}", where, config.architecture));
     }
-    // A tied checkpoint may store the embedding a second time, as the head.
-    if (config.tie_embeddings && *name == "head.weight") continue;
+    if (config.tie_embeddings && *name == "head.weight") {
+      tied_head = &tensor;
+      continue;
+    }
     if (!by_name.try_emplace(*name, &tensor).second) {
       return Status(ErrorCode::kCorrupt, where + " is there twice");
     }
   }
+  // A tied checkpoint may store the embedding a second time, as the head, or only there.
+  if (tied_head != nullptr) by_name.try_emplace("embed.weight", tied_head);
   return by_name;
 }
 
