@@ -20,7 +20,6 @@ namespace sluice {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 using Json = nlohmann::json;
 
 constexpr char kEmbedding[] = "model.embed_tokens.weight";
