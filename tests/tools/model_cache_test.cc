@@ -1,12 +1,14 @@
 // MODEL arguments as people give them, and the cache of conversions where it cannot be written.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "tests/support/checkpoint_copy.h"
+#include "tests/support/llama_directory.h"
 #include "tests/support/program.h"
 #include "tests/support/scratch_directory.h"
 
@@ -104,6 +106,28 @@ TEST_F(ModelArgument, ACacheThatCannotBeWrittenIsNamedWithTheCure) {
   const ProgramResult result = Run(GoldenCheckpoint("mha"));
   EXPECT_EQ(result.exit_code, 1) << result.err;
   EXPECT_THAT(result.err, AllOf(HasSubstr("/proc/sluice"), HasSubstr("SLUICE_CACHE names")));
+}
+
+TEST_F(ModelArgument, InterruptedInTheMiddleItGoesOnTheNextTime) {
+  const ScratchDirectory scratch;
+  testing::LlamaDirectory model;
+  model.hidden = 512;
+  model.heads = 8;
+  model.ffn = 4096;
+  model.layers = 8;
+  model.sparse = true;
+  model.Write(scratch / "model");
+  options_.on_first_message = [](pid_t process) { kill(process, SIGINT); };
+  const ProgramResult first = Run(scratch / "model");
+  EXPECT_EQ(first.exit_code, 130) << first.err;
+  EXPECT_THAT(first.err, AllOf(HasSubstr("converting"), HasSubstr("the same command goes on")));
+  EXPECT_TRUE(Conversions().empty());
+  options_.on_first_message = nullptr;
+  EXPECT_TRUE(Converts(scratch / "model"));
+  EXPECT_EQ(Conversions().size(), 1u);
+  for (const auto& entry : fs::directory_iterator(cache_ / "cache/models")) {
+    EXPECT_THAT(entry.path().filename().string(), ::testing::Not(HasSubstr("partial")));
+  }
 }
 
 // What a read-only cache holds is used.
