@@ -18,7 +18,7 @@ namespace {
 
 // Raised when the same source and options would give other bytes than before, so that no file is
 // begun by one version and finished by another.
-constexpr uint64_t kRevision = 1;
+constexpr uint64_t kRevision = 2;
 
 std::string Provenance(const Checkpoint& checkpoint) {
   nlohmann::ordered_json json;

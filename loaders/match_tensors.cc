@@ -172,10 +172,13 @@ Result<std::vector<SourceTensor>> MatchTensors(
     const std::vector<ForeignTensor>& foreign,
     const std::vector<std::unique_ptr<ByteSource>>& files) {
   // Before the description, whose size is the configuration's word and not the file's.
+  const std::string everywhere =
+      files.front()->name() +
+      (files.size() == 1 ? "" : fmt::format(" and the {} files with it", files.size() - 1));
   if (foreign.size() / kMinTensorsPerLayer < static_cast<uint64_t>(config.num_layers)) {
     return Status(ErrorCode::kCorrupt,
                   fmt::format("{}: {} tensors cannot be the {} layers of the configuration",
-                              files.front()->name(), foreign.size(), config.num_layers));
+                              everywhere, foreign.size(), config.num_layers));
   }
   Result<ModelDescription> model = DescribeModel(config);
   if (!model.ok()) return model.status();
@@ -199,7 +202,7 @@ Result<std::vector<SourceTensor>> MatchTensors(
     }
     if (found == by_name->end()) {
       return Status(ErrorCode::kCorrupt,
-                    fmt::format("{}: tensor {} is missing", files.front()->name(),
+                    fmt::format("{}: tensor {} is missing", everywhere,
                                 Quoted(dialect.ForeignName(wanted.name))));
     }
     const ForeignTensor& tensor = *found->second;

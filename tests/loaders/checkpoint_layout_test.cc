@@ -292,6 +292,20 @@ TEST(OtherLayouts, DirectoriesWithoutAConfigurationSayWhatTheyAre) {
   }
 }
 
+TEST(OtherLayouts, ATensorThatNoShardHasIsNamedWithAllOfThem) {
+  CheckpointCopy copy("sharded");
+  copy.Edit("model.safetensors.index.json", [](Json& index) {
+    Json rest;
+    for (const auto& [tensor, file] : index["weight_map"].items()) {
+      if (file != "model-00004-of-00004.safetensors") rest[tensor] = file;
+    }
+    index["weight_map"] = rest;
+  });
+  const Status status = copy.Open();
+  ExpectRefused(status, ErrorCode::kCorrupt, " is missing");
+  EXPECT_THAT(status.message(), HasSubstr("and the 2 files with it"));
+}
+
 TEST(OtherLayouts, ALinkToEachFileIsAsGoodAsTheFile) {
   CheckpointCopy blobs("sharded");
   const ScratchDirectory scratch;
