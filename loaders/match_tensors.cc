@@ -171,10 +171,10 @@ Result<std::vector<SourceTensor>> MatchTensors(
     const ModelConfig& config, const TensorDialect& dialect,
     const std::vector<ForeignTensor>& foreign,
     const std::vector<std::unique_ptr<ByteSource>>& files) {
-  // Before the description, whose size is the configuration's word and not the file's.
   const std::string everywhere =
       files.front()->name() +
       (files.size() == 1 ? "" : fmt::format(" and the {} files with it", files.size() - 1));
+  // Before the description, whose size is the configuration's word and not the file's.
   if (foreign.size() / kMinTensorsPerLayer < static_cast<uint64_t>(config.num_layers)) {
     return Status(ErrorCode::kCorrupt,
                   fmt::format("{}: {} tensors cannot be the {} layers of the configuration",
