@@ -41,18 +41,19 @@ std::vector<float> ValuesOf(const Checkpoint& checkpoint, const std::string& nam
 }
 
 // A tied checkpoint (bf16) that also stores a head: these bytes of that type.
-CheckpointCopy WithHead(const char* dtype, const std::string& data, bool tied = true) {
-  CheckpointCopy copy("gqa");
-  copy.EditHeader(
-      [&](Json& header, size_t end) {
-        header[kHead] = {{"dtype", dtype},
-                         {"shape", header[kEmbedding]["shape"]},
-                         {"data_offsets", {end, end + data.size()}}};
-      },
-      data);
-  copy.Edit("config.json", [tied](Json& config) { config["tie_word_embeddings"] = tied; });
-  return copy;
-}
+class WithHead : public CheckpointCopy {
+ public:
+  WithHead(const char* dtype, const std::string& data, bool tied = true) : CheckpointCopy("gqa") {
+    EditHeader(
+        [&](Json& header, size_t end) {
+          header[kHead] = {{"dtype", dtype},
+                           {"shape", header[kEmbedding]["shape"]},
+                           {"data_offsets", {end, end + data.size()}}};
+        },
+        data);
+    Edit("config.json", [tied](Json& config) { config["tie_word_embeddings"] = tied; });
+  }
+};
 
 TEST(TiedHead, StoredASecondTimeIsStillTied) {
   const std::string embedding = CheckpointCopy("gqa").Data(kEmbedding);
@@ -89,7 +90,7 @@ TEST(TiedHead, ThatDiffersInOneValueIsAHeadOfItsOwn) {
 
 TEST(TiedHead, OfAnotherShapeOrTypeIsRefusedByName) {
   const std::string data = CheckpointCopy("gqa").Data(kEmbedding);
-  CheckpointCopy shape = WithHead("BF16", data);
+  WithHead shape("BF16", data);
   shape.EditHeader([](Json& header, size_t) {
     const auto dims = header[kHead]["shape"].get<std::vector<uint64_t>>();
     header[kHead]["shape"] = {dims[1], dims[0]};

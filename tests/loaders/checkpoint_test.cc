@@ -442,7 +442,7 @@ TEST(CheckpointHuggingFace, FindsTheChatTemplateInEachOfItsPlaces) {
   EXPECT_EQ(template_of("file", "config"), "file");
   EXPECT_EQ(template_of(nullptr, "config"), "config");
   EXPECT_EQ(template_of(nullptr, nullptr), "");
-  EXPECT_EQ(template_of(nullptr, Json::parse(R"([{"name":"tool_use","template":"t"},
+  EXPECT_EQ(template_of(nullptr, Json::parse(R"([{"name":"rag","template":"t"},
                                                  {"name":"default","template":"d"}])")),
             "d");
   EXPECT_EQ(template_of(nullptr, Json::parse(R"([{"name":"rag","template":"r"}])")), "");

@@ -125,8 +125,14 @@ TEST(TensorNames, LeftoversOfOldConvertersAndOtherPartsAreKnown) {
     EXPECT_EQ(dialect.CanonicalName(name), std::nullopt) << name;
     EXPECT_TRUE(dialect.IsIgnored(name)) << name;
   }
-  EXPECT_FALSE(llama.IsIgnored("vision_tower.layers.0.weight"));
-  EXPECT_TRUE(HuggingFaceDialect(Config("gemma3")).IsIgnored("vision_tower.layers.0.weight"));
+  // The text part of a checkpoint that also reads images.
+  for (const char* architecture : {"gemma3", "llama", "mistral", "qwen2"}) {
+    const TensorDialect dialect = HuggingFaceDialect(Config(architecture));
+    EXPECT_TRUE(dialect.IsIgnored("vision_tower.layers.0.weight"));
+    EXPECT_TRUE(dialect.IsIgnored("model.multi_modal_projector.linear_1.bias"));
+    EXPECT_TRUE(dialect.IsIgnored("image_newline"));
+    EXPECT_FALSE(dialect.IsIgnored("language_model.other.weight"));
+  }
   const TensorDialect gguf = GgufDialect(Config("phi3"));
   EXPECT_TRUE(gguf.IsIgnored("rope_freqs.weight"));
   EXPECT_TRUE(gguf.IsIgnored("rope_factors_long.weight"));
