@@ -75,9 +75,9 @@ std::string TemplateByTools(const std::string& standard, const std::string& tool
   // What does not parse by itself must not be able to spoil the other.
   if (standard.empty() || tool_use.empty() || !ChatTemplate::Parse(standard).ok()) return standard;
   const Status parsed = ChatTemplate::Parse(tool_use).status();
-  const std::string with_tools =
-      parsed.ok() ? WithoutLastNewline(tool_use)
-                  : Raise("the chat template for tools: " + parsed.message());
+  const std::string with_tools = parsed.ok()
+                                     ? WithoutLastNewline(tool_use)
+                                     : Raise("the chat template for tools: " + parsed.message());
   // The line ends after the tags belong to them, so that each source begins at a line's beginning;
   // the signs keep the white space before the others.
   std::string both = "{% if tools is defined and tools is not none %}\n" + with_tools +

@@ -32,7 +32,8 @@ Result<std::string> ReadTokenizer(const std::string& path) {
   if (!text.ok()) return text;
   const MemoryBytes bytes(std::as_bytes(std::span<const char>(*text)), path);
   // kCorrupt: the file is there, and no other may stand in for it.
-  if (Status s = RefuseGitLfsPointer(bytes); !s.ok()) return Status(ErrorCode::kCorrupt, s.message());
+  if (Status s = RefuseGitLfsPointer(bytes); !s.ok())
+    return Status(ErrorCode::kCorrupt, s.message());
   return text;
 }
 

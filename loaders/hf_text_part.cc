@@ -17,9 +17,8 @@ struct TextType {
   const char* model_type;
   int64_t vocab_size, hidden_size, intermediate_size;
 };
-constexpr TextType kTextTypes[] = {{"llama", 32000, 4096, 11008},
-                                   {"mistral", 32000, 4096, 14336},
-                                   {"qwen2", 151936, 4096, 22016}};
+constexpr TextType kTextTypes[] = {
+    {"llama", 32000, 4096, 11008}, {"mistral", 32000, 4096, 14336}, {"qwen2", 151936, 4096, 22016}};
 
 Status ReadText(const Json& text, const std::string& type, ModelConfig* model) {
   std::string known;

@@ -201,9 +201,8 @@ Result<std::vector<SourceTensor>> MatchTensors(
       if (fused) slice = fused->slice;
     }
     if (found == by_name->end()) {
-      return Status(ErrorCode::kCorrupt,
-                    fmt::format("{}: tensor {} is missing", everywhere,
-                                Quoted(dialect.ForeignName(wanted.name))));
+      return Status(ErrorCode::kCorrupt, fmt::format("{}: tensor {} is missing", everywhere,
+                                                     Quoted(dialect.ForeignName(wanted.name))));
     }
     const ForeignTensor& tensor = *found->second;
     Result<SourceTensor> matched = MakeSourceTensor(config, tensor, wanted, slice);

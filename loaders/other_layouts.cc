@@ -45,12 +45,14 @@ std::string FirstWith(const std::vector<std::string>& names,
 Status RefuseGgufIn(const std::string& directory, const std::vector<std::string>& names) {
   const std::string gguf = FirstWith(names, {".gguf"});
   if (gguf.empty()) return {};
-  return {ErrorCode::kUnsupported,
-          directory + ": a directory of GGUF files; name one of them, as " + directory + "/" + gguf};
+  return {
+      ErrorCode::kUnsupported,
+      directory + ": a directory of GGUF files; name one of them, as " + directory + "/" + gguf};
 }
 
 Status RefuseOtherWeights(const std::string& directory, const std::vector<std::string>& names) {
-  if (const std::string pickle = FirstWith(names, {".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"});
+  if (const std::string pickle =
+          FirstWith(names, {".bin", ".bin.index.json", ".pt", ".pth", ".ckpt"});
       !pickle.empty()) {
     return {ErrorCode::kUnsupported,
             directory + "/" + pickle +

@@ -255,12 +255,14 @@ TEST(OtherLayouts, WeightsOfOtherKindsAreNamedWithTheCure) {
   for (const Case& c : {
            Case{"pytorch_model.bin", "/pytorch_model.bin: pickle files", ErrorCode::kUnsupported},
            Case{"pytorch_model-00001-of-00002.bin", "save_pretrained", ErrorCode::kUnsupported},
-           Case{"pytorch_model.bin.index.json", "index.json: pickle files", ErrorCode::kUnsupported},
+           Case{"pytorch_model.bin.index.json", "index.json: pickle files",
+                ErrorCode::kUnsupported},
            Case{"consolidated.00.pth", "/consolidated.00.pth: pickle", ErrorCode::kUnsupported},
            Case{"tf_model.h5", "/tf_model.h5: weights of TensorFlow", ErrorCode::kUnsupported},
            Case{"model-Q4_K_M.gguf", "/model-Q4_K_M.gguf", ErrorCode::kUnsupported},
-           Case{"model-00001-of-00002.safetensors", "model.safetensors.index.json is there, only "
-                                                    "files like model-00001-of-00002.safetensors",
+           Case{"model-00001-of-00002.safetensors",
+                "model.safetensors.index.json is there, only "
+                "files like model-00001-of-00002.safetensors",
                 ErrorCode::kNotFound},
            Case{"notes.txt", "neither model.safetensors nor model.safetensors.index.json",
                 ErrorCode::kNotFound},
@@ -313,7 +315,8 @@ TEST(OtherLayouts, ALinkToEachFileIsAsGoodAsTheFile) {
   const std::string snapshot = scratch / "snap shot \xc3\xa9";
   std::filesystem::create_directory(snapshot);
   for (const auto& entry : std::filesystem::directory_iterator(blobs.path())) {
-    std::filesystem::create_symlink(entry.path(), snapshot + "/" + entry.path().filename().string());
+    std::filesystem::create_symlink(entry.path(),
+                                    snapshot + "/" + entry.path().filename().string());
   }
   Result<Checkpoint> linked = Checkpoint::Open(snapshot);
   ASSERT_TRUE(linked.ok()) << linked.status().message();

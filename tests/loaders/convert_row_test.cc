@@ -196,14 +196,14 @@ TEST(RowConverter, KeptValueThatIsNoNumberIsRefusedWithItsColumn) {
     uint64_t byte;  // where an f16 (or the upper half of a float) of block 1 lies in it
     uint64_t column;
   };
-  for (const Case& c : {Case{SourceType::kF32, 2, 1}, Case{SourceType::kF16, 0, 1},
-                        Case{SourceType::kBF16, 0, 1}, Case{SourceType::kQ8_0, 0, 32},
-                        Case{SourceType::kQ4_0, 0, 32}, Case{SourceType::kQ4_1, 0, 32},
-                        Case{SourceType::kQ4_1, 2, 32}, Case{SourceType::kQ5_0, 0, 32},
-                        Case{SourceType::kQ5_1, 0, 32}, Case{SourceType::kQ5_1, 2, 32},
-                        Case{SourceType::kQ4K, 0, 256}, Case{SourceType::kQ4K, 2, 256},
-                        Case{SourceType::kQ5K, 0, 256}, Case{SourceType::kQ5K, 2, 256},
-                        Case{SourceType::kQ6K, 208, 256}}) {
+  for (const Case& c :
+       {Case{SourceType::kF32, 2, 1}, Case{SourceType::kF16, 0, 1}, Case{SourceType::kBF16, 0, 1},
+        Case{SourceType::kQ8_0, 0, 32}, Case{SourceType::kQ4_0, 0, 32},
+        Case{SourceType::kQ4_1, 0, 32}, Case{SourceType::kQ4_1, 2, 32},
+        Case{SourceType::kQ5_0, 0, 32}, Case{SourceType::kQ5_1, 0, 32},
+        Case{SourceType::kQ5_1, 2, 32}, Case{SourceType::kQ4K, 0, 256},
+        Case{SourceType::kQ4K, 2, 256}, Case{SourceType::kQ5K, 0, 256},
+        Case{SourceType::kQ5K, 2, 256}, Case{SourceType::kQ6K, 208, 256}}) {
     const uint64_t cols = 512;
     Result<TileLayout> layout = MakeTileLayout(TypeThatKeeps(c.type), 1, cols, 1);
     ASSERT_TRUE(layout.ok()) << layout.status().message();
@@ -212,8 +212,8 @@ TEST(RowConverter, KeptValueThatIsNoNumberIsRefusedWithItsColumn) {
     EXPECT_TRUE(RowConverter(c.type, *layout).Convert(row.data(), 0, tile.data()).ok());
     // The exponent of an infinity, in either sign and with any fraction.
     const bool wide = c.type == SourceType::kF32 || c.type == SourceType::kBF16;
-    for (const uint32_t bits : wide ? std::array{0x7f80u, 0xff80u, 0x7fc0u}
-                                    : std::array{0x7c00u, 0xfc00u, 0x7e01u}) {
+    for (const uint32_t bits :
+         wide ? std::array{0x7f80u, 0xff80u, 0x7fc0u} : std::array{0x7c00u, 0xfc00u, 0x7e01u}) {
       const uint64_t block_bytes = SourceRowBytes(c.type, SourceBlockValues(c.type));
       row[block_bytes + c.byte] = static_cast<std::byte>(bits & 0xff);
       row[block_bytes + c.byte + 1] = static_cast<std::byte>(bits >> 8);
@@ -263,8 +263,8 @@ TEST(RowConverter, GroupsOfEqualValuesComeBackWithinTheRoundingOfTheirScale) {
   for (const WeightType& type : kRoundedTypes) {
     const double levels = type.kind == WeightKind::kInt4 ? 15 : type.quantized() ? 255 : 1;
     for (const SourceType source : {SourceType::kF32, SourceType::kBF16}) {
-      for (const float magnitude : {0x1p-133f, 1e-30f, 0x1p-24f, 0x1p-20f, 6.1e-5f, 0.3f, 1.0f,
-                                    3.0f, 65280.0f}) {
+      for (const float magnitude :
+           {0x1p-133f, 1e-30f, 0x1p-24f, 0x1p-20f, 6.1e-5f, 0.3f, 1.0f, 3.0f, 65280.0f}) {
         for (const float sign : {1.0f, -1.0f}) {
           const float value = Bf16ToFloat(FloatToBf16(sign * magnitude));
           // Values beside it are zeros, in groups of their own.

@@ -286,7 +286,8 @@ TEST(HfConfig, ReadsTheOldNamesOfBloom) {
 
 // As llava-1.5-7b-hf has it: the sizes are left out, because they are Llama's.
 TEST(HfConfig, ReadsTheTextPartOfLlava) {
-  Result<ModelConfig> config = Read(Json::parse(R"({"architectures":["LlavaForConditionalGeneration"],
+  Result<ModelConfig> config =
+      Read(Json::parse(R"({"architectures":["LlavaForConditionalGeneration"],
     "ignore_index":-100,"image_token_index":32000,"model_type":"llava","pad_token_id":32001,
     "projector_hidden_act":"gelu","text_config":{"_name_or_path":"lmsys/vicuna-7b-v1.5",
     "architectures":["LlamaForCausalLM"],"max_position_embeddings":4096,"model_type":"llama",
