@@ -13,8 +13,10 @@
 namespace sluice {
 namespace {
 
-constexpr int64_t kMaxTokens = 6;    // in registers together, and at most these are taken directly
-constexpr int64_t kTiles = 2;        // that share each broadcast of activations
+constexpr int64_t kMaxTokens = 6;  // in registers together, and at most these are taken directly
+constexpr int64_t kTiles = 2;      // that share each broadcast of activations
+constexpr int64_t kStreams = 4;    // tiles that few tokens take together (matmul_int_avx512.cc)
+constexpr int64_t kTokensOfStreams = kMaxTokens * kTiles / kStreams;
 constexpr int64_t kBatch = 64;       // tokens that share an unpacked block
 constexpr int64_t kPanelBlocks = 4;  // that are unpacked together, for more than kFewTokens
 constexpr int64_t kFewTokens = 12;
@@ -186,7 +188,7 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
     __m512i sums[tiles][tokens];
     __m512i planes[tiles];
     const uint8_t* values[tiles];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
       values[n] = unpacked ? panels[n].values + group * T::kGroup * kTileRows
                            : blocks[n].values + group * T::kGroupBytes;
@@ -201,7 +203,7 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
 #pragma GCC unroll 8
     for (int64_t step = 0; step < T::kSteps; ++step) {
       __m512i integers[tiles];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) {
         integers[n] =
             unpacked ? Load(values[n] + 64 * step) : LoadIntegers<form>(values[n], planes[n], step);
@@ -209,11 +211,11 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
 #pragma GCC unroll 6
       for (int t = 0; t < tokens; ++t) {
         const __m512i four = Broadcast4(at + t * x.stride + 4 * step);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < tiles; ++n) sums[n][t] = AddDots(sums[n][t], integers[n], four);
       }
     }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
       Scales scales;
       if constexpr (unpacked) {
@@ -259,9 +261,10 @@ void PrefetchBlock(const TileLayout& layout, const Block& block) {
   for (uint64_t at = 0; at < bytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T0);
 }
 
-// All tokens of the call, at most kMaxTokens: sums stay in registers over all blocks.
-template <Form form, int tokens, int tiles>
-void MultiplyDirectly(const MatmulArgs& args, int64_t tile) {
+// All tokens of the call, at most kMaxTokens: sums stay in registers over all blocks. The tiles are
+// `distance` apart.
+template <Form form, int tokens, int tiles, bool fetch>
+void MultiplyDirectly(const MatmulArgs& args, int64_t tile, int64_t distance) {
   __m512 total[tiles][tokens];
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_setzero_ps();
@@ -269,14 +272,14 @@ void MultiplyDirectly(const MatmulArgs& args, int64_t tile) {
   for (int64_t index = args.block_begin; index < args.block_end; ++index) {
     Block blocks[tiles];
     for (int n = 0; n < tiles; ++n) {
-      blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n), index);
-      PrefetchBlock<form>(*args.layout, blocks[n]);
+      blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n * distance), index);
+      if constexpr (fetch) PrefetchBlock<form>(*args.layout, blocks[n]);
     }
     AddGroups<form, false, tokens, tiles>(blocks, nullptr, blocks[0].groups,
                                           TokensAt(*args.xq, 0, index), total);
   }
   for (int n = 0; n < tiles; ++n) {
-    for (int t = 0; t < tokens; ++t) StoreToken(args, tile + n, t, total[n][t]);
+    for (int t = 0; t < tokens; ++t) StoreToken(args, tile + n * distance, t, total[n][t]);
   }
 }
 
@@ -294,13 +297,13 @@ void AddUnpacked(const Panel* panels, int64_t groups, const Tokens& x,
   }
 }
 
-using DirectFunction = void (*)(const MatmulArgs&, int64_t);
+using DirectFunction = void (*)(const MatmulArgs&, int64_t, int64_t);
 using UnpackedFunction = void (*)(const Panel*, int64_t, const Tokens&,
                                   float (*)[kTiles][kTileRows]);
 
-template <Form form, int tiles, int... tokens>
+template <Form form, int tiles, bool fetch, int... tokens>
 DirectFunction ChooseDirect(int64_t count, std::integer_sequence<int, tokens...>) {
-  constexpr DirectFunction kFunctions[] = {MultiplyDirectly<form, tokens + 1, tiles>...};
+  constexpr DirectFunction kFunctions[] = {MultiplyDirectly<form, tokens + 1, tiles, fetch>...};
   return kFunctions[count - 1];
 }
 
@@ -358,17 +361,29 @@ void MultiplyBatch(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t 
   }
 }
 
+constexpr auto kFewCounts = std::make_integer_sequence<int, kTokensOfStreams>();
+
+// Few tokens, whose products take less time than the weights do to be read; returns the tiles that
+// are done.
+template <Form form>
+int64_t MultiplyStreams(const MatmulArgs& args, int64_t num_tiles) {
+  const int64_t distance = num_tiles / kStreams;
+  const auto together = ChooseDirect<form, kStreams, false>(args.tokens, kFewCounts);
+  for (int64_t tile = 0; tile < distance; ++tile) together(args, tile, distance);
+  return distance * kStreams;
+}
+
 template <Form form>
 void Multiply(const MatmulArgs& args) {
-  // One token has nothing to share: its weights come in one stream.
-  const int64_t most_tiles = args.tokens == 1 ? 1 : kTiles;
   const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < num_tiles; tile += most_tiles) {
-    const int64_t tiles = std::min(most_tiles, num_tiles - tile);
+  int64_t tile = args.tokens <= kTokensOfStreams ? MultiplyStreams<form>(args, num_tiles) : 0;
+  for (; tile < num_tiles; tile += kTiles) {
+    const int64_t tiles = std::min(kTiles, num_tiles - tile);
     if (args.tokens <= kMaxTokens) {
-      const DirectFunction multiply = tiles == 1 ? ChooseDirect<form, 1>(args.tokens, kCounts)
-                                                 : ChooseDirect<form, 2>(args.tokens, kCounts);
-      multiply(args, tile);
+      const DirectFunction multiply = tiles == 1
+                                          ? ChooseDirect<form, 1, true>(args.tokens, kCounts)
+                                          : ChooseDirect<form, 2, true>(args.tokens, kCounts);
+      multiply(args, tile, 1);
       continue;
     }
     for (int64_t first = 0; first < args.tokens; first += kBatch) {
