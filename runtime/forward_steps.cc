@@ -23,11 +23,11 @@ int64_t Grain(int64_t items, int threads) {
 constexpr int64_t kStreamsBytes = 256 << 10;
 
 // Of tiles of weights. For few tokens ranges that are long reads, as many for each thread; for
-// several an even number of tiles, because kernels take two at a time, and for many no more than
-// they take together, since each of them is long work.
+// several a multiple of four tiles, because kernels take two or four at a time, and for many no
+// more than they take together, since each of them is long work.
 int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
   if (tokens >= 64) return std::clamp<int64_t>(tiles / (8 * threads) / 2 * 2, 2, 16);
-  if (tokens > kFewTokens) return std::max<int64_t>(Grain(tiles, threads) / 2 * 2, 2);
+  if (tokens > kFewTokens) return std::max<int64_t>(Grain(tiles, threads) / 4 * 4, 4);
   const int64_t bytes = tiles * static_cast<int64_t>(tile_bytes);
   const int64_t ranges =
       std::clamp<int64_t>(bytes / (threads * kStreamsBytes), 1, kRangesPerThread) * threads;
