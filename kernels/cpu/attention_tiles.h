@@ -395,7 +395,7 @@ void AttendSplit(const AttentionArgs& args, int64_t split, Tile* tile) {
   std::fill_n(tile->sums[0], queries * kKvBlockTokens, 0.0f);
   std::fill_n(tile->largest, queries, -kInfinity);
   Span all = {std::numeric_limits<int64_t>::max(), 0};  // keys that any token sees
-  Span shared = {0, all.begin};                         // keys that every token sees, all of them
+  Span shared = {0, all.begin};                         // keys that every token sees
   for (int64_t t = 0; t < tile->tokens; ++t) {
     const Span keys = KeysOfSplit(args, tile->first_token + t, split);
     shared = {std::max(shared.begin, keys.begin),

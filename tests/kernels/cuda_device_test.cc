@@ -298,7 +298,7 @@ TEST_P(CudaDevice, AttentionOfADraftTreeIsThatOfTheEmulation) {
   for (int64_t i = 0; i < kNodes; ++i) {
     lengths.push_back(kBegin + i + 1);
     const uint64_t own = uint64_t{1} << i;
-    ancestors.push_back(i < 2 ? own : own | ancestors[static_cast<size_t>(i - 2 - i % 3 / 2)]);
+    ancestors.push_back(i < 3 ? own : own | ancestors[static_cast<size_t>(i - 2 - i % 3 / 2)]);
   }
   const std::vector<int64_t> begins(kNodes, kBegin);
   const std::vector<float> query = test::RandomFloats(kNodes * kHeads * kDim, random);
