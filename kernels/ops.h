@@ -229,11 +229,13 @@ struct AttentionArgs {
   // null where no token of the call is in one. Slot tree_begin[t] + i, i < kMostTreeNodes, holds
   // node i of the tree of token t's sequence, and t sees it iff bit i of ancestors[t] is set: those
   // of its ancestors, and its own. Parents come before their children, so its own is the highest:
-  // lengths[t] = tree_begin[t] + that bit + 1. Slots before tree_begin[t] are what all nodes follow.
-  // A token of a sequence without a tree has tree_begin[t] = lengths[t] and ancestors[t] = 0.
+  // lengths[t] = tree_begin[t] + that bit + 1. Slots before tree_begin[t] are what all nodes
+  // follow. A token of a sequence without a tree has tree_begin[t] = lengths[t] and ancestors[t] =
+  // 0.
   //
   // Siblings share a position, not a slot. To t, node i stands at position tree_begin[t] + the
-  // number of t's ancestors before i, and `window` and `slopes` count positions, t's own among them.
+  // number of t's ancestors before i, and `window` and `slopes` count positions, t's own among
+  // them.
   //
   // A token whose ancestors are all nodes before it gets the bits that it would get without a tree.
   // Another one's differ, by rounding, from those of its path in consecutive slots: partitions and

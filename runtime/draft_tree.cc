@@ -52,9 +52,10 @@ Status AppendTree(const DraftTree& tree, const BlockTable& table, int64_t begin,
     batch->wanted.push_back(static_cast<int64_t>(first + i));
   }
   if (chain) return Status();
-  batch->tree_begins.insert(batch->tree_begins.end(),
-                            batch->lengths.begin() + static_cast<ptrdiff_t>(batch->tree_begins.size()),
-                            batch->lengths.begin() + static_cast<ptrdiff_t>(first));
+  batch->tree_begins.insert(
+      batch->tree_begins.end(),
+      batch->lengths.begin() + static_cast<ptrdiff_t>(batch->tree_begins.size()),
+      batch->lengths.begin() + static_cast<ptrdiff_t>(first));
   batch->tree_begins.resize(first + tree.ids.size(), begin);
   batch->ancestors.resize(first, 0);
   batch->ancestors.insert(batch->ancestors.end(), ancestors.begin(), ancestors.end());
@@ -64,9 +65,10 @@ Status AppendTree(const DraftTree& tree, const BlockTable& table, int64_t begin,
 void FillTrees(Batch* batch) {
   if (!batch->has_trees()) return;
   batch->ancestors.resize(batch->ids.size(), 0);
-  batch->tree_begins.insert(batch->tree_begins.end(),
-                            batch->lengths.begin() + static_cast<ptrdiff_t>(batch->tree_begins.size()),
-                            batch->lengths.end());
+  batch->tree_begins.insert(
+      batch->tree_begins.end(),
+      batch->lengths.begin() + static_cast<ptrdiff_t>(batch->tree_begins.size()),
+      batch->lengths.end());
 }
 
 std::vector<int64_t> PathTo(const DraftTree& tree, int64_t node) {

@@ -79,9 +79,9 @@ Status KvCache::Copy(std::byte* to, const std::byte* from, uint64_t size_bytes) 
 
 Status KvCache::CopyBlock(uint32_t from, uint32_t to) {
   for (const KvLayer& layer : layers_) {
-    if (Status s = Copy(layer.blocks + to * layer.block_bytes,
-                        layer.blocks + from * layer.block_bytes,
-                        static_cast<uint64_t>(layer.block_bytes));
+    if (Status s =
+            Copy(layer.blocks + to * layer.block_bytes, layer.blocks + from * layer.block_bytes,
+                 static_cast<uint64_t>(layer.block_bytes));
         !s.ok()) {
       return s;
     }
@@ -128,8 +128,8 @@ Status KvCache::KeepPath(BlockTable* table, int64_t begin, std::span<const int64
       continue;
     }
     // A run goes as one, as far as its blocks go and its copies do not overlap.
-    const int64_t most = std::min({from - to, kKvBlockTokens - from % kKvBlockTokens,
-                                   kKvBlockTokens - to % kKvBlockTokens});
+    const int64_t most = std::min(
+        {from - to, kKvBlockTokens - from % kKvBlockTokens, kKvBlockTokens - to % kKvBlockTokens});
     int64_t count = 1;
     while (count < most && i + static_cast<size_t>(count) < nodes.size() &&
            nodes[i + static_cast<size_t>(count)] == nodes[i] + count) {

@@ -271,8 +271,7 @@ __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& si
         const int64_t key = first_key + n * 8 + Lane() % 4 * 2 + i;
         const bool seen = Sees<kTree>(keys, key);
         if (args.slopes != nullptr && (!kTree || seen)) {
-          const float bias =
-              Bias(args, sight.slope[half], PositionOf<kTree>(keys, key), keys.own);
+          const float bias = Bias(args, sight.slope[half], PositionOf<kTree>(keys, key), keys.own);
           score += args.softcap == 0 ? bias * kLog2E : bias;
         }
         if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap) * kLog2E;

@@ -96,8 +96,8 @@ class Scene {
       values_.push_back(test::RandomFloats(size, random));
     }
     for (size_t i = 0; i < sequences_.size(); ++i) AddTokens(i);
-    query_ = test::RandomFloats(tokens_.size() * static_cast<size_t>(heads.heads * heads.dim),
-                                random);
+    query_ =
+        test::RandomFloats(tokens_.size() * static_cast<size_t>(heads.heads * heads.dim), random);
   }
   Scene(const Scene&) = delete;
   Scene& operator=(const Scene&) = delete;
@@ -245,7 +245,8 @@ Exact ExactAttention(Scene& scene, size_t token, size_t head, const View& view) 
   const std::vector<float>& values = scene.values(scene.sequence(token));
   const auto kv_head = static_cast<int64_t>(head) / (heads.heads / heads.kv_heads);
   const float* query =
-      scene.query().data() + (static_cast<int64_t>(token) * heads.heads + static_cast<int64_t>(head)) * heads.dim;
+      scene.query().data() +
+      (static_cast<int64_t>(token) * heads.heads + static_cast<int64_t>(head)) * heads.dim;
   const auto length = static_cast<int64_t>(path.size());
   const int64_t oldest = view.window == 0 ? 0 : std::max<int64_t>(length - view.window, 0);
   const auto at = [&](int64_t position, int64_t i) {
@@ -292,8 +293,8 @@ Exact ExactAttention(Scene& scene, size_t token, size_t head, const View& view) 
     }
   }
   const auto count = static_cast<double>(length - oldest);
-  exact.host_bound = 2 * largest_value *
-                     (std::expm1(2 * host + 104 * kEpsilon) + (1.2 * count + 16) * kEpsilon);
+  exact.host_bound =
+      2 * largest_value * (std::expm1(2 * host + 104 * kEpsilon) + (1.2 * count + 16) * kEpsilon);
   exact.device_bound = largest_value * (2 * std::expm1(2 * device + 150 * kEpsilon) + 0x1p-22 +
                                         count * 0x1p-25 + (count / 2 + 16) * 4 * kEpsilon);
   return exact;
@@ -314,11 +315,19 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && SameBits(a.data(), b.data(), a.size());
 }
 
-void ExpectExact(Scene& scene, const View& view) {
+// The same, but emulated kernels, which take long, with a few views only.
+std::vector<const OpTable*> Tables(const Scene& scene, const View& view) {
+  std::vector<const OpTable*> tables = Tables(scene);
+  const bool none = view.window == 0 && view.softcap == 0 && view.slopes.empty();
+  const bool tried = none || view.window == 7 || view.window == 30;
+  if (tables.back()->on_device && !tried) tables.pop_back();
+  return tables;
+}
+
+void ExpectExact(Scene& scene, const View& view, const std::vector<const OpTable*>& tables) {
   const auto heads = static_cast<size_t>(scene.heads().heads);
   const auto dim = static_cast<size_t>(scene.heads().dim);
   std::vector<std::vector<float>> outs;
-  const std::vector<const OpTable*> tables = Tables(scene);
   for (const OpTable* table : tables) outs.push_back(scene.Attend(*table, view));
   for (size_t t = 0; t < scene.tokens(); ++t) {
     for (size_t head = 0; head < heads; ++head) {
@@ -369,7 +378,8 @@ TEST_P(AttentionTrees, EveryNodeSeesItsPathAndNothingElse) {
                  {31, Chain(3)}},
                 random);
     for (const View& view : Views(heads.heads)) {
-      ASSERT_NO_FATAL_FAILURE(ExpectExact(scene, view));
+      const bool all = heads.heads == 4;
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(scene, view, all ? Tables(scene) : Tables(scene, view)));
     }
   }
 }
@@ -385,7 +395,7 @@ TEST_P(AttentionTrees, TreesThatCrossBlocksPartitionsAndSplits) {
                   random);
       for (const View& view : Views(heads.heads)) {
         if (view.window != 0 && view.window != 7 && view.window != 30) continue;
-        ASSERT_NO_FATAL_FAILURE(ExpectExact(scene, view));
+        ASSERT_NO_FATAL_FAILURE(ExpectExact(scene, view, Tables(scene, view)));
       }
     }
   }
@@ -396,7 +406,7 @@ TEST_P(AttentionTrees, HeadsOfEverySize) {
   for (int64_t dim : {1, 7, 17, 80, 128, 200, 256, 576, 1025}) {
     for (int64_t heads : {1, 6, 12}) {
       Scene scene({heads, 1, dim}, GetParam(), {{14, Random(12, random)}, {5, Star(4)}}, random);
-      ASSERT_NO_FATAL_FAILURE(ExpectExact(scene, {0.1f}));
+      ASSERT_NO_FATAL_FAILURE(ExpectExact(scene, {0.1f}, Tables(scene)));
     }
   }
 }
@@ -407,10 +417,9 @@ TEST_P(AttentionTrees, NodesOfAChainHaveTheBitsOfTokensWithoutATree) {
   for (const Heads& heads : {Heads{4, 2, 16}, Heads{9, 3, 20}}) {
     for (int64_t begin : {0, 9, 250, 500}) {
       Scene scene(heads, GetParam(),
-                  {{begin, Chain(30)}, {begin, Random(25, random)}, {begin + 3, Chain(1)}},
-                  random);
+                  {{begin, Chain(30)}, {begin, Random(25, random)}, {begin + 3, Chain(1)}}, random);
       for (const View& view : Views(heads.heads)) {
-        for (const OpTable* table : Tables(scene)) {
+        for (const OpTable* table : Tables(scene, view)) {
           const std::vector<float> trees = scene.Attend(*table, view);
           const std::vector<float> plain = scene.Attend(*table, view, false);
           const size_t width = trees.size() / scene.tokens();
@@ -433,7 +442,7 @@ TEST_P(AttentionTrees, AChainOf64NodesIsPlainToo) {
   std::mt19937 random(45);
   Scene scene({4, 2, 16}, GetParam(), {{490, Chain(64)}}, random);
   for (const View& view : Views(4)) {
-    for (const OpTable* table : Tables(scene)) {
+    for (const OpTable* table : Tables(scene, view)) {
       ASSERT_TRUE(SameBits(scene.Attend(*table, view), scene.Attend(*table, view, false)))
           << table->name;
     }
@@ -446,9 +455,10 @@ TEST_P(AttentionTrees, ANodesBitsDoNotDependOnTheCall) {
     Scene scene(heads, GetParam(),
                 {{500, Random(32, random)}, {20, Comb(21)}, {600, Chain(1), true}}, random);
     for (const View& view : {View{}, View{0.3f, 9}, Views(heads.heads).back()}) {
-      for (const OpTable* table : Tables(scene)) {
+      for (const OpTable* table : Tables(scene, view)) {
         const std::vector<float> whole = scene.Attend(*table, view);
         for (int64_t range : {1, 7}) {
+          if (table->on_device && range == 1) continue;
           ASSERT_TRUE(SameBits(scene.Attend(*table, view, true, range), whole))
               << table->name << " ranges of " << range;
         }
@@ -473,11 +483,10 @@ TEST_P(AttentionTrees, SplitsHaveTheBitsOfAContextInOneGoAndTablesAgree) {
         AttentionArgs args = scene.Args(*table, view);
         const int64_t splits =
             (args.longest_length + kAttentionSplitKeys - 1) / kAttentionSplitKeys;
-        std::vector<float> partials(
-            static_cast<size_t>(splits * args.tokens * heads.heads *
-                                AttentionPartialFloats(heads.dim)) +
-                16,
-            std::numeric_limits<float>::quiet_NaN());
+        std::vector<float> partials(static_cast<size_t>(splits * args.tokens * heads.heads *
+                                                        AttentionPartialFloats(heads.dim)) +
+                                        16,
+                                    std::numeric_limits<float>::quiet_NaN());
         std::vector<float> out(whole.size(), kUntouched);
         args.out = out.data();
         args.partials = partials.data();

@@ -106,8 +106,7 @@ class NumberedCache {
       device_ = std::make_unique<test::FakeDevice>();
       stream_ = std::move(*device_->CreateStream());
     }
-    cache_ = *KvCache::Create(layers, type, kBlocks, device_.get(),
-                              on_device ? &stream_ : nullptr);
+    cache_ = *KvCache::Create(layers, type, kBlocks, device_.get(), on_device ? &stream_ : nullptr);
     const std::vector<std::byte> bytes = Numbers();
     Visit([&] { std::memcpy(cache_->layer(0).blocks, bytes.data(), bytes.size()); });
   }
@@ -138,7 +137,8 @@ class NumberedCache {
     std::vector<std::byte*> rows;
     for (int64_t head = 0; head < layer.num_kv_heads; ++head) {
       for (int64_t part : {0, 1}) {
-        const int64_t at = (layer.blocks - cache_->layer(0).blocks) + slot / 16 * layer.block_bytes +
+        const int64_t at = (layer.blocks - cache_->layer(0).blocks) +
+                           slot / 16 * layer.block_bytes +
                            ((head * 2 + part) * 16 + slot % 16) * *row_bytes;
         rows.push_back(all.data() + at);
       }
@@ -153,8 +153,7 @@ class NumberedCache {
     for (size_t i = 0; i < nodes.size(); ++i) {
       for (size_t layer : {0, 1}) {
         int64_t row_bytes = 0;
-        const auto from =
-            Rows(source, KvCache::Slot(table, begin + nodes[i]), layer, &row_bytes);
+        const auto from = Rows(source, KvCache::Slot(table, begin + nodes[i]), layer, &row_bytes);
         const auto to =
             Rows(all, KvCache::Slot(table, begin + static_cast<int64_t>(i)), layer, &row_bytes);
         for (size_t row = 0; row < from.size(); ++row) {
@@ -281,6 +280,7 @@ TEST(KeptPaths, OnADeviceThatIsLostAreAnError) {
     BlockTable table;
     ASSERT_TRUE((*cache)->Reserve(&table, 40, 0).ok());
     const Status status = (*cache)->KeepPath(&table, 3, std::vector<int64_t>{1, 5, 20});
+    static_cast<void>(stream->Synchronize());  // what is queued uses the cache
     // A stream, the cache, and four rows of three nodes.
     EXPECT_EQ(status.code(), call < 2 + 12 ? ErrorCode::kIo : ErrorCode::kOk) << call;
   }
