@@ -1,5 +1,6 @@
 // A pass over a draft tree: every node's logits are those of its path decoded token by token, and
 // decoding goes on behind a path that was kept as if it had been decoded.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -61,6 +62,7 @@ class Model {
 
   int64_t vocab() const { return file_->config().vocab_size; }
   test::FakeDevice& device() { return device_; }
+  test::EmulatedGpu& gpu() { return *gpu_; }
   Forward& forward() { return *forward_; }
   int64_t length(size_t sequence) const { return lengths_[sequence]; }
   void set_length(size_t sequence, int64_t length) { lengths_[sequence] = length; }
@@ -398,6 +400,9 @@ TEST_F(TreeBatches, ANodeOfALaterPassIsNotTakenForAStepThatWasRecorded) {
     EXPECT_TRUE(SameBits(all, node * static_cast<size_t>(golden_.vocab), model.Run(one)));
   }
   EXPECT_EQ(model.device().graph_launches(), launches);
+  one.ancestors[0] <<= 1;  // a node that is not the token's
+  model.Run(one);
+  EXPECT_THAT(model.gpu().TakeProblems(), ::testing::Contains("attention: a tree is wrong"));
 }
 
 TEST_F(TreeBatches, TreesOfSomeTokensOnlyAreRefused) {
