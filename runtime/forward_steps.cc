@@ -212,7 +212,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                         .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
                         .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0,
                         .slopes = slopes,
-                        .slopes_in_bf16 = description_.alibi_in_bf16};
+                        .slopes_in_bf16 = description_.alibi_in_bf16,
+                        .tree_begin = arrays_.tree_begins,
+                        .ancestors = arrays_.ancestors};
   const bool divisible = ops_->combine_attention != nullptr && layer.head_dim <= kLargestSplitDim;
   const int64_t splits =
       divisible ? AttentionSplits(pass.tokens, team_->threads(), longest_.length) : 0;
