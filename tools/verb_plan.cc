@@ -247,37 +247,37 @@ void AddPlanVerb(Cli* cli) {
       "  sluice plan model.gguf --parallel 16 --ctx 4096 --json | jq .decode\n"
       "  sluice plan model.sluice --json > here.json; then elsewhere: --rates here.json\n",
       [options] { return MakeReport(*options); });
-  verb->add_option("MODEL", options->model,
+  AddTextOption(verb, "MODEL", &options->model,
                    "A .sluice file, what convert reads, or a config.json by itself")
-      ->required();
-  verb->add_option("--quant", options->quant,
+      .Required();
+  AddTextOption(verb, "--quant", &options->quant,
                    "Of a model that is not converted yet, as for convert")
-      ->capture_default_str();
+      .ShowDefault();
   AddCountOption(verb, "--ctx", &options->context_tokens,
                  "Context length (default: the model's own, at most 8192)");
   AddCountOption(verb, "--parallel", &options->sequences, "Sequences at once")
-      ->capture_default_str();
+      .ShowDefault();
   AddChoiceOption(verb, "--kv", &options->kv, {"f32", "f16", "int8", "fp8"},
                   "Type of the KV cache");
   AddSizeOption(verb, "--ram", &options->ram_bytes, "Memory budget (default: what is free)");
   AddSizeOrNoneOption(verb, "--vram", &options->vram_bytes,
                       "Bound on GPU memory; 0: no GPU (default: what is free on the GPU)");
-  verb->add_option("--place", options->place,
+  AddTextOption(verb, "--place", &options->place,
                    "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
-      ->type_name("RULES");
-  CLI::Option* isa = AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
+      .Type("RULES");
+  const DeclaredOption isa = AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
                                      "Instruction set (default: the fastest that runs)");
-  CLI::Option* threads = AddThreadsOption(verb, &options->threads);
-  CLI::Option* measure =
-      verb->add_flag("--measure", options->measure, "Measure this machine anew");
-  verb->add_option("--rates", options->rates_file,
+  const DeclaredOption threads = AddThreadsOption(verb, &options->threads);
+  const DeclaredOption measure =
+      AddFlag(verb, "--measure", &options->measure, "Measure this machine anew");
+  AddTextOption(verb, "--rates", &options->rates_file,
                    "Speeds from this file, which plan --json wrote, perhaps of another machine, "
                    "instead of this machine's")
-      ->type_name("FILE.json")
-      ->excludes(isa)
-      ->excludes(threads)
-      ->excludes(measure);
-  verb->add_flag("--json", options->json, "As a JSON object");
+      .Type("FILE.json")
+      .Excludes(isa)
+      .Excludes(threads)
+      .Excludes(measure);
+  AddFlag(verb, "--json", &options->json, "As a JSON object");
   AddQuietOption(verb, &options->quiet);
 }
 
