@@ -13,8 +13,8 @@ void AddConvertOutputOptions(CLI::App* verb, ConvertOutput* output) {
       .Required()
       .Type("FILE");
   AddTextOption(verb, "--quant", &output->quantization,
-                   "What becomes of matrices: auto keeps quantized sources and makes float ones "
-                   "mixed (int4, embedding and head int8)")
+                "What becomes of matrices: auto keeps quantized sources and makes float ones "
+                "mixed (int4, embedding and head int8)")
       .Type("auto|keep|f16|int8|int4[:g32|:g64|:g128][:sym]|mixed[:...]")
       .ShowDefault();
   AddThreadsOption(verb, &output->threads);

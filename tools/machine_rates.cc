@@ -180,11 +180,10 @@ Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& out
   report.isa = OnOneLine(isa->get<std::string>());
   report.threads = static_cast<int>(std::clamp<int64_t>(threads->get<int64_t>(), 1, INT_MAX));
   PlanRates& rates = report.rates;
-  for (const auto& [key, rate] :
-       {std::pair{"drive_bytes_per_s", &rates.drive_bytes_per_s},
-        {"busy_drive_bytes_per_s", &rates.busy_drive_bytes_per_s},
-        {"memory_bytes_per_s", &rates.memory_bytes_per_s},
-        {"verification_bytes_per_s", &rates.verification_bytes_per_s}}) {
+  for (const auto& [key, rate] : {std::pair{"drive_bytes_per_s", &rates.drive_bytes_per_s},
+                                  {"busy_drive_bytes_per_s", &rates.busy_drive_bytes_per_s},
+                                  {"memory_bytes_per_s", &rates.memory_bytes_per_s},
+                                  {"verification_bytes_per_s", &rates.verification_bytes_per_s}}) {
     *rate = RateIn(*json, key);
     // Where a drive was not measured under load, it counts as fast as alone.
     if (*rate == 0 && rate != &rates.busy_drive_bytes_per_s)

@@ -147,68 +147,71 @@ DeclaredOption AddNumberOption(CLI::App* verb, const std::string& names, double*
 }
 
 DeclaredOption AddChoiceOption(CLI::App* verb, const std::string& names, std::string* value,
-                             std::vector<std::string> choices, const std::string& description) {
+                               std::vector<std::string> choices, const std::string& description) {
   const std::string type = fmt::format("{}", fmt::join(choices, "|"));
-  return DeclaredOption(verb->add_option(names, *value, description)
-      ->check(CLI::Validator(
-          [choices = std::move(choices)](const std::string& text) {
-            if (std::find(choices.begin(), choices.end(), text) != choices.end()) {
-              return std::string();
-            }
-            return fmt::format("'{}' is not one of {}", text, fmt::join(choices, ", "));
-          },
-          ""))
-      ->type_name(type)
-      ->capture_default_str());
+  return DeclaredOption(
+      verb->add_option(names, *value, description)
+          ->check(CLI::Validator(
+              [choices = std::move(choices)](const std::string& text) {
+                if (std::find(choices.begin(), choices.end(), text) != choices.end()) {
+                  return std::string();
+                }
+                return fmt::format("'{}' is not one of {}", text, fmt::join(choices, ", "));
+              },
+              ""))
+          ->type_name(type)
+          ->capture_default_str());
 }
 
 DeclaredOption AddCountOption(CLI::App* verb, const std::string& names, int64_t* count,
-                            const std::string& description) {
+                              const std::string& description) {
   return DeclaredOption(verb->add_option(names, *count, description)
-      ->check(Between<int64_t>(1, kMaxCount, "a number from 1 on"))
-      ->type_name("N"));
+                            ->check(Between<int64_t>(1, kMaxCount, "a number from 1 on"))
+                            ->type_name("N"));
 }
 
 DeclaredOption AddSizeOption(CLI::App* verb, const std::string& names, uint64_t* bytes,
-                           const std::string& description) {
+                             const std::string& description) {
   const auto check = [](const std::string& text) {
     const auto size = ParseSize(text);
     if (size && *size > 0) return std::string();
     return fmt::format("'{}' is not a size such as 512M or 1.5G", text);
   };
-  return DeclaredOption(verb
-      ->add_option_function<std::string>(
-          names, [bytes](const std::string& text) { *bytes = ParseSize(text).value_or(0); },
-          description)
-      ->check(check)
-      ->type_name("SIZE"));
+  return DeclaredOption(
+      verb->add_option_function<std::string>(
+              names, [bytes](const std::string& text) { *bytes = ParseSize(text).value_or(0); },
+              description)
+          ->check(check)
+          ->type_name("SIZE"));
 }
 
 DeclaredOption AddSizeOrNoneOption(CLI::App* verb, const std::string& names,
-                                 std::optional<uint64_t>* bytes, const std::string& description) {
+                                   std::optional<uint64_t>* bytes, const std::string& description) {
   const auto check = [](const std::string& text) {
     return ParseSize(text) ? std::string()
                            : fmt::format("'{}' is not a size such as 512M, 1.5G or 0", text);
   };
-  return DeclaredOption(verb
-      ->add_option_function<std::string>(
-          names, [bytes](const std::string& text) { *bytes = ParseSize(text); }, description)
-      ->check(check)
-      ->type_name("SIZE"));
+  return DeclaredOption(
+      verb->add_option_function<std::string>(
+              names, [bytes](const std::string& text) { *bytes = ParseSize(text); }, description)
+          ->check(check)
+          ->type_name("SIZE"));
 }
 
 DeclaredOption AddRepeatableOption(CLI::App* verb, const std::string& names,
-                                 std::vector<std::string>* values, const std::string& description) {
+                                   std::vector<std::string>* values,
+                                   const std::string& description) {
   return DeclaredOption(verb->add_option(names, *values, description)
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->allow_extra_args(false));
+                            ->expected(1)
+                            ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+                            ->allow_extra_args(false));
 }
 
 DeclaredOption AddThreadsOption(CLI::App* verb, int* threads) {
-  return DeclaredOption(verb->add_option("--threads", *threads, "Default: one for each core")
-      ->check(Between<int>(1, kMaxThreads, "a number of threads from 1 to 1024"))
-      ->type_name("N"));
+  return DeclaredOption(
+      verb->add_option("--threads", *threads, "Default: one for each core")
+          ->check(Between<int>(1, kMaxThreads, "a number of threads from 1 to 1024"))
+          ->type_name("N"));
 }
 
 void AddQuietOption(CLI::App* verb, bool* quiet) {

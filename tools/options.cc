@@ -111,8 +111,7 @@ void AddGenerationOptions(CLI::App* verb, GenerationOptions* options) {
          "Once for tokens that were there");
   number("--frequency-penalty", &s.frequency_penalty, -2, 2, "from -2 to 2",
          "For each time that a token was there");
-  AddBiasOption(verb, "--logit-bias", &options->logit_bias,
-                "Added to a token's logit; repeatable")
+  AddBiasOption(verb, "--logit-bias", &options->logit_bias, "Added to a token's logit; repeatable")
       .Group(group);
 }
 

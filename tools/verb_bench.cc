@@ -310,9 +310,8 @@ void AddBenchVerb(Cli* cli) {
   AddModelOptions(verb, &options->model, "Context length (default: what the measurement needs)");
   SetDescription(verb, "MODEL", "A model as for run, or the word io or kernels");
   AddTextOption(verb, "FILE", &options->file, "io: a file on the drive to be measured");
-  AddFlag(
-      verb, "--reuse-buffers", &options->reuse_buffers,
-      "io: read into memory that may lie in a cache, as fio does, not as streaming does");
+  AddFlag(verb, "--reuse-buffers", &options->reuse_buffers,
+          "io: read into memory that may lie in a cache, as fio does, not as streaming does");
   AddSizeOption(verb, "--read-size", &options->read_bytes,
                 "io: bytes of a read (default: several sizes and depths)");
   AddCountOption(verb, "--depth", &options->depth,
@@ -324,8 +323,7 @@ void AddBenchVerb(Cli* cli) {
       .ShowDefault();
   AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")
       .ShowDefault();
-  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many")
-      .ShowDefault();
+  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many").ShowDefault();
   AddCountOption(verb, "--sequences", &options->sequences, "Prompts that are answered side by side")
       .ShowDefault();
   AddChoiceOption(verb, "-o,--output", &options->format, {"md", "csv", "json"},

@@ -51,7 +51,7 @@ void AddConvertVerb(Cli* cli) {
   AddSizeOption(verb, "--max-ram", &options->max_ram_bytes,
                 "Bound on the memory that it takes (default: 1G)");
   AddFlag(verb, "--resume", &options->resume,
-                 "Go on where an earlier conversion with the same source and options ended");
+          "Go on where an earlier conversion with the same source and options ended");
 }
 
 }  // namespace sluice

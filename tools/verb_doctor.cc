@@ -40,7 +40,7 @@ void AddDoctorVerb(Cli* cli) {
                    "  sluice doctor --json | jq .findings\n",
                    [options] { return Examine(*options); });
   AddTextOption(verb, "FILE", &options->file,
-                   "A large file on the drive that weights stream from: its speed is measured");
+                "A large file on the drive that weights stream from: its speed is measured");
   AddFlag(verb, "--json", &options->json, "As a JSON object");
 }
 

@@ -169,7 +169,7 @@ void AddEvalVerb(Cli* cli) {
           .Type("FILE");
   const DeclaredOption logits =
       AddTextOption(verb, "--logits", &options->logits,
-                       "Where to write float32 [sequences, tokens, vocabulary] as .npy")
+                    "Where to write float32 [sequences, tokens, vocabulary] as .npy")
           .Type("FILE");
   const DeclaredOption windows =
       AddCountOption(verb, "--windows", &options->windows, "Only the first N windows of the text");

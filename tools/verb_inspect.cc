@@ -112,7 +112,7 @@ void AddInspectVerb(Cli* cli) {
                    "  sluice inspect ./Llama-3.2-1B-Instruct --json | jq .config\n",
                    [options] { return Inspect(*options); });
   AddTextOption(verb, "FILE", &options->file,
-                   "A .sluice, GGUF or safetensors file, or a Hugging Face directory")
+                "A .sluice, GGUF or safetensors file, or a Hugging Face directory")
       .Required();
   AddFlag(verb, "--json", &options->json, "As a JSON object, with all tensors");
   AddFlag(verb, "--tensors", &options->tensors, "Each tensor on a line");

@@ -225,8 +225,8 @@ Status MakeReport(const PlanOptions& options) {
     return memory.status().WithContext(options.model);
   Result<RatesReport> rates =
       options.rates_file.empty()
-          ? RatesFor(report.outline, {options.isa, options.threads, options.model, options.measure,
-                                      options.quiet})
+          ? RatesFor(report.outline,
+                     {options.isa, options.threads, options.model, options.measure, options.quiet})
           : RatesInFile(options.rates_file, report.outline);
   if (!rates.ok()) return rates.status();
   report.rates = std::move(*rates);
@@ -248,31 +248,31 @@ void AddPlanVerb(Cli* cli) {
       "  sluice plan model.sluice --json > here.json; then elsewhere: --rates here.json\n",
       [options] { return MakeReport(*options); });
   AddTextOption(verb, "MODEL", &options->model,
-                   "A .sluice file, what convert reads, or a config.json by itself")
+                "A .sluice file, what convert reads, or a config.json by itself")
       .Required();
   AddTextOption(verb, "--quant", &options->quant,
-                   "Of a model that is not converted yet, as for convert")
+                "Of a model that is not converted yet, as for convert")
       .ShowDefault();
   AddCountOption(verb, "--ctx", &options->context_tokens,
                  "Context length (default: the model's own, at most 8192)");
-  AddCountOption(verb, "--parallel", &options->sequences, "Sequences at once")
-      .ShowDefault();
+  AddCountOption(verb, "--parallel", &options->sequences, "Sequences at once").ShowDefault();
   AddChoiceOption(verb, "--kv", &options->kv, {"f32", "f16", "int8", "fp8"},
                   "Type of the KV cache");
   AddSizeOption(verb, "--ram", &options->ram_bytes, "Memory budget (default: what is free)");
   AddSizeOrNoneOption(verb, "--vram", &options->vram_bytes,
                       "Bound on GPU memory; 0: no GPU (default: what is free on the GPU)");
   AddTextOption(verb, "--place", &options->place,
-                   "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
+                "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
       .Type("RULES");
-  const DeclaredOption isa = AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
-                                     "Instruction set (default: the fastest that runs)");
+  const DeclaredOption isa =
+      AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
+                      "Instruction set (default: the fastest that runs)");
   const DeclaredOption threads = AddThreadsOption(verb, &options->threads);
   const DeclaredOption measure =
       AddFlag(verb, "--measure", &options->measure, "Measure this machine anew");
   AddTextOption(verb, "--rates", &options->rates_file,
-                   "Speeds from this file, which plan --json wrote, perhaps of another machine, "
-                   "instead of this machine's")
+                "Speeds from this file, which plan --json wrote, perhaps of another machine, "
+                "instead of this machine's")
       .Type("FILE.json")
       .Excludes(isa)
       .Excludes(threads)

@@ -170,7 +170,7 @@ void AddRunVerb(Cli* cli) {
   AddModelOptions(verb, &options->model, "Context length (default: the model's own, at most 8192)");
   const DeclaredOption prompt = AddTextOption(verb, "-p,--prompt", &options->prompt, "The prompt");
   const DeclaredOption file = AddTextOption(verb, "-f,--file", &options->file,
-                                       "The prompt from a file (default: standard input)");
+                                            "The prompt from a file (default: standard input)");
   prompt.Excludes(file);
   const DeclaredOption system =
       AddTextOption(verb, "--system", &options->system, "The system message before the prompt");

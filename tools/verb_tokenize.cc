@@ -80,7 +80,7 @@ void AddTokenizeVerb(Cli* cli) {
   AddTextOption(verb, "-f,--file", &options->file, "The text (default: standard input)")
       .Type("FILE");
   const DeclaredOption parse = AddFlag(verb, "--parse-special", &options->parse_special,
-                                      "The text of special tokens becomes those tokens");
+                                       "The text of special tokens becomes those tokens");
   const DeclaredOption no_special =
       AddFlag(verb, "--no-special", &options->no_special, "Add no BOS or EOS");
   AddFlag(verb, "--decode", &options->decode, "Ids to text").Excludes(parse).Excludes(no_special);

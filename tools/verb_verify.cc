@@ -176,7 +176,7 @@ void AddVerifyVerb(Cli* cli) {
       "  sluice verify model.gguf\n",
       [options] { return Verify(*options); });
   AddTextOption(verb, "FILE", &options->file,
-                   "A .sluice file, a GGUF file (of several, any), or a directory with safetensors")
+                "A .sluice file, a GGUF file (of several, any), or a directory with safetensors")
       .Required();
   AddQuietOption(verb, &options->quiet);
 }

@@ -124,8 +124,8 @@ TEST_P(MatmulBf16Test, IsWithinTheBoundOfItsRoundingsAtAwkwardSizes) {
 
 TEST_P(MatmulBf16Test, EveryNumberOfTokensAndMoreThanABatch) {
   for (int64_t tokens : {1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 511, 513, 530}) {
-    ASSERT_NO_FATAL_FAILURE(ExpectAllNear(MakeMatmulCase(
-        GetParam(), tokens > 500 ? 17 : 33, 160, tokens, static_cast<uint32_t>(tokens))));
+    ASSERT_NO_FATAL_FAILURE(ExpectAllNear(MakeMatmulCase(GetParam(), tokens > 500 ? 17 : 33, 160,
+                                                         tokens, static_cast<uint32_t>(tokens))));
   }
 }
 

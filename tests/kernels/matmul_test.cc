@@ -102,10 +102,10 @@ std::vector<float> ContractOf(const MatmulCase& c) {
     const float* x = c.x.data() + t * c.x_stride;
     test::ContractQuantize(x, c.cols, 0, &buffer);
     for (int64_t row = 0; row < c.rows; ++row) {
-      float sum = c.type().quantized() ? test::ContractQuantizedDot(c.matrix, row, buffer, 0,
-                                                                    c.block_begin, c.block_end)
-                                       : test::ContractFloatDot(c.matrix, row, x, c.block_begin,
-                                                                c.block_end);
+      float sum =
+          c.type().quantized()
+              ? test::ContractQuantizedDot(c.matrix, row, buffer, 0, c.block_begin, c.block_end)
+              : test::ContractFloatDot(c.matrix, row, x, c.block_begin, c.block_end);
       if (c.has_bias) sum = sum + c.BiasOf(row);
       if (c.add_to_y) sum = sum + c.BeforeOf(t, row);
       expected[c.At(t, row)] = sum;
@@ -170,8 +170,7 @@ TEST_P(MatmulTest, AResultDoesNotDependOnTheBatchOrOnTheRangesOfRows) {
     if (test::kSanitized && cols > 500) continue;
     const MatmulCase c = MakeMatmulCase(GetParam(), 49, cols, 33, static_cast<uint32_t>(cols));
     for (const OpTable* table : TestedTables()) {
-      ASSERT_NO_FATAL_FAILURE(
-          test::ExpectTheSameInBatches(*table, c, Products::kMatmul, kBatches));
+      ASSERT_NO_FATAL_FAILURE(test::ExpectTheSameInBatches(*table, c, Products::kMatmul, kBatches));
     }
   }
 }

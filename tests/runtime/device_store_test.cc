@@ -1,4 +1,6 @@
 // Weights on a device: what arrives there, and what is left when it cannot.
+#include "offload/device_store.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "formats/sluice_file.h"
-#include "offload/device_store.h"
 #include "offload/weight_store.h"
 #include "runtime/cuda_layout.h"
 #include "tests/support/fake_device.h"

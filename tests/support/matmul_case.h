@@ -25,7 +25,9 @@ struct MatmulCase {
   // The channels that the blocks are.
   int64_t channel_begin() const { return block_begin * 128; }
   int64_t channel_end() const { return std::min(cols, block_end * 128); }
-  size_t At(int64_t token, int64_t row) const { return static_cast<size_t>(token * y_stride + row); }
+  size_t At(int64_t token, int64_t row) const {
+    return static_cast<size_t>(token * y_stride + row);
+  }
   // What is added to the products; 0 where nothing is.
   float BiasOf(int64_t row) const { return has_bias ? bias[static_cast<size_t>(row)] : 0; }
   float BeforeOf(int64_t token, int64_t row) const {

@@ -40,8 +40,8 @@ inline std::vector<float> LogitsOf(const std::vector<double>& probabilities, dou
 }
 
 // How often each token was drawn.
-inline std::vector<int64_t> CountDraws(const SamplingOptions& options, const std::vector<float>& logits,
-                                int draws) {
+inline std::vector<int64_t> CountDraws(const SamplingOptions& options,
+                                       const std::vector<float>& logits, int draws) {
   Sampler sampler(options, static_cast<int32_t>(logits.size()));
   std::vector<int64_t> counts(logits.size(), 0);
   for (int i = 0; i < draws; ++i) {

@@ -108,8 +108,7 @@ TEST_F(PlanVerbs, RatesThatAreGivenAreThoseOfThePlan) {
 
 TEST_F(PlanVerbs, RatesThatAreNoneAreRefused) {
   EXPECT_EQ(PlanWith(MachineOf(1e10)), 0);
-  for (const char* key :
-       {"isa", "threads", "drive_bytes_per_s", "memory_bytes_per_s", "matmul"}) {
+  for (const char* key : {"isa", "threads", "drive_bytes_per_s", "memory_bytes_per_s", "matmul"}) {
     Json without = MachineOf(1e10);
     without.erase(key);
     EXPECT_EQ(PlanWith(without), 1) << key;
