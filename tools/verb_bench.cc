@@ -317,7 +317,7 @@ void AddBenchVerb(Cli* cli) {
   AddCountOption(verb, "--depth", &options->depth,
                  "io: reads on their way at once (default: several)");
   AddNumberOption(verb, "--seconds", &options->seconds, 0.01, 3600, "from 0.01 to 3600",
-                  "io: that a setting is measured for")
+                  "io: that a setting is measured for (0.01 to 3600)")
       .ShowDefault();
   AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
       .ShowDefault();

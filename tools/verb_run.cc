@@ -181,7 +181,8 @@ void AddRunVerb(Cli* cli) {
       AddFlag(verb, "--json", &options->json, "One JSON object instead of the streamed text");
   AddGenerationOptions(verb, &options->generation);
   AddNumberOption(verb, "--logprobs", &options->generation.sampling.logprobs, 0, 100,
-                  "a number from 0 to 100", "The N most probable tokens at each place")
+                  "a number from 0 to 100",
+                  "The N most probable tokens at each place (100 at most)")
       .Needs(json)
       .Type("N")
       .Group("Sampling");
