@@ -310,26 +310,24 @@ void AddBenchVerb(Cli* cli) {
         return BenchModel(*options);
       });
   AddModelOptions(verb, &options->model, "Context length (default: what the measurement needs)");
-  verb->get_option("MODEL")->description("A model as for run, or the word io or kernels");
-  verb->add_option("FILE", options->file, "io: a file on the drive to be measured");
-  verb->add_flag(
-      "--reuse-buffers", options->reuse_buffers,
-      "io: read into memory that may lie in a cache, as fio does, not as streaming does");
+  SetDescription(verb, "MODEL", "A model as for run, or the word io or kernels");
+  AddTextOption(verb, "FILE", &options->file, "io: a file on the drive to be measured");
+  AddFlag(verb, "--reuse-buffers", &options->reuse_buffers,
+          "io: read into memory that may lie in a cache, as fio does, not as streaming does");
   AddSizeOption(verb, "--read-size", &options->read_bytes,
                 "io: bytes of a read (default: several sizes and depths)");
   AddCountOption(verb, "--depth", &options->depth,
                  "io: reads on their way at once (default: several)");
-  verb->add_option("--seconds", options->seconds, "io: that a setting is measured for")
-      ->check(CLI::Range(0.01, 3600.0))
-      ->capture_default_str();
+  AddNumberOption(verb, "--seconds", &options->seconds, 0.01, 3600, "from 0.01 to 3600",
+                  "io: that a setting is measured for (0.01 to 3600)")
+      .ShowDefault();
   AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
-      ->capture_default_str();
+      .ShowDefault();
   AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")
-      ->capture_default_str();
-  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many")
-      ->capture_default_str();
+      .ShowDefault();
+  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many").ShowDefault();
   AddCountOption(verb, "--sequences", &options->sequences, "Prompts that are answered side by side")
-      ->capture_default_str();
+      .ShowDefault();
   AddChoiceOption(verb, "-o,--output", &options->format, {"md", "csv", "json"},
                   "Form of the table");
 }
