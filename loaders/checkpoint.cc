@@ -12,6 +12,7 @@
 
 #include "formats/sluice_file.h"
 #include "loaders/checkpoint_source.h"
+#include "loaders/other_layouts.h"
 
 namespace sluice {
 namespace {
@@ -81,6 +82,7 @@ Result<CheckpointSource> OpenFile(const std::string& path, uint64_t max_memory_b
   }
   if (std::string_view(magic, sizeof(magic)) == "GGUF")
     return OpenGguf(*std::move(file), max_memory_bytes);
+  if (Status s = RefuseGitLfsPointer(**file); !s.ok()) return s;
   return Status(ErrorCode::kUnsupported,
                 path + ": not a GGUF file; for safetensors give the directory with config.json");
 }

@@ -6,6 +6,7 @@
 
 #include "formats/gguf_set.h"
 #include "loaders/checkpoint_source.h"
+#include "loaders/checkpoint_template.h"
 #include "loaders/checkpoint_tokenizer.h"
 #include "loaders/gguf_config.h"
 #include "loaders/tensor_names.h"
@@ -58,12 +59,6 @@ std::vector<ForeignTensor> ForeignTensorsOf(const GgufFile& gguf) {
   return tensors;
 }
 
-Result<std::string> ChatTemplateOf(const GgufFile& gguf) {
-  constexpr char kKey[] = "tokenizer.chat_template";
-  if (!gguf.Has(kKey)) return std::string();
-  return gguf.GetString(kKey);
-}
-
 }  // namespace
 
 Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file, uint64_t max_memory_bytes) {
@@ -88,7 +83,7 @@ Result<CheckpointSource> OpenGguf(std::unique_ptr<ByteSource> file, uint64_t max
       return s.WithContext(path);
     }
   }
-  Result<std::string> chat_template = ChatTemplateOf(*gguf);
+  Result<std::string> chat_template = ChatTemplateOfGguf(*gguf);
   if (!chat_template.ok()) return chat_template.status().WithContext(path);
   source.chat_template = *std::move(chat_template);
   const uint64_t free_bytes = max_memory_bytes - std::min(max_memory_bytes, gguf->memory_bytes());

@@ -8,16 +8,16 @@
 
 #include "formats/quote.h"
 #include "formats/safetensors.h"
-#include "formats/strict_json.h"
 #include "loaders/checkpoint_source.h"
+#include "loaders/checkpoint_template.h"
 #include "loaders/checkpoint_tokenizer.h"
 #include "loaders/hf_config.h"
+#include "loaders/other_layouts.h"
 #include "loaders/tensor_names.h"
+#include "loaders/tied_head.h"
 
 namespace sluice {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 constexpr uint64_t kMaxIndexBytes = uint64_t{100} << 20;
@@ -29,6 +29,7 @@ Status AddSafetensors(const std::string& path, std::vector<ForeignTensor>* tenso
                       std::vector<std::unique_ptr<ByteSource>>* files) {
   Result<std::unique_ptr<ReadOnlyFile>> file = ReadOnlyFile::Open(path);
   if (!file.ok()) return file.status();
+  if (Status s = RefuseGitLfsPointer(**file); !s.ok()) return s;
   Result<SafetensorsHeader> header = ReadSafetensorsHeader(**file);
   if (!header.ok()) return header.status();
   for (SafetensorsTensor& tensor : header->tensors) {
@@ -74,43 +75,7 @@ Status AddWeights(const std::string& directory, std::vector<ForeignTensor>* tens
   const std::string index = directory + "/model.safetensors.index.json";
   if (Exists(single)) return AddSafetensors(single, tensors, files);
   if (Exists(index)) return AddShards(directory, index, tensors, files);
-  for (const char* pickle : {"/pytorch_model.bin", "/pytorch_model.bin.index.json"}) {
-    if (!Exists(directory + pickle)) continue;
-    return {ErrorCode::kUnsupported, directory + pickle +
-                                         ": pickle files can run code when they are read, so only "
-                                         "safetensors are; convert with save_pretrained"};
-  }
-  return {ErrorCode::kNotFound,
-          directory + ": neither model.safetensors nor model.safetensors.index.json is there"};
-}
-
-// tokenizer_config.json's chat_template: the source, or a list of {name, template}.
-Result<std::string> ChatTemplateOfTokenizerConfig(const std::string& path) {
-  Result<std::string> text = ReadWholeFile(path, kMaxConfigBytes);
-  if (!text.ok()) return text.status();
-  Result<Json> config = ParseStrictJson(*text);
-  if (!config.ok()) return config.status().WithContext(path);
-  const auto found = config->is_object() ? config->find("chat_template") : config->end();
-  if (found == config->end() || found->is_null()) return std::string();
-  if (found->is_string()) return found->get<std::string>();
-  const Status malformed(ErrorCode::kCorrupt,
-                         path + ": chat_template is neither a string nor a list of named ones");
-  if (!found->is_array()) return malformed;
-  for (const Json& entry : *found) {
-    const auto name = entry.is_object() ? entry.find("name") : entry.end();
-    const auto source = entry.is_object() ? entry.find("template") : entry.end();
-    if (name == entry.end() || source == entry.end() || !source->is_string()) return malformed;
-    if (*name == "default") return source->get<std::string>();
-  }
-  return std::string();
-}
-
-Result<std::string> ChatTemplateOf(const std::string& directory) {
-  const std::string jinja = directory + "/chat_template.jinja";
-  if (Exists(jinja)) return ReadWholeFile(jinja, kMaxConfigBytes);
-  const std::string config = directory + "/tokenizer_config.json";
-  if (Exists(config)) return ChatTemplateOfTokenizerConfig(config);
-  return std::string();
+  return NoWeights(directory);
 }
 
 }  // namespace
@@ -119,6 +84,7 @@ Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path,
                                                   uint64_t max_memory_bytes) {
   const std::string config_path = path + "/config.json";
   Result<std::string> config_text = ReadWholeFile(config_path, kMaxConfigBytes);
+  if (config_text.status().code() == ErrorCode::kNotFound) return NoConfiguration(path);
   if (!config_text.ok()) return config_text.status();
   Result<ModelConfig> config = ModelConfigFromHuggingFace(*config_text);
   if (!config.ok()) return config.status().WithContext(config_path);
@@ -128,11 +94,17 @@ Result<CheckpointSource> OpenHuggingFaceDirectory(const std::string& path,
   source.config.name = LastPathComponent(path);
   std::vector<ForeignTensor> foreign;
   if (Status s = AddWeights(path, &foreign, &source.files); !s.ok()) return s;
+  const TensorDialect dialect = HuggingFaceDialect(source.config);
+  if (source.config.tie_embeddings) {
+    Result<bool> another = HeadIsAnother(dialect, foreign, source.files);
+    if (!another.ok()) return another.status();
+    source.config.tie_embeddings = !*another;
+  }
   Result<std::vector<SourceTensor>> tensors =
-      MatchTensors(source.config, HuggingFaceDialect(source.config), foreign, source.files);
+      MatchTensors(source.config, dialect, foreign, source.files);
   if (!tensors.ok()) return tensors.status();
   source.tensors = *std::move(tensors);
-  Result<std::string> chat_template = ChatTemplateOf(path);
+  Result<std::string> chat_template = ChatTemplateOfHuggingFace(path);
   if (!chat_template.ok()) return chat_template.status();
   source.chat_template = *std::move(chat_template);
   Result<std::string> tokenizer =

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "formats/mapped_file.h"
+#include "loaders/other_layouts.h"
 #include "loaders/tokenizer/gguf_fields.h"
 #include "loaders/tokenizer/tokenizer.h"
 
@@ -23,6 +25,16 @@ Result<std::string> ToJson(const Result<Tokenizer>& tokenizer, int64_t vocab_siz
                               tokenizer->vocab_size(), vocab_size));
   }
   return tokenizer->ToJson();
+}
+
+Result<std::string> ReadTokenizer(const std::string& path) {
+  Result<std::string> text = ReadWholeFile(path, kMaxTokenizerBytes);
+  if (!text.ok()) return text;
+  const MemoryBytes bytes(std::as_bytes(std::span<const char>(*text)), path);
+  // kCorrupt: the file is there, and no other may stand in for it.
+  if (Status s = RefuseGitLfsPointer(bytes); !s.ok())
+    return Status(ErrorCode::kCorrupt, s.message());
+  return text;
 }
 
 // Empty when there is no such file.
@@ -47,10 +59,10 @@ Result<std::string> TokenizerJsonOfGguf(const GgufFile& gguf, int64_t vocab_size
 Result<std::string> TokenizerJsonOfHuggingFace(const std::string& directory, int64_t vocab_size,
                                                uint64_t max_memory_bytes) {
   std::string path = directory + "/tokenizer.json";
-  Result<std::string> tokenizer = ReadWholeFile(path, kMaxTokenizerBytes);
+  Result<std::string> tokenizer = ReadTokenizer(path);
   const bool sentencepiece = tokenizer.status().code() == ErrorCode::kNotFound;
   if (sentencepiece) {
-    Result<std::string> model = ReadWholeFile(directory + "/tokenizer.model", kMaxTokenizerBytes);
+    Result<std::string> model = ReadTokenizer(directory + "/tokenizer.model");
     if (model.ok()) path = directory + "/tokenizer.model";
     if (model.ok() || model.status().code() != ErrorCode::kNotFound) tokenizer = std::move(model);
   }

@@ -18,7 +18,7 @@ namespace {
 
 // Raised when the same source and options would give other bytes than before, so that no file is
 // begun by one version and finished by another.
-constexpr uint64_t kRevision = 1;
+constexpr uint64_t kRevision = 2;
 
 std::string Provenance(const Checkpoint& checkpoint) {
   nlohmann::ordered_json json;
@@ -100,7 +100,8 @@ Result<ConvertReport> ConvertCheckpoint(const std::string& source_path,
   if (!status.ok()) {
     if (!CanPass(status.code())) return status;
     (*writer)->Keep();
-    return Status(status.code(), status.message() + "; what is done is kept: --resume goes on");
+    return Status(status.code(),
+                  status.message() + "; what is done is kept: " + options.how_to_go_on);
   }
   report.file_bytes = (*writer)->file_size_bytes();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -50,6 +50,8 @@ struct ConvertOptions {
   // One call at a time, from any thread; false ends the conversion.
   std::function<bool(const ConvertProgress&)> progress;
   FileSystem* files = SystemFiles();
+  // Said where a conversion ends early and what is done is kept.
+  std::string how_to_go_on = "--resume goes on";
 };
 
 struct ConvertReport {

@@ -105,6 +105,10 @@ Status RowConverter::Convert(const std::byte* row, uint32_t row_in_tile, std::by
                           super_offsets_.data()};
   if (keep_) {
     KeepRow(source_, row, layout_, codes);
+    if (!IsFinite(layout_, codes)) {
+      DecodeSourceRow(source_, row, layout_.cols, row_.data());
+      if (Status s = RefuseInfinite(row_.data(), layout_.cols); !s.ok()) return s;
+    }
   } else {
     DecodeSourceRow(source_, row, layout_.cols, row_.data());
     if (added_ != 0) {

@@ -8,6 +8,7 @@ namespace {
 constexpr HuggingFaceArchitecture kArchitectures[] = {
     {"llama", "LlamaForCausalLM", ReadLlama, "llama"},
     {"mistral", "MistralForCausalLM", ReadMistral, "mistral"},
+    {"ministral", "MinistralForCausalLM", ReadMinistral, "mistral"},
     {"qwen2", "Qwen2ForCausalLM", ReadQwen2, "qwen2"},
     {"qwen3", "Qwen3ForCausalLM", ReadQwen3, "qwen3"},
     {"phi3", "Phi3ForCausalLM", ReadPhi3, "phi3"},
@@ -21,6 +22,9 @@ constexpr HuggingFaceArchitecture kArchitectures[] = {
     {"smollm3", "SmolLM3ForCausalLM", ReadSmolLm3, "smollm3"},
     {"stablelm", "StableLmForCausalLM", ReadStableLm, "stablelm"},
     {"falcon", "FalconForCausalLM", ReadFalcon, "falcon"},
+    // Its first files, which brought their own code: of 7B and smaller, and of 40B.
+    {"RefinedWebModel", "RWForCausalLM", ReadFalcon, "falcon"},
+    {"RefinedWeb", "RWForCausalLM", ReadFalcon, "falcon"},
     {"starcoder2", "Starcoder2ForCausalLM", ReadStarcoder2, "starcoder2"},
     {"gpt_bigcode", "GPTBigCodeForCausalLM", ReadGptBigCode, "gpt_bigcode"},
     {"gpt_neox", "GPTNeoXForCausalLM", ReadGptNeoX, "gpt_neox"},
@@ -28,6 +32,10 @@ constexpr HuggingFaceArchitecture kArchitectures[] = {
     {"bloom", "BloomForCausalLM", ReadBloom, "bloom"},
     {"mpt", "MptForCausalLM", ReadMpt, "mpt"},
     {"mpt", "MPTForCausalLM", ReadMpt, "mpt"},  // of the checkpoints that bring their own code
+    // Their text part says which architecture it is.
+    {"llava", "LlavaForConditionalGeneration", ReadLlava, "llama"},
+    {"llava_next", "LlavaNextForConditionalGeneration", ReadLlava, "llama"},
+    {"mistral3", "Mistral3ForConditionalGeneration", ReadMistral3, "mistral"},
 };
 
 }  // namespace

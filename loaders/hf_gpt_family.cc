@@ -51,7 +51,9 @@ Status ReadFalcon(const Json& json, ModelConfig* model) {
   model->mlp_bias = model->attention_bias;
   ReadActivation(&fields, "activation", "gelu", model);
   RefuseUnless(&fields, "apply_residual_connection_post_layernorm", false);
-  const bool grouped = fields.Bool("new_decoder_architecture", false);
+  // The first files of 40B do not say that they are grouped.
+  const bool grouped =
+      fields.Bool("new_decoder_architecture", fields.String("model_type", "") == "RefinedWeb");
   const bool parallel = fields.Bool("parallel_attn", true);
   if (grouped) {
     model->num_kv_heads = size("num_kv_heads", "n_head_kv");

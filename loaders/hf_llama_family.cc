@@ -36,7 +36,9 @@ Status ReadQwen(const Json& json, const SizeDefaults& sizes, FieldReader* fields
                 ModelConfig* model) {
   const LlamaRules rules = {1e-6, 32768, {}, sizes};
   if (Status s = ReadLlamaLike(json, rules, fields, model); !s.ok()) return s;
-  if (!fields->Bool("use_sliding_window", false)) return fields->status();
+  // null means none, absent means 4096.
+  const bool none = fields->Has("sliding_window") && fields->Find("sliding_window") == nullptr;
+  if (!fields->Bool("use_sliding_window", false) || none) return fields->status();
   const int64_t first = fields->Int("max_window_layers", 28);
   ReadWindows(
       fields, fields->Int("sliding_window", 4096),
@@ -88,6 +90,16 @@ Status ReadMistral(const Json& json, ModelConfig* model) {
     model->layer_windows.assign(static_cast<size_t>(model->num_layers), window);
   }
   return {};
+}
+
+// Mistral whose layers may differ in their windows.
+Status ReadMinistral(const Json& json, ModelConfig* model) {
+  FieldReader fields(json, "");
+  const Status s = ReadLlamaLike(json, {1e-6, 131072, {}, {.kv_heads = 8}}, &fields, model);
+  const bool none = fields.Has("sliding_window") && fields.Find("sliding_window") == nullptr;
+  if (!s.ok() || none) return s;
+  ReadWindows(&fields, fields.Int("sliding_window", 4096), kEveryLayer, model);
+  return fields.status();
 }
 
 Status ReadQwen2(const Json& json, ModelConfig* model) {

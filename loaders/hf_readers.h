@@ -34,6 +34,7 @@ inline constexpr auto kEveryLayer = [](int64_t) { return true; };
 // The families, by how they read (Status (*)(const nlohmann::json&, ModelConfig*)).
 Status ReadLlama(const nlohmann::json& json, ModelConfig* model);
 Status ReadMistral(const nlohmann::json& json, ModelConfig* model);
+Status ReadMinistral(const nlohmann::json& json, ModelConfig* model);
 Status ReadQwen2(const nlohmann::json& json, ModelConfig* model);
 Status ReadQwen3(const nlohmann::json& json, ModelConfig* model);
 Status ReadPhi3(const nlohmann::json& json, ModelConfig* model);
@@ -46,6 +47,9 @@ Status ReadGemma(const nlohmann::json& json, ModelConfig* model);
 Status ReadGemma2(const nlohmann::json& json, ModelConfig* model);
 Status ReadGemma3Text(const nlohmann::json& json, ModelConfig* model);
 Status ReadGemma3(const nlohmann::json& json, ModelConfig* model);
+
+Status ReadLlava(const nlohmann::json& json, ModelConfig* model);
+Status ReadMistral3(const nlohmann::json& json, ModelConfig* model);
 
 Status ReadBloom(const nlohmann::json& json, ModelConfig* model);
 Status ReadFalcon(const nlohmann::json& json, ModelConfig* model);

@@ -143,6 +143,7 @@ Result<TensorsByName> IndexTensors(const ModelConfig& config, const TensorDialec
                                    const std::vector<ForeignTensor>& foreign,
                                    const std::vector<std::unique_ptr<ByteSource>>& files) {
   TensorsByName by_name;
+  const ForeignTensor* tied_head = nullptr;
   for (const ForeignTensor& tensor : foreign) {
     const std::string where = files[tensor.file_index]->name() + ": tensor " + Quoted(tensor.name);
     const std::optional<std::string> name = dialect.CanonicalName(tensor.name);
@@ -151,12 +152,16 @@ Result<TensorsByName> IndexTensors(const ModelConfig& config, const TensorDialec
       return Status(ErrorCode::kUnsupported,
                     fmt::format("{} is none of architecture {}", where, config.architecture));
     }
-    // A tied checkpoint may store the embedding a second time, as the head.
-    if (config.tie_embeddings && *name == "head.weight") continue;
+    if (config.tie_embeddings && *name == "head.weight") {
+      tied_head = &tensor;
+      continue;
+    }
     if (!by_name.try_emplace(*name, &tensor).second) {
       return Status(ErrorCode::kCorrupt, where + " is there twice");
     }
   }
+  // A tied checkpoint may store the embedding a second time, as the head, or only there.
+  if (tied_head != nullptr) by_name.try_emplace("embed.weight", tied_head);
   return by_name;
 }
 
@@ -166,11 +171,14 @@ Result<std::vector<SourceTensor>> MatchTensors(
     const ModelConfig& config, const TensorDialect& dialect,
     const std::vector<ForeignTensor>& foreign,
     const std::vector<std::unique_ptr<ByteSource>>& files) {
+  const std::string everywhere =
+      files.front()->name() +
+      (files.size() == 1 ? "" : fmt::format(" and the {} files with it", files.size() - 1));
   // Before the description, whose size is the configuration's word and not the file's.
   if (foreign.size() / kMinTensorsPerLayer < static_cast<uint64_t>(config.num_layers)) {
     return Status(ErrorCode::kCorrupt,
                   fmt::format("{}: {} tensors cannot be the {} layers of the configuration",
-                              files.front()->name(), foreign.size(), config.num_layers));
+                              everywhere, foreign.size(), config.num_layers));
   }
   Result<ModelDescription> model = DescribeModel(config);
   if (!model.ok()) return model.status();
@@ -193,9 +201,8 @@ Result<std::vector<SourceTensor>> MatchTensors(
       if (fused) slice = fused->slice;
     }
     if (found == by_name->end()) {
-      return Status(ErrorCode::kCorrupt,
-                    fmt::format("{}: tensor {} is missing", files.front()->name(),
-                                Quoted(dialect.ForeignName(wanted.name))));
+      return Status(ErrorCode::kCorrupt, fmt::format("{}: tensor {} is missing", everywhere,
+                                                     Quoted(dialect.ForeignName(wanted.name))));
     }
     const ForeignTensor& tensor = *found->second;
     Result<SourceTensor> matched = MakeSourceTensor(config, tensor, wanted, slice);

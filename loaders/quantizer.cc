@@ -65,12 +65,40 @@ void KeepRow(SourceType type, const std::byte* row, const TileLayout& layout, co
   }
 }
 
-Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& out) {
-  for (uint64_t k = 0; k < layout.cols; ++k) {
+bool IsFinite(const TileLayout& layout, const RowCodes& kept) {
+  constexpr uint32_t kF32Exponent = 0x7f800000u, kBf16Exponent = 0x7f80u, kF16Exponent = 0x7c00u;
+  const WeightType& type = layout.type;
+  const auto all_finite = [](const auto* bits, uint64_t count, uint32_t exponent) {
+    uint32_t infinite = 0;
+    for (uint64_t i = 0; i < count; ++i) {
+      infinite |= static_cast<uint32_t>((bits[i] & exponent) == exponent);
+    }
+    return infinite == 0;
+  };
+  if (!type.quantized()) {
+    return all_finite(kept.values, layout.cols,
+                      type.kind == WeightKind::kF32    ? kF32Exponent
+                      : type.kind == WeightKind::kBF16 ? kBf16Exponent
+                                                       : kF16Exponent);
+  }
+  const bool super = type.has_super_blocks();
+  const uint64_t count = super ? layout.num_super_blocks() : layout.cols / type.group_size;
+  return all_finite(super ? kept.super_scales : kept.scales, count, kF16Exponent) &&
+         (type.offset == WeightOffset::kNone ||
+          all_finite(super ? kept.super_offsets : kept.offsets, count, kF16Exponent));
+}
+
+Status RefuseInfinite(const float* row, uint64_t cols) {
+  for (uint64_t k = 0; k < cols; ++k) {
     if (!std::isfinite(row[k])) {
       return Status(ErrorCode::kCorrupt, fmt::format("the value at column {} is {}", k, row[k]));
     }
   }
+  return Status();
+}
+
+Status QuantizeRow(const float* row, const TileLayout& layout, const RowCodes& out) {
+  if (Status s = RefuseInfinite(row, layout.cols); !s.ok()) return s;
   if (!layout.type.quantized()) return RoundFloats(row, layout, out);
   if (layout.type.kind >= WeightKind::kInt5) {
     return Status(ErrorCode::kUnsupported, fmt::format("rows are kept in {}, not rounded to it",

@@ -75,16 +75,15 @@ constexpr NamePair kOptLayer[] = {
     {"final_layer_norm", "ffn_norm"},
 };
 
-constexpr std::string_view kModelPrefix[] = {"model."};
+// Checkpoints with a part for images keep the language model one level deeper.
+constexpr std::string_view kModelPrefixes[] = {"model.", "language_model.model.",
+                                               "model.language_model.", "language_model."};
 constexpr std::string_view kTransformerPrefix[] = {"transformer."};
 constexpr std::string_view kGptNeoXPrefix[] = {"gpt_neox."};
 constexpr std::string_view kOptPrefixes[] = {"model.decoder.", "decoder."};
-// Checkpoints with a part for images keep the language model one level deeper.
-constexpr std::string_view kGemma3Prefixes[] = {"model.", "language_model.model.",
-                                                "model.language_model."};
-constexpr std::string_view kImageParts[] = {"vision_tower.", "multi_modal_projector.",
-                                            "model.vision_tower.", "model.multi_modal_projector.",
-                                            "language_model.lm_head."};
+constexpr std::string_view kImageParts[] = {
+    "vision_tower.",       "multi_modal_projector.",       "image_newline",
+    "model.vision_tower.", "model.multi_modal_projector.", "model.image_newline"};
 constexpr std::string_view kHuggingFaceBuffers[] = {".rotary_emb.inv_freq", ".attn.bias",
                                                     ".attn.masked_bias", ".attention.bias",
                                                     ".attention.masked_bias"};
@@ -226,7 +225,8 @@ bool TensorDialect::IsIgnored(std::string_view foreign) const {
 TensorDialect HuggingFaceDialect(const ModelConfig& config) {
   const std::string& architecture = config.architecture;
   TensorDialect dialect;
-  dialect.prefixes = kModelPrefix;
+  dialect.prefixes = kModelPrefixes;
+  dialect.ignored_prefixes = kImageParts;
   dialect.layer_prefix = "layers.";
   dialect.model = kModel;
   dialect.layer = {kAttention, kMlp, kInputNorms};
@@ -236,10 +236,7 @@ TensorDialect HuggingFaceDialect(const ModelConfig& config) {
       architecture == "olmo3") {
     dialect.layer[2] = kAllNorms;
   }
-  if (architecture == "gemma3") {
-    dialect.prefixes = kGemma3Prefixes;
-    dialect.ignored_prefixes = kImageParts;
-  } else if (architecture == "starcoder2") {
+  if (architecture == "starcoder2") {
     dialect.layer[1] = kStarcoder2Mlp;
   } else if (architecture == "opt") {
     dialect.prefixes = kOptPrefixes;

@@ -30,7 +30,7 @@ struct TensorDialect {
   // elsewhere or belong to parts of a model that sluice does not run (images).
   bool IsIgnored(std::string_view foreign) const;
 
-  // One of these may stand before every name but the head's; the first is the usual one.
+  // One of these may stand before every name; the first is the usual one, and the head has none.
   std::span<const std::string_view> prefixes;
   std::string_view layer_prefix;
   std::span<const NamePair> model;                 // without ".weight" or ".bias"

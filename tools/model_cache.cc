@@ -94,6 +94,19 @@ void WriteKey(const std::string& path, const std::string& key) {
   fs::remove(written, error);
 }
 
+// What the conversion of a source is called after: at most 100 bytes, whole characters.
+std::string NameOf(const std::string& model) {
+  constexpr size_t kMostBytes = 100;
+  std::error_code error;
+  const fs::path path = fs::canonical(model, error);
+  // A dot in the name of a directory begins no extension ("Qwen2.5-7B").
+  std::string name = (fs::is_directory(path, error) ? path.filename() : path.stem()).string();
+  if (name.size() <= kMostBytes) return name;
+  size_t size = kMostBytes;
+  while (size > 0 && (static_cast<unsigned char>(name[size]) & 0xc0) == 0x80) --size;
+  return name.substr(0, size);
+}
+
 // 16 digits that stand for the source's content. It is read once, and known again by paths, sizes
 // and times afterwards.
 Result<std::string> ContentKey(const std::string& source, const std::string& directory,
@@ -115,11 +128,13 @@ Result<std::string> ContentKey(const std::string& source, const std::string& dir
   return key;
 }
 
+constexpr char kElsewhere[] = "; SLUICE_CACHE names another directory";
+
 Status MakeDirectories(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);
-  if (error) return Status(ErrorCode::kIo, "create " + path + ": " + error.message());
-  return Status();
+  if (!error) return Status();
+  return Status(ErrorCode::kIo, "create " + path + ": " + error.message() + kElsewhere);
 }
 
 }  // namespace
@@ -177,15 +192,15 @@ Result<std::string> SluiceFileFor(const std::string& model, bool quiet) {
   if (std::string path = ConversionOf(*key, directory); !path.empty()) return path;
 
   Result<FileLock> lock = FileLock::Acquire(fmt::format("{}/{}.lock", directory, *key), quiet);
-  if (!lock.ok()) return lock.status();
+  if (lock.status().code() == ErrorCode::kCancelled) return lock.status();
+  if (!lock.ok()) return Status(lock.status().code(), lock.status().message() + kElsewhere);
   // Made by who held the lock.
   if (std::string path = ConversionOf(*key, directory); !path.empty()) return path;
-  std::error_code error;
-  const std::string stem = fs::canonical(model, error).stem().string();
-  const std::string path = fmt::format("{}/{}-{}.sluice", directory, stem.substr(0, 100), *key);
+  const std::string path = fmt::format("{}/{}-{}.sluice", directory, NameOf(model), *key);
   if (!quiet) PrintLine(fmt::format("converting {} into {}", model, path));
   ConvertOptions options;
   options.resume = true;
+  options.how_to_go_on = "the same command goes on";
   Result<ConvertReport> report = ConvertWithProgress(model, path, options, quiet);
   if (!report.ok() && report.status().code() == ErrorCode::kInvalidArgument) {
     options.resume = false;  // what was begun cannot be used

@@ -27,11 +27,31 @@ constexpr uint64_t kReadBytes = 8 << 20;
 // What conversions read in a directory. Others, pictures and weights in other forms, do not matter.
 constexpr std::string_view kExtensions[] = {".json", ".jinja", ".model", ".safetensors"};
 
+constexpr char kMoreTemplates[] = "additional_chat_templates";
+
 uint64_t HashText(const std::string& text) {
   return HashBytes(std::as_bytes(std::span<const char>(text)));
 }
 
 bool IsGguf(const std::string& name) { return fs::path(name).extension() == ".gguf"; }
+
+// Appends the files of a directory that matter, with `prefix` before their names. A link that leads
+// nowhere is none: whether it is needed is for the reader of the checkpoint to say.
+Status AddNames(const fs::path& directory, const std::string& prefix,
+                std::vector<std::string>* names) {
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    const std::string extension = it->path().extension().string();
+    const bool matters = std::find(std::begin(kExtensions), std::end(kExtensions), extension) !=
+                         std::end(kExtensions);
+    std::error_code absent;
+    if (matters && it->is_regular_file(absent)) {
+      names->push_back(prefix + it->path().filename().string());
+    }
+  }
+  if (error) return Status(ErrorCode::kIo, directory.string() + ": " + error.message());
+  return Status();
+}
 
 // Adds the hashes of a file's parts to `text`.
 Status AddContent(const ReadOnlyFile& file, std::span<std::byte> buffer, uint64_t* done_bytes,
@@ -62,13 +82,11 @@ Result<SourceFiles> SourceFilesOf(const std::string& source) {
     return files;
   }
   files.directory = path.string();
-  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-    const std::string extension = it->path().extension().string();
-    const bool matters = std::find(std::begin(kExtensions), std::end(kExtensions), extension) !=
-                         std::end(kExtensions);
-    if (matters && it->is_regular_file(error)) files.names.push_back(it->path().filename());
+  if (Status s = AddNames(path, "", &files.names); !s.ok()) return s;
+  if (fs::is_directory(path / kMoreTemplates, error)) {
+    Status s = AddNames(path / kMoreTemplates, std::string(kMoreTemplates) + "/", &files.names);
+    if (!s.ok()) return s;
   }
-  if (error) return Status(ErrorCode::kIo, source + ": " + error.message());
   std::sort(files.names.begin(), files.names.end());
   return files;
 }

@@ -12,10 +12,11 @@ namespace sluice {
 
 struct SourceFiles {
   std::string directory;           // canonical
-  std::vector<std::string> names;  // in the directory, in order
+  std::vector<std::string> names;  // relative to the directory, in order
 };
 
-// Of a directory those that a conversion may read, by their extension; of a GGUF file all of its
+// Of a directory those that a conversion may read, by their extension, and further chat templates
+// in the directory that transformers keeps them in; of a GGUF file all of its
 // shards, whichever was named. Errors: kNotFound, kIo.
 Result<SourceFiles> SourceFilesOf(const std::string& source);
 

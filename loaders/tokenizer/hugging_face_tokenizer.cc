@@ -329,6 +329,9 @@ Status Reader::ReadSideFiles(const HuggingFaceTokenizerFiles& files) {
   if (eos) AddEos(*eos);
   AddEosOf(generation->root());
   AddEosOf(model->root());
+  // Checkpoints with a part for images.
+  const JsonValue* text = FindMember(model->root(), "text_config");
+  if (text != nullptr && text->is_object()) AddEosOf(*text);
   if (!bos_named) {
     const JsonValue* id = FindMember(model->root(), "bos_token_id");
     if (id == nullptr) id = FindMember(generation->root(), "bos_token_id");

@@ -188,6 +188,8 @@ bool IsPunctuation(char32_t code) {
 }
 
 bool IsAccent(char32_t code) {
+  // Marks until Unicode 11, letters since (Vedic signs).
+  if (code == 0x1CF2 || code == 0x1CF3) return true;
   switch (Category(code)) {
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:

@@ -181,6 +181,8 @@ def mixed_runs(tokenizer, driver, generator, count):
 def compare_all(name, tokenizer, driver, arguments, extra_texts=()):
     print(name, flush=True)
     generator = tokenizer_cases.RandomText(arguments.seed)
+    if name.split()[0] in tokenizer_cases.FLAG_KINDS:
+        generator.specials += tokenizer_cases.flag_texts()
     bad = compare(tokenizer, driver, [generator.text() for _ in range(arguments.count)])
     texts = list(extra_texts)
     texts += [t for length in (97, 128 * 1024) for t in generator.long_runs(length)] if arguments.long else []
@@ -228,7 +230,7 @@ def main():
             reference = Tokenizer.from_file(arguments.hf + "/tokenizer.json")
             bad += compare_all(arguments.hf, reference, Driver(arguments.driver, "hf", arguments.hf), arguments, extra)
         if not (arguments.gguf or arguments.hf):
-            for name in arguments.only.split(",") if arguments.only else tokenizer_cases.all_names():
+            for name in arguments.only.split(",") if arguments.only else [*tokenizer_cases.all_names(), *tokenizer_cases.FLAG_KINDS]:
                 path = pathlib.Path(folder) / name
                 path.mkdir()
                 tokenizer = tokenizer_cases.train(name, 900)

@@ -55,6 +55,23 @@ def added(flags):
     )
 
 
+# Kinds with an added token for each combination of the five flags: the kind that each begins with. Not among the goldens.
+FLAG_KINDS = {"every_flag_qwen2": "qwen2", "every_flag_behaviors": "behaviors", "every_flag_gemma": "gemma", "every_flag_llama2": "llama2"}
+
+
+def every_flag():
+    for bits in range(32):
+        lstrip, rstrip, single_word, normalized, special = (bits >> i & 1 == 1 for i in range(5))
+        # Its name is changed by NFC and by lower case, unless it is special: `tokenizers` would not know it again when it is to be left out.
+        name = "<" + ("e" if special and normalized else "E\u0301") + "".join(c for i, c in enumerate("lrwns") if bits >> i & 1) + ">"
+        yield AddedToken(name, lstrip=lstrip, rstrip=rstrip, single_word=single_word, normalized=normalized, special=special)
+
+
+def flag_texts():
+    names = [t.content for t in every_flag()]
+    return [*names, *(unicodedata.normalize("NFC", n) for n in names), *(n.lower() for n in names)]
+
+
 def split(pattern, behavior="isolated", invert=False):
     return pre_tokenizers.Split(Regex(pattern), behavior, invert)
 
@@ -113,6 +130,11 @@ def all_names():
 
 
 def train(name, vocab_size):
+    if name in FLAG_KINDS:
+        tokenizer = train(FLAG_KINDS[name], vocab_size)
+        prepends = FLAG_KINDS[name] == "llama2"  # which changes every name
+        tokenizer.add_tokens([t for t in every_flag() if not (prepends and t.special and t.normalized)])
+        return tokenizer
     if name in text_configurations():
         return train_text(name, vocab_size)
     normalizer, pre_tokenizer, ignore_merges, flags, bos = configurations()[name]

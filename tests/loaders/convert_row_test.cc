@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -186,6 +187,128 @@ TEST(RowConverter, ValueWhoseScaleF16CannotHoldIsRefused) {
   RowConverter converter(SourceType::kF32, *layout);
   const Status status = converter.Convert(Encoded(SourceType::kF32, row).data(), 0, tile.data());
   EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
+}
+
+// Also where nothing is rounded: of a float its value, of a block of GGUF one of its scales.
+TEST(RowConverter, KeptValueThatIsNoNumberIsRefusedWithItsColumn) {
+  struct Case {
+    SourceType type;
+    uint64_t byte;  // where an f16 (or the upper half of a float) of block 1 lies in it
+    uint64_t column;
+  };
+  for (const Case& c :
+       {Case{SourceType::kF32, 2, 1}, Case{SourceType::kF16, 0, 1}, Case{SourceType::kBF16, 0, 1},
+        Case{SourceType::kQ8_0, 0, 32}, Case{SourceType::kQ4_0, 0, 32},
+        Case{SourceType::kQ4_1, 0, 32}, Case{SourceType::kQ4_1, 2, 32},
+        Case{SourceType::kQ5_0, 0, 32}, Case{SourceType::kQ5_1, 0, 32},
+        Case{SourceType::kQ5_1, 2, 32}, Case{SourceType::kQ4K, 0, 256},
+        Case{SourceType::kQ4K, 2, 256}, Case{SourceType::kQ5K, 0, 256},
+        Case{SourceType::kQ5K, 2, 256}, Case{SourceType::kQ6K, 208, 256}}) {
+    const uint64_t cols = 512;
+    Result<TileLayout> layout = MakeTileLayout(TypeThatKeeps(c.type), 1, cols, 1);
+    ASSERT_TRUE(layout.ok()) << layout.status().message();
+    std::vector<std::byte> row(SourceRowBytes(c.type, cols));
+    std::vector<std::byte> tile(layout->tile_bytes);
+    EXPECT_TRUE(RowConverter(c.type, *layout).Convert(row.data(), 0, tile.data()).ok());
+    // The exponent of an infinity, in either sign and with any fraction.
+    const bool wide = c.type == SourceType::kF32 || c.type == SourceType::kBF16;
+    for (const uint32_t bits :
+         wide ? std::array{0x7f80u, 0xff80u, 0x7fc0u} : std::array{0x7c00u, 0xfc00u, 0x7e01u}) {
+      const uint64_t block_bytes = SourceRowBytes(c.type, SourceBlockValues(c.type));
+      row[block_bytes + c.byte] = static_cast<std::byte>(bits & 0xff);
+      row[block_bytes + c.byte + 1] = static_cast<std::byte>(bits >> 8);
+      const Status status = RowConverter(c.type, *layout).Convert(row.data(), 0, tile.data());
+      EXPECT_EQ(status.code(), ErrorCode::kCorrupt) << SourceTypeName(c.type) << " " << c.byte;
+      EXPECT_THAT(status.message(), HasSubstr("column " + std::to_string(c.column) + " "));
+    }
+  }
+}
+
+constexpr WeightType kRoundedTypes[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 32},
+                                        {WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
+                                        {WeightKind::kInt4, WeightOffset::kNone, 32},
+                                        {WeightKind::kInt4, WeightOffset::kMinimum, 32},
+                                        {WeightKind::kInt8, WeightOffset::kNone, 32},
+                                        {WeightKind::kInt8, WeightOffset::kNone, 0},
+                                        {WeightKind::kF16, WeightOffset::kNone, 0}};
+
+std::vector<float> Converted(SourceType source, const WeightType& type,
+                             const std::vector<float>& row) {
+  Result<TileLayout> layout = MakeTileLayout(type, 1, row.size(), 1);
+  EXPECT_TRUE(layout.ok()) << layout.status().message();
+  std::vector<std::byte> tile(layout->tile_bytes);
+  RowConverter converter(source, *layout);
+  EXPECT_TRUE(converter.Convert(Encoded(source, row).data(), 0, tile.data()).ok());
+  std::vector<float> back(row.size());
+  DequantizeRow(*layout, tile.data(), 0, back.data());
+  return back;
+}
+
+// Where an f16 becomes subnormal, its last place is 2^-24.
+double F16RoundingError(double value) { return std::max(std::fabs(value) * 0x1p-11, 0x1p-25); }
+
+TEST(RowConverter, GroupsOfZerosStayZero) {
+  for (const WeightType& type : kRoundedTypes) {
+    for (const SourceType source : {SourceType::kF32, SourceType::kF16, SourceType::kBF16}) {
+      std::vector<float> row(384, 0.0f);
+      for (size_t i = 0; i < row.size(); i += 2) row[i] = -0.0f;
+      for (const float value : Converted(source, type, row)) EXPECT_EQ(value, 0.0f);
+    }
+  }
+}
+
+// Whatever their size, from the smallest subnormal of bf16 to the largest f16. The grid ends at the
+// value, so that only its step is rounded.
+TEST(RowConverter, GroupsOfEqualValuesComeBackWithinTheRoundingOfTheirScale) {
+  for (const WeightType& type : kRoundedTypes) {
+    const double levels = type.kind == WeightKind::kInt4 ? 15 : type.quantized() ? 255 : 1;
+    for (const SourceType source : {SourceType::kF32, SourceType::kBF16}) {
+      for (const float magnitude :
+           {0x1p-133f, 1e-30f, 0x1p-24f, 0x1p-20f, 6.1e-5f, 0.3f, 1.0f, 3.0f, 65280.0f}) {
+        for (const float sign : {1.0f, -1.0f}) {
+          const float value = Bf16ToFloat(FloatToBf16(sign * magnitude));
+          // Values beside it are zeros, in groups of their own.
+          std::vector<float> row(256, 0.0f);
+          std::fill_n(row.begin() + 128, 128, value);
+          const std::vector<float> back = Converted(source, type, row);
+          const double bound = levels * F16RoundingError(value / levels) * 1.001;
+          for (size_t i = 0; i < row.size(); ++i) {
+            ASSERT_LE(std::fabs(static_cast<double>(back[i]) - row[i]), bound)
+                << WeightTypeName(type) << " " << value << " at " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+// f16 checkpoints have them where training let a channel die. Steps are whole multiples of 2^-24
+// there, so one that is rounded down cuts the ends of the range.
+TEST(RowConverter, GroupsOfSubnormalsComeBackWithinTheirRoundedStep) {
+  for (const WeightType& type : kRoundedTypes) {
+    const double levels = type.kind == WeightKind::kInt4 ? 15 : 254;
+    for (const int largest : {1, 7, 100, 1023}) {  // in units of 2^-24
+      std::mt19937 random(static_cast<uint32_t>(largest));
+      std::uniform_int_distribution<int> draw(-largest, largest);
+      std::vector<float> row(256);
+      for (size_t i = 0; i < row.size(); ++i) {
+        const int units = i % 32 == 0 ? largest : i % 32 == 1 ? -largest : draw(random);
+        row[i] = static_cast<float>(units) * 0x1p-24f;
+      }
+      const std::vector<float> back = Converted(SourceType::kF16, type, row);
+      double sum = 0;
+      for (size_t i = 0; i < row.size(); ++i) {
+        const double units = (static_cast<double>(back[i]) - row[i]) * 0x1p24;
+        sum += units * units;
+      }
+      const double step = 2 * largest / levels;
+      const double rounded = std::nearbyint(step);
+      // A zero point, or a side with a level less, moves the grid by at most a step.
+      const double bound = 1.5 * rounded + levels * std::max(0.0, step - rounded);
+      EXPECT_LE(std::sqrt(sum / static_cast<double>(row.size())), type.quantized() ? bound : 0)
+          << WeightTypeName(type) << " " << largest;
+    }
+  }
 }
 
 TEST(GroupKernels, EveryInstructionSetGivesTheSameBits) {

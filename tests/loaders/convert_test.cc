@@ -532,6 +532,34 @@ TEST(Convert, AValueThatIsNoNumberIsRefusedByNameAndLeavesNothing) {
   }
 }
 
+// In norms, which are kept, and where everything is.
+TEST(Convert, AKeptValueThatIsNoNumberIsRefusedByNameAndLeavesNothing) {
+  struct Case {
+    const char *tensor, *quantization;
+    float value;
+  };
+  for (const Case& c : {Case{"model.layers.0.input_layernorm.weight", "auto", INFINITY},
+                        Case{"model.norm.weight", "int8", NAN},
+                        Case{"model.layers.1.mlp.up_proj.weight", "keep", -INFINITY}}) {
+    for (const char* dtype : {"F32", "F16", "BF16"}) {
+      const ScratchDirectory scratch;
+      LlamaDirectory model;
+      model.dtype = dtype;
+      model.spoiled_tensor = c.tensor;
+      model.spoiled_index = 33;
+      model.spoiled_value = c.value;
+      model.Write(scratch / "source");
+      ConvertOptions options;
+      options.quantization = *ParseQuantization(c.quantization);
+      const Status status = Convert(scratch / "out.sluice", options, scratch / "source");
+      EXPECT_EQ(status.code(), ErrorCode::kCorrupt);
+      EXPECT_THAT(status.message(),
+                  AllOf(HasSubstr(c.tensor), HasSubstr("row 0:"), HasSubstr("column 33 ")));
+      EXPECT_EQ(FilesIn(scratch), std::set<std::string>{"source"});
+    }
+  }
+}
+
 TEST(Convert, GroupsShrinkWhereTheyDoNotDivideTheRow) {
   const ScratchDirectory scratch;
   LlamaDirectory model;

@@ -135,6 +135,14 @@ const BadConfig kBadConfigs[] = {
      ErrorCode::kUnsupported, "'MixtralForCausalLM'"},
     {"OtherArchitectureNamesTheKnownOnes", R"({"architectures":["FooModel"]})",
      ErrorCode::kUnsupported, "supported: LlamaForCausalLM"},
+    {"OtherArchitectureOfAKnownFamily",
+     R"({"architectures":["Phi3SmallForCausalLM"],"model_type":"phi3small"})",
+     ErrorCode::kUnsupported, "'Phi3SmallForCausalLM'"},
+    {"OtherArchitectureWithCodeOfItsOwn",
+     R"({"architectures":["InternLM2ForCausalLM"],"model_type":"internlm2"})",
+     ErrorCode::kUnsupported, "'InternLM2ForCausalLM'"},
+    {"RopeOfImages", R"({"rope_scaling":{"type":"mrope","mrope_section":[16,24,24]}})",
+     ErrorCode::kUnsupported, "'mrope'"},
     {"OtherModelType", R"({"model_type":"mistral"})", ErrorCode::kUnsupported, "'mistral'"},
     {"OtherHead", R"({"architectures":["LlamaForSequenceClassification"]})",
      ErrorCode::kUnsupported, "'LlamaForSequenceClassification'"},
@@ -274,6 +282,111 @@ TEST(HfConfig, ReadsTheOldNamesOfBloom) {
   EXPECT_EQ(config->intermediate_size, 4096);
   EXPECT_EQ(config->alibi_bias_max, 8);
   EXPECT_EQ(config->context_length, 2048);
+}
+
+// As llava-1.5-7b-hf has it: the sizes are left out, because they are Llama's.
+TEST(HfConfig, ReadsTheTextPartOfLlava) {
+  Result<ModelConfig> config =
+      Read(Json::parse(R"({"architectures":["LlavaForConditionalGeneration"],
+    "ignore_index":-100,"image_token_index":32000,"model_type":"llava","pad_token_id":32001,
+    "projector_hidden_act":"gelu","text_config":{"_name_or_path":"lmsys/vicuna-7b-v1.5",
+    "architectures":["LlamaForCausalLM"],"max_position_embeddings":4096,"model_type":"llama",
+    "rms_norm_eps":1e-05,"torch_dtype":"float16","vocab_size":32064},
+    "tie_word_embeddings":false,"vision_config":{"model_type":"clip_vision_model"}})"));
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->architecture, "llama");
+  EXPECT_EQ(config->vocab_size, 32064);
+  EXPECT_EQ(config->hidden_size, 4096);
+  EXPECT_EQ(config->intermediate_size, 11008);
+  EXPECT_EQ(config->num_layers, 32);
+  EXPECT_EQ(config->num_kv_heads, 32);
+  EXPECT_EQ(config->context_length, 4096);
+  EXPECT_FALSE(config->tie_embeddings);
+}
+
+// As Mistral-Small-3.1-24B has it.
+TEST(HfConfig, ReadsTheTextPartOfMistral3) {
+  Json json = Json::parse(R"({"architectures":["Mistral3ForConditionalGeneration"],
+    "image_token_index":10,"model_type":"mistral3","spatial_merge_size":2,"text_config":{
+    "attention_dropout":0.0,"head_dim":128,"hidden_act":"silu","hidden_size":5120,
+    "intermediate_size":32768,"max_position_embeddings":131072,"model_type":"mistral",
+    "num_attention_heads":32,"num_hidden_layers":40,"num_key_value_heads":8,"rms_norm_eps":1e-05,
+    "rope_theta":1000000000.0,"sliding_window":null,"vocab_size":131072},
+    "vision_config":{"model_type":"pixtral"}})");
+  Result<ModelConfig> config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->architecture, "mistral");
+  EXPECT_EQ(config->num_layers, 40);
+  EXPECT_EQ(config->head_dim, 128);
+  EXPECT_EQ(config->rope.theta, 1e9);
+  EXPECT_TRUE(config->layer_windows.empty());
+  EXPECT_TRUE(config->tie_embeddings);  // the class's default; what is stored decides
+  json["text_config"]["tie_word_embeddings"] = false;
+  EXPECT_FALSE(Read(json)->tie_embeddings);
+  json["text_config"]["model_type"] = "ministral3";
+  EXPECT_EQ(Read(json).status().code(), ErrorCode::kUnsupported);
+  EXPECT_THAT(Read(json).status().message(), HasSubstr("text_config: model_type 'ministral3'"));
+  json["text_config"]["model_type"] = "mistral3";
+  EXPECT_EQ(Read(json).status().code(), ErrorCode::kUnsupported);
+  json["text_config"] = nullptr;
+  EXPECT_EQ(Read(json).status().code(), ErrorCode::kCorrupt);
+}
+
+// As the first files of falcon-7b, falcon-40b and falcon-rw-1b have it.
+TEST(HfConfig, ReadsTheFirstNamesOfFalcon) {
+  Json json = Json::parse(R"({"alibi":false,"apply_residual_connection_post_layernorm":false,
+    "architectures":["RWForCausalLM"],"bias":false,"hidden_size":4544,"layer_norm_epsilon":1e-05,
+    "model_type":"RefinedWebModel","multi_query":true,"n_head":71,"n_layer":32,
+    "parallel_attn":true,"vocab_size":65024})");
+  Result<ModelConfig> config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->architecture, "falcon");
+  EXPECT_EQ(config->num_kv_heads, 1);
+  EXPECT_TRUE(config->parallel_blocks);
+  EXPECT_FALSE(config->separate_ffn_norm);
+  Json large = json;
+  large.erase("multi_query");
+  large.update(Json::parse(R"({"model_type":"RefinedWeb","hidden_size":8192,"n_head":128,
+                               "n_head_kv":8,"n_layer":60})"));
+  config = Read(large);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->num_kv_heads, 8);
+  EXPECT_TRUE(config->parallel_blocks);
+  EXPECT_TRUE(config->separate_ffn_norm);
+  json.update(Json::parse(R"({"alibi":true,"bias":true,"hidden_size":2048,"multi_query":false,
+                              "n_head":32,"n_layer":24,"parallel_attn":false})"));
+  config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status().message();
+  EXPECT_EQ(config->num_kv_heads, 32);
+  EXPECT_EQ(config->alibi_bias_max, 8);
+  EXPECT_FALSE(config->parallel_blocks);
+}
+
+TEST(HfConfig, WindowsOfMinistralAndQwenByLayer) {
+  Json json = BaseConfig();
+  json["architectures"] = {"MinistralForCausalLM"};
+  json["model_type"] = "ministral";
+  json["num_key_value_heads"] = 2;
+  EXPECT_EQ(Read(json)->layer_windows, (std::vector<int64_t>{4096, 4096}));
+  json["sliding_window"] = 9;
+  json["layer_types"] = {"full_attention", "sliding_attention"};
+  EXPECT_EQ(Read(json)->layer_windows, (std::vector<int64_t>{0, 9}));
+  json["sliding_window"] = nullptr;
+  json.erase("layer_types");
+  EXPECT_TRUE(Read(json)->layer_windows.empty());
+
+  json["architectures"] = {"Qwen2ForCausalLM"};
+  json["model_type"] = "qwen2";
+  json["max_window_layers"] = 1;
+  EXPECT_TRUE(Read(json)->layer_windows.empty());
+  json["use_sliding_window"] = true;
+  EXPECT_TRUE(Read(json)->layer_windows.empty());  // null means none
+  json["sliding_window"] = 9;
+  EXPECT_EQ(Read(json)->layer_windows, (std::vector<int64_t>{0, 9}));
+  json.erase("sliding_window");
+  EXPECT_EQ(Read(json)->layer_windows, (std::vector<int64_t>{0, 4096}));
+  json["use_sliding_window"] = false;
+  EXPECT_TRUE(Read(json)->layer_windows.empty());
 }
 
 TEST(HfConfig, TextThatIsNoConfigurationIsRefused) {

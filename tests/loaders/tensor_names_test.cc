@@ -70,6 +70,9 @@ TEST(TensorNames, DifferByArchitecture) {
                  "layers.1.attn_post_norm.weight"},
            Names{"gemma3", "language_model.model.layers.1.self_attn.q_norm.weight",
                  "layers.1.attn.q_norm.weight"},
+           Names{"llama", "language_model.lm_head.weight", "head.weight"},
+           Names{"mistral", "language_model.model.embed_tokens.weight", "embed.weight"},
+           Names{"mistral", "model.language_model.norm.weight", "norm.weight"},
            Names{"gemma3", "model.language_model.layers.1.self_attn.q_norm.weight",
                  "layers.1.attn.q_norm.weight"},
            Names{"gemma3", "model.layers.1.self_attn.q_norm.weight", "layers.1.attn.q_norm.weight"},
@@ -122,8 +125,14 @@ TEST(TensorNames, LeftoversOfOldConvertersAndOtherPartsAreKnown) {
     EXPECT_EQ(dialect.CanonicalName(name), std::nullopt) << name;
     EXPECT_TRUE(dialect.IsIgnored(name)) << name;
   }
-  EXPECT_FALSE(llama.IsIgnored("vision_tower.layers.0.weight"));
-  EXPECT_TRUE(HuggingFaceDialect(Config("gemma3")).IsIgnored("vision_tower.layers.0.weight"));
+  // The text part of a checkpoint that also reads images.
+  for (const char* architecture : {"gemma3", "llama", "mistral", "qwen2"}) {
+    const TensorDialect dialect = HuggingFaceDialect(Config(architecture));
+    EXPECT_TRUE(dialect.IsIgnored("vision_tower.layers.0.weight"));
+    EXPECT_TRUE(dialect.IsIgnored("model.multi_modal_projector.linear_1.bias"));
+    EXPECT_TRUE(dialect.IsIgnored("image_newline"));
+    EXPECT_FALSE(dialect.IsIgnored("language_model.other.weight"));
+  }
   const TensorDialect gguf = GgufDialect(Config("phi3"));
   EXPECT_TRUE(gguf.IsIgnored("rope_freqs.weight"));
   EXPECT_TRUE(gguf.IsIgnored("rope_factors_long.weight"));

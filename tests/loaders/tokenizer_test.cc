@@ -191,6 +191,10 @@ TEST(Tokenizer, ReadsTheSmallFilesBesideTokenizerJson) {
   EXPECT_TRUE(full.adds_bos());
   EXPECT_FALSE(full.adds_eos());
 
+  const Tokenizer with_images =
+      load("", "", "", R"({"text_config":{"eos_token_id":[9,7]},"vision_config":{}})");
+  EXPECT_EQ(with_images.eos_ids(), (Ids{9, 7}));
+
   const Tokenizer map = load("", R"({"bos_token":"<s>","eos_token":"</s>"})", "", "");
   EXPECT_EQ(map.bos_id(), 256);
   EXPECT_EQ(map.eos_ids(), (Ids{257}));

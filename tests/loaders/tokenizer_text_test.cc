@@ -110,6 +110,9 @@ TEST(Accents, AreMarksOfUnicode9) {
   EXPECT_TRUE(IsAccent(0x301));
   EXPECT_TRUE(IsAccent(0x93F));
   EXPECT_FALSE(IsAccent(0x11943));  // Unicode 13
+  EXPECT_TRUE(IsAccent(0x1CF2));    // a letter since Unicode 12
+  EXPECT_TRUE(IsAccent(0x1CF3));
+  EXPECT_FALSE(IsAccent(0x1CF1));
   EXPECT_FALSE(IsAccent('a'));
 }
 
