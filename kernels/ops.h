@@ -26,6 +26,9 @@ inline constexpr int64_t kKvBlockTokens = 16;
 inline constexpr int64_t kAttentionSplitKeys = 512;
 inline constexpr int64_t kLargestSplitDim = 1024;
 
+// Nodes that the draft tree of a sequence has at most.
+inline constexpr int64_t kMostTreeNodes = 64;
+
 // Floats of a head's result for one split: its sums, padded to 16, the sum of weights, the largest
 // score, and padding.
 inline int64_t AttentionPartialFloats(int64_t head_dim) { return (head_dim + 15) / 16 * 16 + 16; }
@@ -222,6 +225,24 @@ struct AttentionArgs {
   const float* slopes = nullptr;  // [num_heads]; null: none
   // Falcon's arithmetic: scale (b(slope b(j)) - b(slope b(i))) is added, b rounds to bfloat16.
   bool slopes_in_bf16 = false;
+  // Trees of drafts that are verified in one pass (SpecInfer: Miao et al., 2024); [tokens], or both
+  // null where no token of the call is in one. Slot tree_begin[t] + i, i < kMostTreeNodes, holds
+  // node i of the tree of token t's sequence, and t sees it iff bit i of ancestors[t] is set: those
+  // of its ancestors, and its own. Parents come before their children, so its own is the highest:
+  // lengths[t] = tree_begin[t] + that bit + 1. Slots before tree_begin[t] are what all nodes
+  // follow. A token of a sequence without a tree has tree_begin[t] = lengths[t] and ancestors[t] =
+  // 0.
+  //
+  // Siblings share a position, not a slot. To t, node i stands at position tree_begin[t] + the
+  // number of t's ancestors before i, and `window` and `slopes` count positions, t's own among
+  // them.
+  //
+  // A token whose ancestors are all nodes before it gets the bits that it would get without a tree.
+  // Another one's differ, by rounding, from those of its path in consecutive slots: partitions and
+  // splits are those of the slots, and there some of its keys lie in other places of theirs. What
+  // it does not see contributes nothing, so its bits depend on no node beside its path.
+  const int64_t* tree_begin = nullptr;
+  const uint64_t* ancestors = nullptr;
 };
 
 // out = activation(gate) * up; without up: activation(gate)  (Shazeer, 2020).

@@ -66,8 +66,11 @@ DeviceScratchSizes DeviceScratchSizesOf(const ModelDescription& model, int64_t v
 }
 
 DeviceScratch::Arrays DeviceScratch::CarveArrays(const DeviceScratchSizes& sizes, Carver* carver) {
-  // In this order the ids, of which most batches use few, are the end of what is copied.
+  // In this order the ids, of which most batches use few, are the end of what is copied, and the
+  // trees, which most batches have none of, its beginning.
   Arrays arrays = {};
+  arrays.tree_begins = carver->Take<int64_t>(sizes.max_tokens);
+  arrays.ancestors = carver->Take<uint64_t>(sizes.max_tokens);
   arrays.positions = carver->Take<int32_t>(sizes.max_tokens);
   arrays.slots = carver->Take<int64_t>(sizes.max_tokens);
   arrays.lengths = carver->Take<int64_t>(sizes.max_tokens);
@@ -164,14 +167,27 @@ Result<BatchArrays> DeviceScratch::SendArrays(const Batch& batch) {
     for (size_t i = first; i < t; ++i) host_.tables[i] = device_.table_blocks + used;
     used += blocks;
   }
+  BatchArrays arrays = {.positions = device_.positions,
+                        .slots = device_.slots,
+                        .lengths = device_.lengths,
+                        .block_tables = device_.tables};
   const auto* begin = reinterpret_cast<const std::byte*>(host_.positions);
+  auto* to = reinterpret_cast<std::byte*>(device_.positions);
+  if (batch.has_trees()) {
+    std::copy(batch.tree_begins.begin(), batch.tree_begins.end(), host_.tree_begins);
+    std::copy(batch.ancestors.begin(), batch.ancestors.end(), host_.ancestors);
+    arrays.tree_begins = device_.tree_begins;
+    arrays.ancestors = device_.ancestors;
+    begin = reinterpret_cast<const std::byte*>(host_.tree_begins);
+    to = reinterpret_cast<std::byte*>(device_.tree_begins);
+  }
   const auto* end = reinterpret_cast<const std::byte*>(host_.table_blocks + used);
-  if (Status s = stream_->Copy(device_.positions, begin, static_cast<uint64_t>(end - begin),
+  if (Status s = stream_->Copy(to, begin, static_cast<uint64_t>(end - begin),
                                CopyDirection::kHostToDevice);
       !s.ok()) {
     return s;
   }
-  return BatchArrays{device_.positions, device_.slots, device_.lengths, device_.tables};
+  return arrays;
 }
 
 Result<BestRows> DeviceScratch::Best(const OpTable& ops, int64_t rows, int64_t each) {

@@ -22,6 +22,8 @@ struct BatchArrays {
   const int64_t* slots = nullptr;
   const int64_t* lengths = nullptr;
   const uint32_t* const* block_tables = nullptr;
+  const int64_t* tree_begins = nullptr;  // both null where no token of the batch is in a tree
+  const uint64_t* ancestors = nullptr;
 };
 
 // The best logits of some rows, in memory of the host.
@@ -85,6 +87,8 @@ class DeviceScratch {
  private:
   // The same places in device memory and in the staging memory.
   struct Arrays {
+    int64_t* tree_begins;
+    uint64_t* ancestors;
     int32_t* positions;
     int64_t* slots;
     int64_t* lengths;

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "kernels/select.h"
+#include "loaders/chat_template/chat_template_input.h"
 #include "offload/processors.h"
 #include "offload/system.h"
 #include "runtime/engine_impl.h"

@@ -126,6 +126,12 @@ Forward::Longest Forward::LongestOf(const Batch& batch) {
 }
 
 Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
+  if (batch.has_trees() && (batch.ancestors.size() != batch.ids.size() ||
+                            batch.tree_begins.size() != batch.ids.size())) {
+    return Status(ErrorCode::kInvalidArgument,
+                  fmt::format("a batch of {} tokens with trees of {} and {}", batch.tokens(),
+                              batch.tree_begins.size(), batch.ancestors.size()));
+  }
   activations_.quantized_content.reset();
   activations_.bf16_content.reset();
   SetHeadInUse(!batch.wanted.empty());
@@ -139,8 +145,8 @@ Status Forward::RunLayers(const Batch& batch, const std::atomic<bool>* cancel) {
   if (!graphs_) return RunGroups(batch, cancel);
   const std::optional<PassShape> shape =
       RecordableShape(batch.tokens(), longest_.run, longest_.length, context_tokens_);
-  // A trace has times of single groups.
-  if (!shape || trace_ != nullptr) return RunGroups(batch, cancel);
+  // A trace has times of single groups; trees have kernels that no recording of the shape knows.
+  if (!shape || trace_ != nullptr || batch.has_trees()) return RunGroups(batch, cancel);
   longest_.length = shape->longest_length;
   const Status status = graphs_->Run(*shape, [&] { return RunGroups(batch, cancel); });
   // A recording does not say what it left there.
@@ -171,6 +177,10 @@ Status Forward::Send(const Batch& batch) {
   if (!scratch_) {
     arrays_ = {batch.positions.data(), batch.slots.data(), batch.lengths.data(),
                batch.block_tables.data()};
+    if (batch.has_trees()) {
+      arrays_.tree_begins = batch.tree_begins.data();
+      arrays_.ancestors = batch.ancestors.data();
+    }
     return GatherEmbeddings(batch);
   }
   if (Status s = scratch_->Begin(); !s.ok()) return s;

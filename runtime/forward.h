@@ -49,9 +49,9 @@ class Forward {
 
   // Runs all layers over 1 to max_batch_tokens tokens, and leaves the hidden state of the wanted
   // ones for Logits. Errors: those of WeightLease::Take; kCancelled soon after *cancel became
-  // true. After an error the cache holds garbage in the batch's slots, and nothing else changed.
-  // On a device it returns when the work is queued; what goes wrong there is an error of Logits or
-  // of a later Run.
+  // true; kInvalidArgument for trees of only some tokens. After an error the cache holds garbage in
+  // the batch's slots, and nothing else changed. On a device it returns when the work is queued;
+  // what goes wrong there is an error of Logits or of a later Run.
   Status Run(const Batch& batch, const std::atomic<bool>* cancel);
 
   // Logits of the wanted tokens [first, first + count) of the last Run, in their order:

@@ -11,24 +11,27 @@ namespace {
 // Ranges of an operation that each thread gets, so that a late thread holds up little.
 constexpr int64_t kRangesPerThread = 8;
 
+// Tokens whose products take less time than the weights do to be read.
+constexpr int64_t kFewTokens = 3;
+
 int64_t Grain(int64_t items, int threads) {
   return std::max<int64_t>(1, items / (threads * kRangesPerThread));
 }
 
-// A range of weights that is read for one token: shorter ones end before the processor has noticed
-// that it reads a stream.
-constexpr int64_t kStreamBytes = 64 << 10;
+// Weights of a range for few tokens: kernels read four streams of a quarter each, and shorter ones
+// end before the processor has noticed that it reads a stream.
+constexpr int64_t kStreamsBytes = 256 << 10;
 
-// Of tiles of weights. For one token ranges that are long reads; for several an even number of
-// tiles, because kernels take two at a time, and for many no more than they take together, since
-// each of them is long work.
+// Of tiles of weights. For few tokens ranges that are long reads, as many for each thread; for
+// several a multiple of four tiles, because kernels take two or four at a time, and for many no
+// more than they take together, since each of them is long work.
 int64_t TileGrain(int64_t tiles, uint64_t tile_bytes, int64_t tokens, int threads) {
-  const int64_t grain = Grain(tiles, threads);
   if (tokens >= 64) return std::clamp<int64_t>(tiles / (8 * threads) / 2 * 2, 2, 16);
-  if (tokens > 1) return std::max<int64_t>(grain / 2 * 2, 2);
-  const int64_t stream = kStreamBytes / static_cast<int64_t>(tile_bytes) + 1;
-  return std::clamp<int64_t>(stream, std::max<int64_t>(grain / 4, 1),
-                             std::max(grain, (tiles + threads - 1) / threads));
+  if (tokens > kFewTokens) return std::max<int64_t>(Grain(tiles, threads) / 4 * 4, 4);
+  const int64_t bytes = tiles * static_cast<int64_t>(tile_bytes);
+  const int64_t ranges =
+      std::clamp<int64_t>(bytes / (threads * kStreamsBytes), 1, kRangesPerThread) * threads;
+  return std::max<int64_t>((tiles + ranges - 1) / ranges, 1);
 }
 
 // Of (token, KV head) items: whole tokens, whose KV heads lie side by side in the cache, and
@@ -209,7 +212,9 @@ Status Forward::RunStep(const Pass& pass, const AttentionStep& step) {
                         .scratch = scratch_ ? scratch_->attention_scratch() : nullptr,
                         .scratch_size = scratch_ ? scratch_->attention_scratch_size() : 0,
                         .slopes = slopes,
-                        .slopes_in_bf16 = description_.alibi_in_bf16};
+                        .slopes_in_bf16 = description_.alibi_in_bf16,
+                        .tree_begin = arrays_.tree_begins,
+                        .ancestors = arrays_.ancestors};
   const bool divisible = ops_->combine_attention != nullptr && layer.head_dim <= kLargestSplitDim;
   const int64_t splits =
       divisible ? AttentionSplits(pass.tokens, team_->threads(), longest_.length) : 0;

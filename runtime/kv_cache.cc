@@ -68,17 +68,75 @@ void KvCache::Drop(uint32_t block) {
   if (--reference_counts_[block] == 0) free_.push_back(block);
 }
 
+Status KvCache::Copy(std::byte* to, const std::byte* from, uint64_t size_bytes) {
+  if (stream_ == nullptr) {
+    std::memcpy(to, from, size_bytes);
+    return Status();
+  }
+  return stream_->Copy(to, from, size_bytes, CopyDirection::kDeviceToDevice)
+      .WithContext("KV cache");
+}
+
 Status KvCache::CopyBlock(uint32_t from, uint32_t to) {
   for (const KvLayer& layer : layers_) {
-    std::byte* target = layer.blocks + to * layer.block_bytes;
-    const std::byte* source = layer.blocks + from * layer.block_bytes;
-    const auto size_bytes = static_cast<uint64_t>(layer.block_bytes);
-    if (stream_ == nullptr) {
-      std::memcpy(target, source, size_bytes);
-    } else if (Status s = stream_->Copy(target, source, size_bytes, CopyDirection::kDeviceToDevice);
-               !s.ok()) {
-      return s.WithContext("KV cache");
+    if (Status s =
+            Copy(layer.blocks + to * layer.block_bytes, layer.blocks + from * layer.block_bytes,
+                 static_cast<uint64_t>(layer.block_bytes));
+        !s.ok()) {
+      return s;
     }
+  }
+  return Status();
+}
+
+Status KvCache::CopySlots(int64_t from, int64_t to, int64_t count) {
+  for (const KvLayer& layer : layers_) {
+    const int64_t row_bytes = layer.head_dim * KvTypeBytes(layer.type);
+    const auto place = [&](int64_t slot, int64_t matrix) {
+      return layer.blocks + slot / kKvBlockTokens * layer.block_bytes +
+             (matrix * kKvBlockTokens + slot % kKvBlockTokens) * row_bytes;
+    };
+    for (int64_t matrix = 0; matrix < 2 * layer.num_kv_heads; ++matrix) {
+      if (Status s = Copy(place(to, matrix), place(from, matrix),
+                          static_cast<uint64_t>(count * row_bytes));
+          !s.ok()) {
+        return s;
+      }
+    }
+  }
+  return Status();
+}
+
+Status KvCache::KeepPath(BlockTable* table, int64_t begin, std::span<const int64_t> nodes) {
+  const int64_t slots = static_cast<int64_t>(table->blocks.size()) * kKvBlockTokens;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const int64_t after = i == 0 ? 0 : nodes[i - 1] + 1;
+    if (begin < 0 || nodes[i] < after || nodes[i] >= slots - begin) {
+      return Status(ErrorCode::kInvalidArgument,
+                    fmt::format("KV cache: node {} of a tree at {} cannot be kept after {}",
+                                nodes[i], begin, after - 1));
+    }
+  }
+  const auto moves = [&](size_t i) { return nodes[i] != static_cast<int64_t>(i); };
+  if (nodes.empty() || !moves(nodes.size() - 1)) return Status();
+  if (Status s = Reserve(table, slots, begin); !s.ok()) return s;
+  for (size_t i = 0; i < nodes.size();) {
+    const int64_t from = begin + nodes[i];
+    const int64_t to = begin + static_cast<int64_t>(i);
+    if (!moves(i)) {
+      ++i;
+      continue;
+    }
+    // A run goes as one, as far as its blocks go and its copies do not overlap.
+    const int64_t most = std::min(
+        {from - to, kKvBlockTokens - from % kKvBlockTokens, kKvBlockTokens - to % kKvBlockTokens});
+    int64_t count = 1;
+    while (count < most && i + static_cast<size_t>(count) < nodes.size() &&
+           nodes[i + static_cast<size_t>(count)] == nodes[i] + count) {
+      ++count;
+    }
+    if (Status s = CopySlots(Slot(*table, from), Slot(*table, to), count); !s.ok()) return s;
+    i += static_cast<size_t>(count);
   }
   return Status();
 }

@@ -47,6 +47,13 @@ class KvCache {
   // Another table with the blocks of the first `tokens` tokens, shared.
   BlockTable Share(const BlockTable& table, int64_t tokens);
 
+  // Of a draft tree in the slots from `begin` on, keeps the nodes of one path, which it moves to
+  // the slots from `begin` on; those behind them may be written again. `nodes` ascend. Blocks that
+  // are shared are copied first. On a device the copies are queued: a node that moves takes two for
+  // each layer and KV head, and so does a run of them in one block that moves by as much or more.
+  // Errors: kInvalidArgument for nodes that do not ascend or lie outside the table; as Reserve.
+  Status KeepPath(BlockTable* table, int64_t begin, std::span<const int64_t> nodes);
+
   // Gives back the blocks that the first `tokens` tokens do not need.
   void Truncate(BlockTable* table, int64_t tokens);
 
@@ -58,7 +65,10 @@ class KvCache {
 
  private:
   KvCache(Arena arena, std::vector<KvLayer> layers, int64_t num_blocks, DeviceStream* stream);
+  Status Copy(std::byte* to, const std::byte* from, uint64_t size_bytes);
   Status CopyBlock(uint32_t from, uint32_t to);
+  // K and V of `count` slots, which lie in one block, to others in one block.
+  Status CopySlots(int64_t from, int64_t to, int64_t count);
   uint32_t TakeFree();
   void Drop(uint32_t block);
 

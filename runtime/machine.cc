@@ -44,10 +44,23 @@ constexpr double kOneTokenSeconds = 0.8;
 constexpr uint64_t kReadBytesPerThread = uint64_t{128} << 20;
 constexpr uint64_t kReadPart = uint64_t{4} << 20;
 constexpr uint64_t kKernelBytes = uint64_t{120} << 20;
-constexpr uint64_t kKernelCols = 8192;
+constexpr double kKernelSeconds = 1;
+constexpr size_t kLeastRepetitions = 5;
 constexpr int64_t kPeakRounds = 200'000;
 constexpr int kStreamingWindows = 4;
 constexpr double kStreamingWindowSeconds = 0.5;
+
+double MedianOf(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+template <typename Body>
+double SecondsOf(const Body& body) {
+  const auto begin = Clock::now();
+  body();
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 // Runs body until the time is over, twice at least; the median of its seconds.
 template <typename Body>
@@ -56,12 +69,9 @@ double MedianSeconds(const Body& body) {
   const auto start = Clock::now();
   body();  // warms up
   do {
-    const auto begin = Clock::now();
-    body();
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    seconds.push_back(SecondsOf(body));
   } while (std::chrono::duration<double>(Clock::now() - start).count() < kTrialSeconds);
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2];
+  return MedianOf(seconds);
 }
 
 // The mean of its seconds, over that time.
@@ -170,6 +180,15 @@ class Trial {
   std::vector<uint16_t> bf16_values_;
   Bf16Activations x_bf16_ = {};
 };
+
+// Reads all of some memory once, by all threads.
+uint64_t ReadOnce(const PeakLoops& loops, std::span<const std::byte> memory, ThreadTeam* team) {
+  std::atomic<uint64_t> sum = 0;
+  team->For(static_cast<int64_t>(memory.size() / kReadPart), 1, [&](int64_t begin, int64_t) {
+    sum += loops.read(memory.data() + static_cast<uint64_t>(begin) * kReadPart, kReadPart);
+  });
+  return sum;
+}
 
 // Threads that read memory as long as this lives, as multiplying with weights does.
 class MemoryReaders {
@@ -310,42 +329,63 @@ double MeasureMemory(int threads) {
   const PeakLoops loops = PeakLoopsOf(*AvailableTables().back());
   ThreadTeam team(threads);
   std::atomic<uint64_t> sink = 0;
-  const auto parts = static_cast<int64_t>(memory->bytes().size() / kReadPart);
-  const double seconds = MedianSeconds([&] {
-    team.For(parts, 1, [&](int64_t begin, int64_t) {
-      sink +=
-          loops.read(memory->bytes().data() + static_cast<uint64_t>(begin) * kReadPart, kReadPart);
-    });
-  });
+  const double seconds = MedianSeconds([&] { sink += ReadOnce(loops, memory->bytes(), &team); });
   return static_cast<double>(memory->bytes().size()) / seconds;
 }
 
-Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
-                                  int64_t tokens, bool bf16) {
+Result<KernelTrial> MeasureKernel(const KernelCase& kernel, const std::string& isa, int threads) {
   Result<const OpTable*> ops = SelectTable(isa);
   if (!ops.ok()) return ops.status();
-  if (Status s = bf16 ? CheckBf16(**ops) : Status(); !s.ok()) return s;
-  ThreadTeam team(threads);
-  Trial trial(type, **ops, tokens, kKernelBytes, kKernelCols, bf16);
+  if (Status s = kernel.bf16 ? CheckBf16(**ops) : Status(); !s.ok()) return s;
+  Trial trial(kernel.type, **ops, kernel.tokens, kKernelBytes, static_cast<uint64_t>(kernel.cols),
+              kernel.bf16);
   if (Status status = trial.Allocate(); !status.ok()) return status;
-  const double seconds = MedianSeconds([&] { trial.Run(&team); });
-  return KernelTrial{seconds, trial.size_bytes(),
-                     2 * trial.weights() * static_cast<double>(tokens)};
-}
-
-Result<double> MeasureArithmetic(const std::string& isa, int threads, bool bf16) {
-  Result<const OpTable*> ops = SelectTable(isa);
-  if (!ops.ok()) return ops.status();
-  if (Status s = bf16 ? CheckBf16(**ops) : Status(); !s.ok()) return s;
+  Result<HostArena> memory =
+      HostArena::Allocate(kReadBytesPerThread * static_cast<uint64_t>(threads));
+  if (!memory.ok()) return memory.status();
+  std::memset(memory->bytes().data(), 1, memory->bytes().size());
+  const auto memory_bytes = static_cast<double>(memory->bytes().size());
   const PeakLoops loops = PeakLoopsOf(**ops);
+  const auto arithmetic = kernel.bf16 ? loops.arithmetic_bf16 : loops.arithmetic;
   ThreadTeam team(threads);
+  std::atomic<uint64_t> sink = 0;
   std::atomic<int64_t> operations = 0;
-  const auto arithmetic = bf16 ? loops.arithmetic_bf16 : loops.arithmetic;
-  const double seconds = MedianSeconds([&] {
+  const auto read_memory = [&] { sink += ReadOnce(loops, memory->bytes(), &team); };
+  const auto compute = [&] {
     operations = 0;
     team.For(16 * threads, 1, [&](int64_t, int64_t) { operations += arithmetic(kPeakRounds); });
-  });
-  return static_cast<double>(operations) / seconds;
+  };
+  KernelTrial result;
+  result.bytes = trial.size_bytes();
+  result.operations = 2 * trial.weights() * static_cast<double>(kernel.tokens);
+  std::vector<double> seconds, rates, peaks, memory_shares, arithmetic_shares, limit_shares;
+  trial.Run(&team);  // warms up
+  double read_before = SecondsOf(read_memory);
+  double compute_before = SecondsOf(compute);
+  const auto start = Clock::now();
+  do {
+    const double own = SecondsOf([&] { trial.Run(&team); });
+    const double read_after = SecondsOf(read_memory);
+    const double compute_after = SecondsOf(compute);
+    const double rate = 2 * memory_bytes / (read_before + read_after);
+    const double peak = 2 * static_cast<double>(operations) / (compute_before + compute_after);
+    seconds.push_back(own);
+    rates.push_back(rate);
+    peaks.push_back(peak);
+    memory_shares.push_back(result.bytes / rate / own);
+    arithmetic_shares.push_back(result.operations / peak / own);
+    limit_shares.push_back(std::max(memory_shares.back(), arithmetic_shares.back()));
+    read_before = read_after;
+    compute_before = compute_after;
+  } while (seconds.size() < kLeastRepetitions ||
+           std::chrono::duration<double>(Clock::now() - start).count() < kKernelSeconds);
+  result.seconds = MedianOf(seconds);
+  result.memory_bytes_per_s = MedianOf(rates);
+  result.arithmetic_per_s = MedianOf(peaks);
+  result.memory_share = MedianOf(memory_shares);
+  result.arithmetic_share = MedianOf(arithmetic_shares);
+  result.limit_share = MedianOf(limit_shares);
+  return result;
 }
 
 bool IsSupportedGpu(const GpuFacts& gpu) {

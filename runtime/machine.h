@@ -64,19 +64,27 @@ Result<StreamingRates> MeasureStreaming(const std::string& path, int threads);
 // of a few passes; 0 if there is no memory for it.
 double MeasureMemory(int threads);
 
-// One line of `bench kernels`: a matrix of 8,192 columns and about 120 MiB, some tokens. `bf16`:
-// the products that OpTable::matmul_bf16 computes.
+// One line of `bench kernels`: a matrix of about 120 MiB, some tokens, beside what memory and the
+// table's instructions give in the same moments: a machine that is shared is now slow, now fast, so
+// each repetition is compared with the mean of what was measured right before and right after it.
 struct KernelTrial {
-  double seconds = 0;     // median
-  double bytes = 0;       // of weights
-  double operations = 0;  // two for each weight and token
+  double seconds = 0;             // medians, of all threads
+  double bytes = 0;               // of weights
+  double operations = 0;          // two for each weight and token
+  double memory_bytes_per_s = 0;  // read
+  double arithmetic_per_s = 0;    // operations
+  double memory_share = 0;        // of bytes / memory_bytes_per_s: medians of the repetitions
+  double arithmetic_share = 0;
+  double limit_share = 0;  // of the slower of the two
+};
+struct KernelCase {
+  WeightType type;
+  int64_t cols = 8192;
+  int64_t tokens = 1;
+  bool bf16 = false;  // the products that OpTable::matmul_bf16 computes
 };
 // Errors: as MeasureMatmulOn; CheckBf16.
-Result<KernelTrial> MeasureKernel(const WeightType& type, const std::string& isa, int threads,
-                                  int64_t tokens, bool bf16 = false);
-// Operations per second that the instructions of a table reach at best, all threads.
-// Errors: the same.
-Result<double> MeasureArithmetic(const std::string& isa, int threads, bool bf16 = false);
+Result<KernelTrial> MeasureKernel(const KernelCase& kernel, const std::string& isa, int threads);
 
 struct GpuFacts {
   std::string name;

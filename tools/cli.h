@@ -3,32 +3,36 @@
 #ifndef SLUICE_TOOLS_CLI_H_
 #define SLUICE_TOOLS_CLI_H_
 
-#include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "formats/status.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
 
 namespace sluice {
 
 class Cli {
  public:
   Cli();
+  ~Cli();
 
   // `run` is called when the verb was chosen and its options are valid. Every option that the
   // caller adds gets its environment variable in Run.
   CLI::App* AddVerb(const std::string& name, const std::string& description,
                     const std::string& examples, std::function<Status()> run);
 
-  const CLI::App& app() const { return app_; }
+  const CLI::App& app() const { return *app_; }
 
   // Parses, and runs the chosen verb. A request for help prints it and is a success.
   Status Run(int argc, const char* const* argv);
 
  private:
-  Status UsageError(const CLI::ParseError& error) const;
-
-  CLI::App app_;
+  std::unique_ptr<CLI::App> app_;
   std::function<Status()> chosen_;
 };
 

@@ -2,8 +2,11 @@
 #ifndef SLUICE_TOOLS_COMPLETION_H_
 #define SLUICE_TOOLS_COMPLETION_H_
 
-#include <CLI/CLI.hpp>
 #include <string>
+
+namespace CLI {
+class App;
+}
 
 namespace sluice {
 

@@ -9,16 +9,16 @@
 namespace sluice {
 
 void AddConvertOutputOptions(CLI::App* verb, ConvertOutput* output) {
-  verb->add_option("-o,--output", output->path, "The .sluice file to write")
-      ->required()
-      ->type_name("FILE");
-  verb->add_option("--quant", output->quantization,
-                   "What becomes of matrices: auto keeps quantized sources and makes float ones "
-                   "mixed (int4, embedding and head int8)")
-      ->type_name("auto|keep|f16|int8|int4[:g32|:g64|:g128][:sym]|mixed[:...]")
-      ->capture_default_str();
+  AddTextOption(verb, "-o,--output", &output->path, "The .sluice file to write")
+      .Required()
+      .Type("FILE");
+  AddTextOption(verb, "--quant", &output->quantization,
+                "What becomes of matrices: auto keeps quantized sources and makes float ones "
+                "mixed (int4, embedding and head int8)")
+      .Type("auto|keep|f16|int8|int4[:g32|:g64|:g128][:sym]|mixed[:...]")
+      .ShowDefault();
   AddThreadsOption(verb, &output->threads);
-  verb->add_flag("--force", output->force, "Replace the output if it is there");
+  AddFlag(verb, "--force", &output->force, "Replace the output if it is there");
   AddQuietOption(verb, &output->quiet);
 }
 

@@ -2,11 +2,11 @@
 #ifndef SLUICE_TOOLS_CONVERT_OPTIONS_H_
 #define SLUICE_TOOLS_CONVERT_OPTIONS_H_
 
-#include <CLI/CLI.hpp>
 #include <string>
 
 #include "formats/status.h"
 #include "loaders/convert.h"
+#include "tools/option_kinds.h"
 
 namespace sluice {
 

@@ -23,7 +23,7 @@ struct RatesReport {
   PlanRates rates;
   std::string isa;
   int threads = 0;
-  // How the drive's rate is known: "measured now", "measured before", "assumed".
+  // How the drive's rate is known: "measured now", "measured before", "assumed", "given".
   std::string drive_origin;
 };
 
@@ -32,6 +32,12 @@ struct RatesReport {
 // cache that cannot be written is no error. Errors: those of SelectTable and MeasureMatmul;
 // kNotFound as only_known says.
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request);
+
+// Rates for the weight types of the outline from a file that `plan --json` wrote, on this machine
+// or on another one. Errors: those of ReadWholeFile; kCorrupt for anything but an object with the
+// rates, each a number above 0 (the busy drive's may be missing); kNotFound for a type of weights
+// that has none.
+Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline);
 
 }  // namespace sluice
 

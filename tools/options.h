@@ -2,7 +2,6 @@
 #ifndef SLUICE_TOOLS_OPTIONS_H_
 #define SLUICE_TOOLS_OPTIONS_H_
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,43 +9,9 @@
 
 #include "formats/status.h"
 #include "sluice/engine.h"
+#include "tools/option_kinds.h"
 
 namespace sluice {
-
-// "512", "64K", "1.5G": bytes, with K, M, G, T as powers of 1,024 (KiB and KB too). nullopt if it
-// is anything else, negative, or larger than 2^63.
-std::optional<uint64_t> ParseSize(const std::string& text);
-
-// From 0 to 2^64 - 1, in decimal digits alone.
-CLI::Validator WholeNumber();
-
-// An option whose value is one of `choices`.
-CLI::Option* AddChoiceOption(CLI::App* verb, const std::string& names, std::string* value,
-                             std::vector<std::string> choices, const std::string& description);
-
-// An option whose value is a number from 1 on.
-CLI::Option* AddCountOption(CLI::App* verb, const std::string& names, int64_t* count,
-                            const std::string& description);
-
-// An option whose value is a size of at least one byte.
-CLI::Option* AddSizeOption(CLI::App* verb, const std::string& names, uint64_t* bytes,
-                           const std::string& description);
-
-// The same, where 0 has a meaning too; none while it is not given.
-CLI::Option* AddSizeOrNoneOption(CLI::App* verb, const std::string& names,
-                                 std::optional<uint64_t>* bytes, const std::string& description);
-
-// An option that may be given several times, one value each; values are taken as they are.
-CLI::Option* AddRepeatableOption(CLI::App* verb, const std::string& names,
-                                 std::vector<std::string>* values, const std::string& description);
-
-// --seed, --threads, --quiet
-template <typename T>  // uint64_t, or std::optional of it
-CLI::Option* AddSeedOption(CLI::App* verb, T* seed, const std::string& description) {
-  return verb->add_option("--seed", *seed, description)->check(WholeNumber())->type_name("N");
-}
-CLI::Option* AddThreadsOption(CLI::App* verb, int* threads);
-void AddQuietOption(CLI::App* verb, bool* quiet);
 
 // What every verb that runs a model takes: MODEL and how to run it.
 struct ModelOptions {

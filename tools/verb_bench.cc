@@ -115,6 +115,7 @@ Status BenchKernels(const BenchOptions& options) {
   const std::string isa = options.model.isa.empty() ? facts.tables.back() : options.model.isa;
   const int threads = options.model.threads > 0 ? options.model.threads : facts.usable_cores;
   const WeightType types[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
+                              {WeightKind::kInt4, WeightOffset::kNone, 32},
                               {WeightKind::kInt4, WeightOffset::kMinimum, 32},
                               {WeightKind::kInt8, WeightOffset::kNone, 32},
                               {WeightKind::kInt5, WeightOffset::kNone, 32},
@@ -125,25 +126,26 @@ Status BenchKernels(const BenchOptions& options) {
   const bool bf16 = options.model.prefill == "bf16";
   std::vector<BenchRow> rows;
   for (const WeightType& type : types) {
-    for (const int64_t tokens : {1, 2, 4, 8, 16, 32, 512}) {
-      if (Interrupted()) return InterruptedStatus();
-      Result<double> peak = MeasureArithmetic(isa, threads, bf16);
-      if (!peak.ok()) return peak.status();
-      const double memory = MeasureMemory(threads);
-      Result<KernelTrial> trial = MeasureKernel(type, isa, threads, tokens, bf16);
-      if (!trial.ok()) return trial.status();
-      BenchRow row;
-      row.name = fmt::format("matmul{} {} {} x{}", bf16 ? " in bf16" : "", isa,
-                             WeightTypeName(type), tokens);
-      row.tokens_per_s = static_cast<double>(tokens) / trial->seconds;
-      row.bytes_per_s = trial->bytes / trial->seconds;
-      row.limit =
-          static_cast<double>(tokens) / std::max(trial->bytes / memory, trial->operations / *peak);
-      row.share_of_limit = *row.tokens_per_s / *row.limit;
-      row.note = fmt::format("{:.2f} of memory's {:.1f} GB/s, {:.2f} of arithmetic's {:.0f} GOP/s",
-                             *row.bytes_per_s / memory, memory / 1e9,
-                             trial->operations / trial->seconds / *peak, *peak / 1e9);
-      rows.push_back(std::move(row));
+    // A gate and a down projection of 70 billion weights; the longer rows once.
+    for (const int64_t cols : {8192, 28672}) {
+      if (cols != 8192 && type.kind != WeightKind::kInt4) continue;
+      for (const int64_t tokens : {1, 2, 4, 8, 16, 32, 512}) {
+        if (Interrupted()) return InterruptedStatus();
+        Result<KernelTrial> trial = MeasureKernel({type, cols, tokens, bf16}, isa, threads);
+        if (!trial.ok()) return trial.status();
+        BenchRow row;
+        row.name = fmt::format("matmul{} {} {}, {} columns, x{}", bf16 ? " in bf16" : "", isa,
+                               WeightTypeName(type), cols, tokens);
+        row.tokens_per_s = static_cast<double>(tokens) / trial->seconds;
+        row.bytes_per_s = trial->bytes / trial->seconds;
+        row.limit = *row.tokens_per_s / trial->limit_share;
+        row.share_of_limit = trial->limit_share;
+        row.note =
+            fmt::format("{:.2f} of memory's {:.1f} GB/s, {:.2f} of arithmetic's {:.0f} GOP/s",
+                        trial->memory_share, trial->memory_bytes_per_s / 1e9,
+                        trial->arithmetic_share, trial->arithmetic_per_s / 1e9);
+        rows.push_back(std::move(row));
+      }
     }
   }
   return WriteStdout(FormatBenchRows(rows, options.format));
@@ -308,26 +310,24 @@ void AddBenchVerb(Cli* cli) {
         return BenchModel(*options);
       });
   AddModelOptions(verb, &options->model, "Context length (default: what the measurement needs)");
-  verb->get_option("MODEL")->description("A model as for run, or the word io or kernels");
-  verb->add_option("FILE", options->file, "io: a file on the drive to be measured");
-  verb->add_flag(
-      "--reuse-buffers", options->reuse_buffers,
-      "io: read into memory that may lie in a cache, as fio does, not as streaming does");
+  SetDescription(verb, "MODEL", "A model as for run, or the word io or kernels");
+  AddTextOption(verb, "FILE", &options->file, "io: a file on the drive to be measured");
+  AddFlag(verb, "--reuse-buffers", &options->reuse_buffers,
+          "io: read into memory that may lie in a cache, as fio does, not as streaming does");
   AddSizeOption(verb, "--read-size", &options->read_bytes,
                 "io: bytes of a read (default: several sizes and depths)");
   AddCountOption(verb, "--depth", &options->depth,
                  "io: reads on their way at once (default: several)");
-  verb->add_option("--seconds", options->seconds, "io: that a setting is measured for")
-      ->check(CLI::Range(0.01, 3600.0))
-      ->capture_default_str();
+  AddNumberOption(verb, "--seconds", &options->seconds, 0.01, 3600, "from 0.01 to 3600",
+                  "io: that a setting is measured for (0.01 to 3600)")
+      .ShowDefault();
   AddCountOption(verb, "--prompt-tokens", &options->prompt_tokens, "Length of the prompt")
-      ->capture_default_str();
+      .ShowDefault();
   AddCountOption(verb, "-n,--max-tokens", &options->new_tokens, "Tokens that are decoded")
-      ->capture_default_str();
-  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many")
-      ->capture_default_str();
+      .ShowDefault();
+  AddCountOption(verb, "--repeats", &options->repeats, "The median of so many").ShowDefault();
   AddCountOption(verb, "--sequences", &options->sequences, "Prompts that are answered side by side")
-      ->capture_default_str();
+      .ShowDefault();
   AddChoiceOption(verb, "-o,--output", &options->format, {"md", "csv", "json"},
                   "Form of the table");
 }

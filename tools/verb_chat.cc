@@ -102,7 +102,7 @@ void AddChatVerb(Cli* cli) {
                    "  sluice chat model.sluice --system 'Answer in verse.' --ctx 4096\n",
                    [options] { return Chat(*options); });
   AddModelOptions(verb, &options->model, "Context length (default: the model's own, at most 8192)");
-  verb->add_option("--system", options->system, "The system message")->type_name("TEXT");
+  AddTextOption(verb, "--system", &options->system, "The system message").Type("TEXT");
   AddGenerationOptions(verb, &options->generation);
 }
 

@@ -24,7 +24,7 @@ void AddCompletionVerb(Cli* cli) {
                    "  source <(sluice completion bash)\n"
                    "  sluice completion fish > ~/.config/fish/completions/sluice.fish\n",
                    [cli, shell] { return PrintCompletion(cli->app(), *shell); });
-  AddChoiceOption(verb, "SHELL", shell.get(), {"bash", "zsh", "fish"}, "The shell")->required();
+  AddChoiceOption(verb, "SHELL", shell.get(), {"bash", "zsh", "fish"}, "The shell").Required();
 }
 
 }  // namespace sluice

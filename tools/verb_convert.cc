@@ -45,13 +45,13 @@ void AddConvertVerb(Cli* cli) {
       "  sluice convert ./Llama-3.2-1B-Instruct -o llama.sluice --quant int4:g64 --max-ram 512M\n"
       "  sluice convert ./Llama-3.2-1B-Instruct -o llama.sluice --quant int4:g64 --resume\n",
       [options] { return Convert(*options); });
-  verb->add_option("SOURCE", options->source, "A Hugging Face directory or a GGUF file")
-      ->required();
+  AddTextOption(verb, "SOURCE", &options->source, "A Hugging Face directory or a GGUF file")
+      .Required();
   AddConvertOutputOptions(verb, &options->output);
   AddSizeOption(verb, "--max-ram", &options->max_ram_bytes,
                 "Bound on the memory that it takes (default: 1G)");
-  verb->add_flag("--resume", options->resume,
-                 "Go on where an earlier conversion with the same source and options ended");
+  AddFlag(verb, "--resume", &options->resume,
+          "Go on where an earlier conversion with the same source and options ended");
 }
 
 }  // namespace sluice

@@ -39,9 +39,9 @@ void AddDoctorVerb(Cli* cli) {
                    "  sluice doctor model.sluice\n"
                    "  sluice doctor --json | jq .findings\n",
                    [options] { return Examine(*options); });
-  verb->add_option("FILE", options->file,
-                   "A large file on the drive that weights stream from: its speed is measured");
-  verb->add_flag("--json", options->json, "As a JSON object");
+  AddTextOption(verb, "FILE", &options->file,
+                "A large file on the drive that weights stream from: its speed is measured");
+  AddFlag(verb, "--json", &options->json, "As a JSON object");
 }
 
 }  // namespace sluice

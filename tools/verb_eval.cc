@@ -161,24 +161,24 @@ void AddEvalVerb(Cli* cli) {
       "  sluice eval model.sluice --tokens ids.txt --logits logits.npy\n",
       [options] { return Eval(*options); });
   AddModelOptions(verb, &options->model, "Tokens of a window (default: 512)");
-  CLI::Option* text =
-      verb->add_option("--text", options->text, "The text whose perplexity is measured")
-          ->type_name("FILE");
-  CLI::Option* tokens =
-      verb->add_option("--tokens", options->tokens, "Lines of token ids, all of one length")
-          ->type_name("FILE");
-  CLI::Option* logits =
-      verb->add_option("--logits", options->logits,
-                       "Where to write float32 [sequences, tokens, vocabulary] as .npy")
-          ->type_name("FILE");
-  CLI::Option* windows =
+  const DeclaredOption text =
+      AddTextOption(verb, "--text", &options->text, "The text whose perplexity is measured")
+          .Type("FILE");
+  const DeclaredOption tokens =
+      AddTextOption(verb, "--tokens", &options->tokens, "Lines of token ids, all of one length")
+          .Type("FILE");
+  const DeclaredOption logits =
+      AddTextOption(verb, "--logits", &options->logits,
+                    "Where to write float32 [sequences, tokens, vocabulary] as .npy")
+          .Type("FILE");
+  const DeclaredOption windows =
       AddCountOption(verb, "--windows", &options->windows, "Only the first N windows of the text");
-  CLI::Option* json = verb->add_flag("--json", options->json, "As a JSON object");
-  text->excludes(tokens)->excludes(logits);
-  logits->needs(tokens);
-  tokens->needs(logits);
-  windows->needs(text);
-  json->needs(text);
+  const DeclaredOption json = AddFlag(verb, "--json", &options->json, "As a JSON object");
+  text.Excludes(tokens).Excludes(logits);
+  logits.Needs(tokens);
+  tokens.Needs(logits);
+  windows.Needs(text);
+  json.Needs(text);
 }
 
 }  // namespace sluice

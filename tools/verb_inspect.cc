@@ -6,6 +6,7 @@
 
 #include "tools/catalogue.h"
 #include "tools/cli.h"
+#include "tools/option_kinds.h"
 #include "tools/output.h"
 
 namespace sluice {
@@ -110,11 +111,11 @@ void AddInspectVerb(Cli* cli) {
                    "  sluice inspect model.gguf --tensors\n"
                    "  sluice inspect ./Llama-3.2-1B-Instruct --json | jq .config\n",
                    [options] { return Inspect(*options); });
-  verb->add_option("FILE", options->file,
-                   "A .sluice, GGUF or safetensors file, or a Hugging Face directory")
-      ->required();
-  verb->add_flag("--json", options->json, "As a JSON object, with all tensors");
-  verb->add_flag("--tensors", options->tensors, "Each tensor on a line");
+  AddTextOption(verb, "FILE", &options->file,
+                "A .sluice, GGUF or safetensors file, or a Hugging Face directory")
+      .Required();
+  AddFlag(verb, "--json", &options->json, "As a JSON object, with all tensors");
+  AddFlag(verb, "--tensors", &options->tensors, "Each tensor on a line");
 }
 
 }  // namespace sluice

@@ -36,6 +36,7 @@ struct PlanOptions {
   std::string isa;
   int threads = 0;
   bool measure = false;
+  std::string rates_file;
   bool json = false;
   bool quiet = false;
 };
@@ -87,6 +88,15 @@ Json SpeedJson(const Speed& speed) {
           {"processor_s", speed.processor_s}};
 }
 
+Json MatmulJson(const std::vector<MatmulRate>& rates) {
+  Json json = Json::object();
+  for (const MatmulRate& rate : rates) {
+    json[rate.type] = {{"one_token_bytes_per_s", rate.one_token_bytes_per_s},
+                       {"batch_bytes_per_s", rate.batch_bytes_per_s}};
+  }
+  return json;
+}
+
 std::string ReportJson(const Report& report) {
   const Plan& plan = report.plan;
   Json types = Json::object();
@@ -121,6 +131,8 @@ std::string ReportJson(const Report& report) {
                      {"busy_drive_bytes_per_s", report.rates.rates.busy_drive_bytes_per_s},
                      {"drive_rate", report.rates.drive_origin},
                      {"memory_bytes_per_s", report.rates.rates.memory_bytes_per_s},
+                     {"verification_bytes_per_s", report.rates.rates.verification_bytes_per_s},
+                     {"matmul", MatmulJson(report.rates.rates.matmul)},
                      {"decode", SpeedJson(plan.decode)},
                      {"prefill", SpeedJson(plan.prefill)},
                      {"decode_with_a_gib_more_ram", plan.decode_with_a_gib_more}};
@@ -211,8 +223,11 @@ Status MakeReport(const PlanOptions& options) {
   // What does not fit is said before anything is measured.
   if (Result<Plan> memory = PlanMemory(report.outline, request); !memory.ok())
     return memory.status().WithContext(options.model);
-  Result<RatesReport> rates = RatesFor(report.outline, {options.isa, options.threads, options.model,
-                                                        options.measure, options.quiet});
+  Result<RatesReport> rates =
+      options.rates_file.empty()
+          ? RatesFor(report.outline,
+                     {options.isa, options.threads, options.model, options.measure, options.quiet})
+          : RatesInFile(options.rates_file, report.outline);
   if (!rates.ok()) return rates.status();
   report.rates = std::move(*rates);
   Result<Plan> plan = MakePlan(report.outline, request, report.rates.rates);
@@ -229,31 +244,40 @@ void AddPlanVerb(Cli* cli) {
       "plan", "Says what fits where and how fast a model will be, before anything is read",
       "  sluice plan model.sluice --ram 16G\n"
       "  sluice plan Llama-3-70B/config.json --quant int4 --ctx 8192 --ram 24G\n"
-      "  sluice plan model.gguf --parallel 16 --ctx 4096 --json | jq .decode\n",
+      "  sluice plan model.gguf --parallel 16 --ctx 4096 --json | jq .decode\n"
+      "  sluice plan model.sluice --json > here.json; then elsewhere: --rates here.json\n",
       [options] { return MakeReport(*options); });
-  verb->add_option("MODEL", options->model,
-                   "A .sluice file, what convert reads, or a config.json by itself")
-      ->required();
-  verb->add_option("--quant", options->quant,
-                   "Of a model that is not converted yet, as for convert")
-      ->capture_default_str();
+  AddTextOption(verb, "MODEL", &options->model,
+                "A .sluice file, what convert reads, or a config.json by itself")
+      .Required();
+  AddTextOption(verb, "--quant", &options->quant,
+                "Of a model that is not converted yet, as for convert")
+      .ShowDefault();
   AddCountOption(verb, "--ctx", &options->context_tokens,
                  "Context length (default: the model's own, at most 8192)");
-  AddCountOption(verb, "--parallel", &options->sequences, "Sequences at once")
-      ->capture_default_str();
+  AddCountOption(verb, "--parallel", &options->sequences, "Sequences at once").ShowDefault();
   AddChoiceOption(verb, "--kv", &options->kv, {"f32", "f16", "int8", "fp8"},
                   "Type of the KV cache");
   AddSizeOption(verb, "--ram", &options->ram_bytes, "Memory budget (default: what is free)");
   AddSizeOrNoneOption(verb, "--vram", &options->vram_bytes,
                       "Bound on GPU memory; 0: no GPU (default: what is free on the GPU)");
-  verb->add_option("--place", options->place,
-                   "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
-      ->type_name("RULES");
-  AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
-                  "Instruction set (default: the fastest that runs)");
-  AddThreadsOption(verb, &options->threads);
-  verb->add_flag("--measure", options->measure, "Measure this machine anew");
-  verb->add_flag("--json", options->json, "As a JSON object");
+  AddTextOption(verb, "--place", &options->place,
+                "Where weights live, over the planner: layers.0-19.ffn=disk,head=ram")
+      .Type("RULES");
+  const DeclaredOption isa =
+      AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
+                      "Instruction set (default: the fastest that runs)");
+  const DeclaredOption threads = AddThreadsOption(verb, &options->threads);
+  const DeclaredOption measure =
+      AddFlag(verb, "--measure", &options->measure, "Measure this machine anew");
+  AddTextOption(verb, "--rates", &options->rates_file,
+                "Speeds from this file, which plan --json wrote, perhaps of another machine, "
+                "instead of this machine's")
+      .Type("FILE.json")
+      .Excludes(isa)
+      .Excludes(threads)
+      .Excludes(measure);
+  AddFlag(verb, "--json", &options->json, "As a JSON object");
   AddQuietOption(verb, &options->quiet);
 }
 

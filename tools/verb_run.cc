@@ -168,24 +168,24 @@ void AddRunVerb(Cli* cli) {
                    "  git diff | sluice run model.sluice --system 'Summarize this change.'\n",
                    [options] { return Run(*options); });
   AddModelOptions(verb, &options->model, "Context length (default: the model's own, at most 8192)");
-  CLI::Option* prompt = verb->add_option("-p,--prompt", options->prompt, "The prompt");
-  CLI::Option* file = verb->add_option("-f,--file", options->file,
-                                       "The prompt from a file (default: standard input)");
-  prompt->excludes(file);
-  CLI::Option* system =
-      verb->add_option("--system", options->system, "The system message before the prompt");
-  CLI::Option* raw =
-      verb->add_flag("--raw", options->raw, "No chat template: the text is completed");
-  raw->excludes(system);
-  CLI::Option* json =
-      verb->add_flag("--json", options->json, "One JSON object instead of the streamed text");
+  const DeclaredOption prompt = AddTextOption(verb, "-p,--prompt", &options->prompt, "The prompt");
+  const DeclaredOption file = AddTextOption(verb, "-f,--file", &options->file,
+                                            "The prompt from a file (default: standard input)");
+  prompt.Excludes(file);
+  const DeclaredOption system =
+      AddTextOption(verb, "--system", &options->system, "The system message before the prompt");
+  const DeclaredOption raw =
+      AddFlag(verb, "--raw", &options->raw, "No chat template: the text is completed");
+  raw.Excludes(system);
+  const DeclaredOption json =
+      AddFlag(verb, "--json", &options->json, "One JSON object instead of the streamed text");
   AddGenerationOptions(verb, &options->generation);
-  verb->add_option("--logprobs", options->generation.sampling.logprobs,
-                   "The N most probable tokens at each place")
-      ->needs(json)
-      ->check(CLI::Range(0, 100))
-      ->type_name("N")
-      ->group("Sampling");
+  AddNumberOption(verb, "--logprobs", &options->generation.sampling.logprobs, 0, 100,
+                  "a number from 0 to 100",
+                  "The N most probable tokens at each place (100 at most)")
+      .Needs(json)
+      .Type("N")
+      .Group("Sampling");
 }
 
 }  // namespace sluice

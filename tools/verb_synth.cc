@@ -53,11 +53,11 @@ void AddSynthVerb(Cli* cli) {
                    "  sluice synth --shape smollm2-135m -o random.sluice\n"
                    "  sluice synth --shape llama-3-8b -o random.sluice --quant int8 --seed 7\n",
                    [options] { return Synth(*options); });
-  verb->add_option("--shape", options->shape, "One of: " + ShapeNames())
-      ->required()
-      ->type_name("NAME");
+  AddTextOption(verb, "--shape", &options->shape, "One of: " + ShapeNames())
+      .Required()
+      .Type("NAME");
   AddConvertOutputOptions(verb, &options->output);
-  AddSeedOption(verb, &options->seed, "The same seed gives the same file")->capture_default_str();
+  AddSeedOption(verb, &options->seed, "The same seed gives the same file").ShowDefault();
 }
 
 }  // namespace sluice

@@ -8,6 +8,7 @@
 #include "loaders/tokenizer/tokenizer.h"
 #include "tools/cli.h"
 #include "tools/model_cache.h"
+#include "tools/option_kinds.h"
 #include "tools/output.h"
 #include "tools/token_lines.h"
 
@@ -75,14 +76,14 @@ void AddTokenizeVerb(Cli* cli) {
                                 "  sluice tokenize model.sluice --file text.txt --no-special\n"
                                 "  echo 1 22 333 | sluice tokenize model.sluice --decode\n",
                                 [options] { return Tokenize(*options); });
-  verb->add_option("MODEL", options->model, "A .sluice file, or what convert reads")->required();
-  verb->add_option("-f,--file", options->file, "The text (default: standard input)")
-      ->type_name("FILE");
-  CLI::Option* parse = verb->add_flag("--parse-special", options->parse_special,
-                                      "The text of special tokens becomes those tokens");
-  CLI::Option* no_special =
-      verb->add_flag("--no-special", options->no_special, "Add no BOS or EOS");
-  verb->add_flag("--decode", options->decode, "Ids to text")->excludes(parse)->excludes(no_special);
+  AddTextOption(verb, "MODEL", &options->model, "A .sluice file, or what convert reads").Required();
+  AddTextOption(verb, "-f,--file", &options->file, "The text (default: standard input)")
+      .Type("FILE");
+  const DeclaredOption parse = AddFlag(verb, "--parse-special", &options->parse_special,
+                                       "The text of special tokens becomes those tokens");
+  const DeclaredOption no_special =
+      AddFlag(verb, "--no-special", &options->no_special, "Add no BOS or EOS");
+  AddFlag(verb, "--decode", &options->decode, "Ids to text").Excludes(parse).Excludes(no_special);
 }
 
 }  // namespace sluice

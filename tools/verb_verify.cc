@@ -175,9 +175,9 @@ void AddVerifyVerb(Cli* cli) {
       "  sluice verify model.sluice\n"
       "  sluice verify model.gguf\n",
       [options] { return Verify(*options); });
-  verb->add_option("FILE", options->file,
-                   "A .sluice file, a GGUF file (of several, any), or a directory with safetensors")
-      ->required();
+  AddTextOption(verb, "FILE", &options->file,
+                "A .sluice file, a GGUF file (of several, any), or a directory with safetensors")
+      .Required();
   AddQuietOption(verb, &options->quiet);
 }
 

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/cli.h"
+#include "tools/option_kinds.h"
 #include "tools/output.h"
 #include "tools/version.h"
 
@@ -23,7 +24,7 @@ void AddVersionVerb(Cli* cli) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = cli->AddVerb("version", "Prints the version", "  sluice version --json\n",
                                 [json] { return PrintVersion(*json); });
-  verb->add_flag("--json", *json, "As a JSON object");
+  AddFlag(verb, "--json", json.get(), "As a JSON object");
 }
 
 }  // namespace sluice

@@ -13,10 +13,12 @@
 #define SLUICE_KERNELS_CPU_ATTENTION_TILES_H_
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <limits>
 
 #include "kernels/ops.h"
+#include "kernels/visible_keys.h"
 
 namespace sluice {
 namespace {  // NOLINT: see above
@@ -25,6 +27,13 @@ constexpr int64_t kTileFloats = 8192;  // of the queries of a tile, and of their
 constexpr int64_t kLargestTile = 128;  // queries
 constexpr int kGroup = 6;              // queries whose sums share each load of keys and values
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// What a token sees of a block in which it does not see all nodes of its tree, or where they stand
+// at other positions than their slots.
+struct Branch {
+  uint32_t seen;  // bit j: key j
+  int64_t positions[kKvBlockTokens];
+};
 
 // The queries of `tokens` consecutive tokens with one block table, `heads` for each of `kv_heads`
 // consecutive KV heads; a query's index is (KV head * tokens + token) * heads + head.
@@ -45,6 +54,8 @@ struct Tile {
   float total_largest[kLargestTile];
   int64_t first_key;  // index, of the block
   int64_t ahead;      // bytes from a block's keys to those that follow
+  // What the token whose queries are attending sees of the block; null: all keys of a span.
+  const Branch* branch;
 };
 
 // Rows of 16 values, `stride` elements apart, from some channel on.
@@ -60,9 +71,11 @@ struct Span {
   int64_t begin, end;
 };
 
-// The keys that a token sees, by their index.
+// The keys that a token sees, by their index. In a tree the first and the last of them: AttendBlock
+// knows those between that it does not see.
 Span KeysOf(const AttentionArgs& args, int64_t token) {
   const int64_t length = args.lengths[token];
+  if (args.tree_begin != nullptr) return {VisibleKeysOf(args, token).begin, length};
   return {args.window == 0 ? 0 : std::max<int64_t>(length - args.window, 0), length};
 }
 
@@ -70,6 +83,12 @@ Span KeysOfSplit(const AttentionArgs& args, int64_t token, int64_t split) {
   const Span keys = KeysOf(args, token);
   return {std::max(keys.begin, split * kAttentionSplitKeys),
           std::min(keys.end, (split + 1) * kAttentionSplitKeys)};
+}
+
+// Up to where a token sees all keys of a span that ends there or later, at their own positions.
+int64_t PlainEnd(const AttentionArgs& args, int64_t token, int64_t end) {
+  if (args.tree_begin == nullptr) return end;
+  return std::min(end, VisibleKeysOf(args, token).plain_end);
 }
 
 // Sixteen scores of each of some queries, from even and odd channels in a chain each.
@@ -107,9 +126,17 @@ typename Simd::Vector Biases(const AttentionArgs& args, int64_t query, const Til
   const int64_t kv_head = tile.first_kv_head + query / (tile.heads * tile.tokens);
   const int64_t head =
       kv_head * (args.num_heads / args.layer.num_kv_heads) + tile.first_head + query % tile.heads;
-  const int64_t own = args.lengths[token] - 1;
+  const int64_t own =
+      args.tree_begin == nullptr ? args.lengths[token] - 1 : VisibleKeysOf(args, token).own;
   const auto slope = Simd::Set(args.slopes[head]);
   const auto from = [&](int64_t key) {
+    if (tile.branch != nullptr) {
+      alignas(64) float distances[kKvBlockTokens];
+      for (int64_t j = 0; j < kKvBlockTokens; ++j) {
+        distances[j] = static_cast<float>(tile.branch->positions[j] - key);
+      }
+      return Simd::Load(distances);
+    }
     return Simd::Add(Simd::Set(static_cast<float>(tile.first_key - key)), Simd::Indices());
   };
   if (!args.slopes_in_bf16) return Simd::Mul(slope, from(own));
@@ -117,6 +144,17 @@ typename Simd::Vector Biases(const AttentionArgs& args, int64_t query, const Til
   const auto key = Simd::RoundToBf16(from(0));
   return Simd::Mul(Simd::Set(args.scale), Simd::Sub(Simd::RoundToBf16(Simd::Mul(slope, key)),
                                                     Simd::RoundToBf16(Simd::Mul(slope, index))));
+}
+
+// Lanes whose bits are not set become minus infinity.
+template <typename Simd>
+typename Simd::Vector OnlyBits(typename Simd::Vector x, uint32_t bits) {
+  alignas(64) float lanes[kKvBlockTokens];
+  Simd::Store(lanes, x);
+  for (int64_t j = 0; j < kKvBlockTokens; ++j) {
+    if ((bits >> j & 1) == 0) lanes[j] = -kInfinity;
+  }
+  return Simd::Load(lanes);
 }
 
 // Turns a query's scores of a block's keys in `seen` into weights.
@@ -128,6 +166,7 @@ void Weigh(const AttentionArgs& args, typename Simd::Vector score, const Span& s
   if (args.slopes != nullptr) score = Simd::Add(score, Biases<Simd>(args, query, *tile));
   if (args.softcap != 0) score = Simd::SoftCap(score, args.softcap);
   score = Simd::Only(score, seen.begin, seen.end, -kInfinity);
+  if (tile->branch != nullptr) score = OnlyBits<Simd>(score, tile->branch->seen);
   const float before = tile->largest[query];
   Vector sums = Simd::Load(tile->sums[query]);
   float correction = 1;
@@ -213,14 +252,29 @@ struct Block {
   int64_t channels;  // in a row of values; a wide one has zeros up to padded_dim
 };
 
+// The first run of bits that are set, which it takes away from them.
+Span TakeRun(uint32_t* bits) {
+  const int begin = std::countr_zero(*bits);
+  const int end = begin + std::countr_one(*bits >> begin);
+  *bits &= ~uint32_t{0} << end;
+  return {begin, end};
+}
+
 template <typename Simd, int queries, typename PanelBits, typename Bits>
 void AttendGroup(const AttentionArgs& args, const Block<PanelBits, Bits>& block, int64_t query,
                  const Span& seen, Tile* tile) {
   typename Simd::Vector scores[queries];
   Score<Simd, queries>(block.panel, tile->queries + query * tile->padded_dim, *tile, scores);
   for (int q = 0; q < queries; ++q) Weigh<Simd>(args, scores[q], seen, query + q, q, tile);
-  AddValues<Simd, queries>(block.values, seen, block.channels, tile->out + query * tile->padded_dim,
-                           *tile);
+  uint32_t left = tile->branch == nullptr ? 0 : tile->branch->seen;
+  Span run = left == 0 ? seen : TakeRun(&left);
+  while (true) {
+    AddValues<Simd, queries>(block.values, run, block.channels,
+                             tile->out + query * tile->padded_dim, *tile);
+    if (left == 0) return;
+    std::fill_n(tile->corrections, queries, 1.0f);
+    run = TakeRun(&left);
+  }
 }
 
 // Queries [begin, end), which see the same keys of the block.
@@ -266,6 +320,20 @@ void LoadQueries(const AttentionArgs& args, Tile* tile) {
   });
 }
 
+// What a token sees of the keys [begin, begin + 16); false: all of the span that it sees, at their
+// own positions.
+bool BranchOf(const AttentionArgs& args, int64_t token, int64_t begin, Branch* branch) {
+  const VisibleKeys keys = VisibleKeysOf(args, token);
+  if (std::min(begin + kKvBlockTokens, keys.end) <= keys.plain_end) return false;
+  branch->seen = 0;
+  for (int64_t j = 0; j < kKvBlockTokens; ++j) {
+    const bool seen = Sees(keys, begin + j);
+    branch->seen |= static_cast<uint32_t>(seen) << j;
+    branch->positions[j] = seen ? PositionOf(keys, begin + j) : keys.own;
+  }
+  return true;
+}
+
 // The block of one KV head whose first key has the index `begin`; every query of the tile sees the
 // keys in `shared`.
 template <typename Simd, typename PanelBits, typename Bits>
@@ -283,8 +351,14 @@ void AttendBlock(const AttentionArgs& args, const Block<PanelBits, Bits>& block,
     const Span seen = {std::max<int64_t>(keys.begin - begin, 0),
                        std::min(kKvBlockTokens, keys.end - begin)};
     if (seen.begin >= seen.end) continue;
+    Branch branch;
+    if (args.tree_begin != nullptr && BranchOf(args, tile->first_token + t, begin, &branch)) {
+      if (branch.seen == 0) continue;
+      tile->branch = &branch;
+    }
     AttendQueries<Simd>(args, block, query + t * tile->heads, query + (t + 1) * tile->heads, seen,
                         tile);
+    tile->branch = nullptr;
   }
 }
 
@@ -324,7 +398,8 @@ void AttendSplit(const AttentionArgs& args, int64_t split, Tile* tile) {
   Span shared = {0, all.begin};                         // keys that every token sees
   for (int64_t t = 0; t < tile->tokens; ++t) {
     const Span keys = KeysOfSplit(args, tile->first_token + t, split);
-    shared = {std::max(shared.begin, keys.begin), std::min(shared.end, keys.end)};
+    shared = {std::max(shared.begin, keys.begin),
+              std::min(shared.end, PlainEnd(args, tile->first_token + t, keys.end))};
     if (keys.begin >= keys.end) continue;
     all = {std::min(all.begin, keys.begin), std::max(all.end, keys.end)};
   }
@@ -435,6 +510,7 @@ template <typename Simd>
 void AttendTokens(const AttentionArgs& args, const Span& kv, int64_t first, int64_t end,
                   int64_t split) {
   Tile tile;
+  tile.branch = nullptr;
   tile.dim = args.layer.head_dim;
   tile.padded_dim = (tile.dim + 15) / 16 * 16;
   const int64_t heads = args.num_heads / args.layer.num_kv_heads;

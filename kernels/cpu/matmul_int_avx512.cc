@@ -18,10 +18,14 @@ namespace {
 constexpr int64_t kMaxTokens = 6;
 constexpr int64_t kTiles = 2;
 constexpr int64_t kMaxGroups = 8;  // of a block
-// Bytes from the weights in use to those that are asked for. One token uses them fastest, and has
-// one stream of them.
-constexpr int64_t kAhead = 4096;
-constexpr int64_t kAheadOfOneToken = 32768;
+// Few tokens wait for memory. Tiles far apart, each the next of its part of the range, are as many
+// streams, which the processor itself fetches ahead; asking for lines besides slows it down.
+constexpr int64_t kStreams = 4;
+constexpr int64_t kTokensOfStreams = kMaxTokens * kTiles / kStreams;
+// Bytes from the weights in use to those that are asked for where there is one stream: a page and a
+// block, which makes the processor begin with the page.
+constexpr int64_t kAhead = 4608;
+constexpr int64_t kAheadOfPair = 4096;
 
 enum class Kind { kInt4, kInt8 };
 
@@ -40,9 +44,14 @@ inline __m512i AddDots(__m512i sum, __m512i weights, __m512i activations) {
   return sum;
 }
 
-// Into the second-level cache: more lines can be on their way to it than to the first.
+// Where lines that are asked for go.
+enum class Fetch { kNothing, kFirstCache, kSecondCache };
+
+template <Fetch fetch>
 inline void Prefetch(const void* p, int64_t ahead) {
-  _mm_prefetch(static_cast<const char*>(p) + ahead, _MM_HINT_T1);
+  const char* line = static_cast<const char*>(p) + ahead;
+  if constexpr (fetch == Fetch::kFirstCache) _mm_prefetch(line, _MM_HINT_T0);
+  if constexpr (fetch == Fetch::kSecondCache) _mm_prefetch(line, _MM_HINT_T1);
 }
 
 inline __m512 LoadHalves(const std::byte* p) {
@@ -85,7 +94,7 @@ inline void PrepareBlock(const float* scales, const int32_t* sums, int64_t strid
 
 // Adds the products of one group to `sums`: `steps` loads of weights of each tile. The activations
 // of the tokens lie `stride` bytes apart. Few sums get two chains each: one would wait for itself.
-template <Kind kind, int tokens, int tiles>
+template <Kind kind, int tokens, int tiles, Fetch fetch>
 inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8_t* x,
                         int64_t stride, int64_t ahead, __m512i (*sums)[tokens]) {
   constexpr bool kTwoChains = tokens * tiles <= (kind == Kind::kInt4 ? 4 : 8);
@@ -100,15 +109,15 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
   for (int64_t step = 0; step < steps; step += kStride) {
     __m512i first[tiles];
     __m512i second[tiles];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
-      Prefetch(weights[n] + 64 * step, ahead);
+      Prefetch<fetch>(weights[n] + 64 * step, ahead);
       if constexpr (kind == Kind::kInt4) {
         const __m512i both = Load(weights[n] + 64 * step);
         first[n] = _mm512_and_si512(both, nibble);
         second[n] = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
       } else {
-        Prefetch(weights[n] + 64 * step + 64, ahead);
+        Prefetch<fetch>(weights[n] + 64 * step + 64, ahead);
         first[n] = Load(weights[n] + 64 * step);
         second[n] = Load(weights[n] + 64 * step + 64);
       }
@@ -117,13 +126,13 @@ inline void AddProducts(const uint8_t* const* weights, int64_t steps, const int8
 #pragma GCC unroll 6
     for (int t = 0; t < tokens; ++t) {
       const __m512i four = Broadcast4(at + t * stride);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) sums[n][t] = AddDots(sums[n][t], first[n], four);
     }
 #pragma GCC unroll 6
     for (int t = 0; t < tokens; ++t) {
       const __m512i four = Broadcast4(at + t * stride + 4);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) {
         __m512i& sum = kTwoChains ? others[n][t] : sums[n][t];
         sum = AddDots(sum, second[n], four);
@@ -153,11 +162,12 @@ inline __m512 AddGroup(__m512 scales, __m512 minimums, float scale, float produc
 struct TileRange {
   const std::byte* first_tile;
   int64_t first_token;
-  int64_t ahead;  // bytes from a tile's weights to those that are asked for beside it
+  int64_t stride;  // bytes from a tile to the next one of these
+  int64_t ahead;   // bytes from a tile's weights to those that are asked for beside it
 };
 
 // Some tiles for some tokens: their sums stay in the first-level cache from group to group.
-template <Kind kind, WeightOffset offset, int tokens, int tiles>
+template <Kind kind, WeightOffset offset, int tokens, int tiles, Fetch fetch>
 void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
                    float (*acc)[kMaxTokens][kTileRows]) {
   const TileLayout& layout = *args.layout;
@@ -185,10 +195,12 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
     const std::byte* scales[tiles];
     const uint8_t* weights[tiles];
     for (int n = 0; n < tiles; ++n) {
-      const std::byte* tile = range.first_tile + static_cast<uint64_t>(n) * layout.tile_bytes;
+      const std::byte* tile = range.first_tile + n * range.stride;
       scales[n] = whole_rows ? tile : tile + place;
       weights[n] = reinterpret_cast<const uint8_t*>(tile + place + header_bytes);
-      for (uint64_t at = 0; at < header_bytes; at += 64) Prefetch(tile + place + at, range.ahead);
+      for (uint64_t at = 0; at < header_bytes; at += 64) {
+        Prefetch<fetch>(tile + place + at, range.ahead);
+      }
     }
     const int8_t* values = x.values + range.first_token * x.padded_cols + index * kBlockChannels;
     const int64_t first_group = index * kBlockChannels / x.group_size;
@@ -202,7 +214,7 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
       const float* token_scales = block_scales + group;
       __m512i sums[tiles][tokens];
       const uint8_t* group_weights[tiles];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) {
         group_weights[n] = weights[n] + begin / kChannelsPerLoad * 64;
         __m512i zeros = _mm512_setzero_si512();
@@ -222,9 +234,9 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
           }
         }
       }
-      AddProducts<kind, tokens, tiles>(group_weights, size / kChannelsPerLoad, values + begin,
-                                       x.padded_cols, range.ahead, sums);
-#pragma GCC unroll 2
+      AddProducts<kind, tokens, tiles, fetch>(group_weights, size / kChannelsPerLoad,
+                                              values + begin, x.padded_cols, range.ahead, sums);
+#pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) {
         const __m512 group_scales = LoadHalves(scales[n] + group * kTileRows * 2);
         __m512 minimums = _mm512_setzero_ps();
@@ -248,32 +260,30 @@ void MultiplyTiles(const MatmulArgs& args, const TileRange& range,
 using TileFunction = void (*)(const MatmulArgs&, const TileRange&,
                               float (*)[kMaxTokens][kTileRows]);
 
-template <Kind kind, WeightOffset offset, int tiles, int... tokens>
+template <Kind kind, WeightOffset offset, int tiles, Fetch fetch, int... tokens>
 TileFunction Choose(int64_t count, std::integer_sequence<int, tokens...>) {
-  constexpr TileFunction kFunctions[] = {MultiplyTiles<kind, offset, tokens + 1, tiles>...};
+  constexpr TileFunction kFunctions[] = {MultiplyTiles<kind, offset, tokens + 1, tiles, fetch>...};
   return kFunctions[count - 1];
 }
 
-template <Kind kind, int tiles>
+template <Kind kind, int tiles, int tokens, Fetch fetch>
 TileFunction Choose(WeightOffset offset, int64_t count) {
-  constexpr auto kCounts = std::make_integer_sequence<int, kMaxTokens>();
+  constexpr auto kCounts = std::make_integer_sequence<int, tokens>();
   switch (offset) {
     case WeightOffset::kMinimum:
-      return Choose<kind, WeightOffset::kMinimum, tiles>(count, kCounts);
+      return Choose<kind, WeightOffset::kMinimum, tiles, fetch>(count, kCounts);
     case WeightOffset::kZeroPoint:
-      return Choose<kind, WeightOffset::kZeroPoint, tiles>(count, kCounts);
+      return Choose<kind, WeightOffset::kZeroPoint, tiles, fetch>(count, kCounts);
     default:
-      return Choose<kind, WeightOffset::kNone, tiles>(count, kCounts);
+      return Choose<kind, WeightOffset::kNone, tiles, fetch>(count, kCounts);
   }
 }
 
-TileFunction Choose(const WeightType& type, int64_t tokens, int64_t tiles) {
-  if (type.kind == WeightKind::kInt4) {
-    return tiles == 1 ? Choose<Kind::kInt4, 1>(type.offset, tokens)
-                      : Choose<Kind::kInt4, 2>(type.offset, tokens);
-  }
-  return tiles == 1 ? Choose<Kind::kInt8, 1>(type.offset, tokens)
-                    : Choose<Kind::kInt8, 2>(type.offset, tokens);
+template <int tiles, int tokens, Fetch fetch>
+TileFunction Choose(const WeightType& type, int64_t count) {
+  return type.kind == WeightKind::kInt4
+             ? Choose<Kind::kInt4, tiles, tokens, fetch>(type.offset, count)
+             : Choose<Kind::kInt8, tiles, tokens, fetch>(type.offset, count);
 }
 
 // Of a pair of tiles. Rows of a batch of tokens lie far apart, and each is another miss when the
@@ -289,30 +299,58 @@ __attribute__((always_inline)) inline void PrefetchOutputs(const MatmulArgs& arg
   }
 }
 
-void MatmulInt(const MatmulArgs& args) {
-  // One token has nothing to share: its weights come in one stream.
-  const int64_t most_tiles = args.tokens == 1 ? 1 : kTiles;
-  const int64_t ahead_alone = args.tokens == 1 ? kAheadOfOneToken : kAhead;
-  // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
-  const int64_t rounds = (args.tokens + kMaxTokens - 1) / kMaxTokens;
+// Tiles that are computed together, for tokens [first, first + count).
+struct Work {
+  int64_t tile;      // the first of them
+  int64_t tiles;     // how many
+  int64_t distance;  // from one to the next
+  int64_t first, count;
+  int64_t ahead;
+};
+
+void Multiply(const MatmulArgs& args, const Work& work, TileFunction function) {
   const auto tile_bytes = static_cast<int64_t>(args.layout->tile_bytes);
-  const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < num_tiles; tile += most_tiles) {
-    const int64_t tiles = std::min(most_tiles, num_tiles - tile);
-    const std::byte* bytes = args.tiles + tile * tile_bytes;
+  alignas(64) float acc[kStreams][kMaxTokens][kTileRows];
+  function(
+      args,
+      {args.tiles + work.tile * tile_bytes, work.first, work.distance * tile_bytes, work.ahead},
+      acc);
+  for (int64_t n = 0; n < work.tiles; ++n) {
+    for (int64_t t = 0; t < work.count; ++t) {
+      StoreToken(args, work.tile + n * work.distance, work.first + t, _mm512_load_ps(acc[n][t]));
+    }
+  }
+}
+
+// Few tokens, whose products take less time than the weights do to be read.
+void MultiplyFew(const MatmulArgs& args, int64_t num_tiles) {
+  const WeightType& type = args.layout->type;
+  const int64_t distance = num_tiles / kStreams;
+  const auto together = Choose<kStreams, kTokensOfStreams, Fetch::kNothing>(type, args.tokens);
+  for (int64_t tile = 0; tile < distance; ++tile) {
+    Multiply(args, {tile, kStreams, distance, 0, args.tokens, 0}, together);
+  }
+  const auto alone = Choose<1, kTokensOfStreams, Fetch::kFirstCache>(type, args.tokens);
+  for (int64_t tile = distance * kStreams; tile < num_tiles; ++tile) {
+    Multiply(args, {tile, 1, 0, 0, args.tokens, kAhead}, alone);
+  }
+}
+
+// In as few rounds as registers allow, of nearly equal size: 7 tokens are 4 and 3.
+void MultiplyMany(const MatmulArgs& args, int64_t num_tiles) {
+  const WeightType& type = args.layout->type;
+  const auto tile_bytes = static_cast<int64_t>(args.layout->tile_bytes);
+  const int64_t rounds = (args.tokens + kMaxTokens - 1) / kMaxTokens;
+  for (int64_t tile = 0; tile < num_tiles; tile += kTiles) {
+    const int64_t tiles = std::min(kTiles, num_tiles - tile);
     int64_t first = 0;
     for (int64_t round = 0; round < rounds; ++round) {
       const int64_t count = (args.tokens - first + rounds - round - 1) / (rounds - round);
-      const bool last = round + 1 == rounds;
-      const int64_t ahead = rounds == 1 ? ahead_alone : last ? tiles * tile_bytes : 0;
       if (rounds > 1) PrefetchOutputs(args, tile, first, count);
-      alignas(64) float acc[kTiles][kMaxTokens][kTileRows] = {};
-      Choose(args.layout->type, count, tiles)(args, {bytes, first, ahead}, acc);
-      for (int64_t n = 0; n < tiles; ++n) {
-        for (int64_t t = 0; t < count; ++t) {
-          StoreToken(args, tile + n, first + t, _mm512_load_ps(acc[n][t]));
-        }
-      }
+      const int64_t next = round + 1 == rounds ? tiles * tile_bytes : 0;
+      Multiply(args, {tile, tiles, 1, first, count, rounds == 1 ? kAheadOfPair : next},
+               tiles == 1 ? Choose<1, kMaxTokens, Fetch::kSecondCache>(type, count)
+                          : Choose<kTiles, kMaxTokens, Fetch::kSecondCache>(type, count));
       first += count;
     }
   }
@@ -324,7 +362,13 @@ void MatmulAvx512(const MatmulArgs& args, CUstream_st*) {
   const WeightType& type = args.layout->type;
   if (!type.quantized()) return MatmulFloatAvx512(args);
   if (type.kind >= WeightKind::kInt5) return MatmulKQuantAvx512(args);
-  MatmulInt(args);
+  if (args.tokens == 0) return;
+  const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
+  if (args.tokens <= kTokensOfStreams) {
+    MultiplyFew(args, num_tiles);
+  } else {
+    MultiplyMany(args, num_tiles);
+  }
 }
 
 }  // namespace sluice

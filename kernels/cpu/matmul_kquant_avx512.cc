@@ -13,13 +13,14 @@
 namespace sluice {
 namespace {
 
-constexpr int64_t kMaxTokens = 6;    // in registers together, and at most these are taken directly
-constexpr int64_t kTiles = 2;        // that share each broadcast of activations
-constexpr int64_t kBatch = 64;       // tokens that share an unpacked block
-constexpr int64_t kPanelBlocks = 4;  // that are unpacked together, for more than kFewTokens
-constexpr int64_t kFewTokens = 12;
-constexpr int64_t kMaxGroups = 8;    // of a block: 128 channels in groups of 16
-constexpr int64_t kPrefetch = 4096;  // bytes ahead, for the first tokens that see a tile
+constexpr int64_t kMaxTokens = 6;      // in registers together
+constexpr int64_t kDirectTokens = 32;  // up to here integers are unpacked where they are used
+constexpr int64_t kStreams = 4;        // tiles that those take together (matmul_int_avx512.cc)
+constexpr int64_t kTiles = 2;          // that share each broadcast of activations with more tokens
+constexpr int64_t kBatch = 64;         // tokens that share an unpacked block
+constexpr int64_t kPanelBlocks = 4;    // that are unpacked together
+constexpr int64_t kMaxGroups = 8;      // of a block: 128 channels in groups of 16
+constexpr int64_t kPrefetch = 4096;    // bytes ahead, for the first tokens that see a tile
 
 enum class Form { kQ5_0, kQ5_1, kQ4K, kQ5K, kQ6K };
 
@@ -186,7 +187,7 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
     __m512i sums[tiles][tokens];
     __m512i planes[tiles];
     const uint8_t* values[tiles];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
       values[n] = unpacked ? panels[n].values + group * T::kGroup * kTileRows
                            : blocks[n].values + group * T::kGroupBytes;
@@ -201,7 +202,7 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
 #pragma GCC unroll 8
     for (int64_t step = 0; step < T::kSteps; ++step) {
       __m512i integers[tiles];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) {
         integers[n] =
             unpacked ? Load(values[n] + 64 * step) : LoadIntegers<form>(values[n], planes[n], step);
@@ -209,11 +210,11 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
 #pragma GCC unroll 6
       for (int t = 0; t < tokens; ++t) {
         const __m512i four = Broadcast4(at + t * x.stride + 4 * step);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int n = 0; n < tiles; ++n) sums[n][t] = AddDots(sums[n][t], integers[n], four);
       }
     }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
       Scales scales;
       if constexpr (unpacked) {
@@ -259,9 +260,10 @@ void PrefetchBlock(const TileLayout& layout, const Block& block) {
   for (uint64_t at = 0; at < bytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T0);
 }
 
-// All tokens of the call, at most kMaxTokens: sums stay in registers over all blocks.
+// Tokens from `first` on: their sums stay in registers over all blocks. The tiles are `distance`
+// apart.
 template <Form form, int tokens, int tiles>
-void MultiplyDirectly(const MatmulArgs& args, int64_t tile) {
+void MultiplyDirectly(const MatmulArgs& args, int64_t tile, int64_t distance, int64_t first) {
   __m512 total[tiles][tokens];
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_setzero_ps();
@@ -269,14 +271,14 @@ void MultiplyDirectly(const MatmulArgs& args, int64_t tile) {
   for (int64_t index = args.block_begin; index < args.block_end; ++index) {
     Block blocks[tiles];
     for (int n = 0; n < tiles; ++n) {
-      blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n), index);
-      PrefetchBlock<form>(*args.layout, blocks[n]);
+      blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n * distance), index);
+      if constexpr (tiles == 1) PrefetchBlock<form>(*args.layout, blocks[n]);
     }
     AddGroups<form, false, tokens, tiles>(blocks, nullptr, blocks[0].groups,
-                                          TokensAt(*args.xq, 0, index), total);
+                                          TokensAt(*args.xq, first, index), total);
   }
   for (int n = 0; n < tiles; ++n) {
-    for (int t = 0; t < tokens; ++t) StoreToken(args, tile + n, t, total[n][t]);
+    for (int t = 0; t < tokens; ++t) StoreToken(args, tile + n * distance, first + t, total[n][t]);
   }
 }
 
@@ -294,7 +296,7 @@ void AddUnpacked(const Panel* panels, int64_t groups, const Tokens& x,
   }
 }
 
-using DirectFunction = void (*)(const MatmulArgs&, int64_t);
+using DirectFunction = void (*)(const MatmulArgs&, int64_t, int64_t, int64_t);
 using UnpackedFunction = void (*)(const Panel*, int64_t, const Tokens&,
                                   float (*)[kTiles][kTileRows]);
 
@@ -338,9 +340,8 @@ void MultiplyBatch(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t 
   Panel panels[kTiles];
   // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
   const int64_t rounds = (count + kMaxTokens - 1) / kMaxTokens;
-  const int64_t blocks = count > kFewTokens ? kPanelBlocks : 1;
-  for (int64_t index = args.block_begin; index < args.block_end; index += blocks) {
-    const int64_t end = std::min(index + blocks, args.block_end);
+  for (int64_t index = args.block_begin; index < args.block_end; index += kPanelBlocks) {
+    const int64_t end = std::min(index + kPanelBlocks, args.block_end);
     const int64_t groups = UnpackPanels<form>(args, tile, tiles, index, end, panels);
     int64_t done = 0;
     for (int64_t round = 0; round < rounds; ++round) {
@@ -358,19 +359,34 @@ void MultiplyBatch(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t 
   }
 }
 
+// Some tiles for all tokens, in as few rounds as registers allow, of nearly equal size. The second
+// round finds the tiles in the second-level cache.
+template <Form form, int tiles>
+void MultiplyRounds(const MatmulArgs& args, int64_t tile, int64_t distance) {
+  const int64_t rounds = (args.tokens + kMaxTokens - 1) / kMaxTokens;
+  int64_t first = 0;
+  for (int64_t round = 0; round < rounds; ++round) {
+    const int64_t tokens = (args.tokens - first + rounds - round - 1) / (rounds - round);
+    ChooseDirect<form, tiles>(tokens, kCounts)(args, tile, distance, first);
+    first += tokens;
+  }
+}
+
 template <Form form>
 void Multiply(const MatmulArgs& args) {
-  // One token has nothing to share: its weights come in one stream.
-  const int64_t most_tiles = args.tokens == 1 ? 1 : kTiles;
   const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  for (int64_t tile = 0; tile < num_tiles; tile += most_tiles) {
-    const int64_t tiles = std::min(most_tiles, num_tiles - tile);
-    if (args.tokens <= kMaxTokens) {
-      const DirectFunction multiply = tiles == 1 ? ChooseDirect<form, 1>(args.tokens, kCounts)
-                                                 : ChooseDirect<form, 2>(args.tokens, kCounts);
-      multiply(args, tile);
-      continue;
+  if (args.tokens <= kDirectTokens) {
+    const int64_t distance = num_tiles / kStreams;
+    for (int64_t tile = 0; tile < distance; ++tile) {
+      MultiplyRounds<form, kStreams>(args, tile, distance);
     }
+    for (int64_t tile = distance * kStreams; tile < num_tiles; ++tile) {
+      MultiplyRounds<form, 1>(args, tile, 0);
+    }
+    return;
+  }
+  for (int64_t tile = 0; tile < num_tiles; tile += kTiles) {
+    const int64_t tiles = std::min(kTiles, num_tiles - tile);
     for (int64_t first = 0; first < args.tokens; first += kBatch) {
       MultiplyBatch<form>(args, tile, tiles, first, std::min(kBatch, args.tokens - first));
     }

@@ -5,7 +5,7 @@
 // kernel puts the partitions together in their order.
 //
 // Queries and weights are split into two f16 numbers each, so that only the cache is in less than
-// float32.
+// float32. Draft trees have kernels of their own, so that the others know no masks.
 #include <algorithm>
 #include <cmath>
 
@@ -58,6 +58,38 @@ __device__ __forceinline__ Row RowOfTile(const Work& work, int row) {
   return {valid ? token : -1, BlockY() * work.group + head};
 }
 
+__device__ __forceinline__ int CountBits64(uint64_t bits) {
+  return CountBits(static_cast<uint32_t>(bits)) + CountBits(static_cast<uint32_t>(bits >> 32));
+}
+
+// Which keys a token sees, by their slots: those in [first, end), of which those from tree_begin on
+// only if their bit of `nodes` is set. Its ancestors say their positions.
+struct Keys {
+  int64_t first, end;
+  int64_t own;  // the token's position
+  int64_t tree_begin;
+  uint64_t ancestors, nodes;
+};
+template <bool kTree>
+__device__ __forceinline__ Keys KeysOf(const AttentionArgs& args, int64_t token) {
+  const int64_t length = args.lengths[token];
+  Keys keys = {0, length, length - 1, length, 0, 0};
+  if constexpr (kTree) {
+    keys.tree_begin = args.tree_begin[token];
+    keys.ancestors = keys.nodes = args.ancestors[token];
+    keys.own = keys.tree_begin + CountBits64(keys.ancestors) - 1;
+  }
+  if (args.window != 0 && args.window <= keys.own) keys.first = keys.own + 1 - args.window;
+  if constexpr (kTree) {
+    if (keys.first >= keys.tree_begin && keys.nodes != 0) {
+      for (int64_t i = keys.first - keys.tree_begin; i > 0; --i) keys.nodes &= keys.nodes - 1;
+      const uint64_t lowest = keys.nodes & (~keys.nodes + 1);
+      keys.first = keys.tree_begin + CountBits64(lowest - 1);
+    }
+  }
+  return keys;
+}
+
 // Tokens [begin, end) of the tile that share a block table, and the keys that one of them sees in
 // this block's partition.
 struct Run {
@@ -65,14 +97,14 @@ struct Run {
   int64_t first_key, end_key;
   const uint32_t* blocks;
 };
+template <bool kTree>
 __device__ __forceinline__ Run NextRun(const Work& work, int64_t begin, int64_t end_of_tile) {
   const AttentionArgs& args = work.args;
   Run run = {begin, begin, INT64_MAX, 0, args.block_tables[begin]};
   while (run.end < end_of_tile && args.block_tables[run.end] == run.blocks) {
-    const int64_t length = args.lengths[run.end];
-    const int64_t oldest = args.window == 0 || args.window > length ? 0 : length - args.window;
-    if (oldest < run.first_key) run.first_key = oldest;
-    if (length > run.end_key) run.end_key = length;
+    const Keys keys = KeysOf<kTree>(args, run.end);
+    if (keys.first < run.first_key) run.first_key = keys.first;
+    if (keys.end > run.end_key) run.end_key = keys.end;
     ++run.end;
   }
   const int64_t split_begin = BlockZ() * work.keys_of_split;
@@ -166,23 +198,21 @@ __device__ __forceinline__ void Scores(const AttentionArgs& args, const T* tile,
   }
 }
 
-// Which keys each of a lane's two rows sees, its own index, and its head's slope.
+// Which keys of the run each of a lane's two rows sees, and its head's slope.
 struct Sight {
-  int64_t first[2], end[2];
-  int64_t own[2];
+  Keys keys[2];
   float slope[2];
 };
+template <bool kTree>
 __device__ __forceinline__ Sight SightOfRows(const Work& work, const Run& run) {
-  Sight sight = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
+  Sight sight = {};
   for (int half = 0; half < 2; ++half) {
     const Row row = RowOfTile(work, Warp() * kRowsOfWarp + Lane() / 4 + 8 * half);
     if (row.token < run.begin || row.token >= run.end) continue;
-    const int64_t length = work.args.lengths[row.token];
-    const int64_t window = work.args.window;
-    const int64_t oldest = window == 0 || window > length ? 0 : length - window;
-    sight.first[half] = oldest > run.first_key ? oldest : run.first_key;
-    sight.end[half] = length < run.end_key ? length : run.end_key;
-    sight.own[half] = length - 1;
+    Keys& keys = sight.keys[half];
+    keys = KeysOf<kTree>(work.args, row.token);
+    if (keys.first < run.first_key) keys.first = run.first_key;
+    if (keys.end > run.end_key) keys.end = run.end_key;
     if (work.args.slopes != nullptr) sight.slope[half] = work.args.slopes[row.head];
   }
   return sight;
@@ -201,14 +231,37 @@ __device__ __forceinline__ float Bias(const AttentionArgs& args, float slope, in
                        RoundToBf16(slope * RoundToBf16(static_cast<float>(own))));
 }
 
+template <bool kTree>
+__device__ __forceinline__ bool Sees(const Keys& keys, int64_t key) {
+  const bool in_range = key >= keys.first && key < keys.end;
+  if constexpr (kTree) {
+    return in_range && (key < keys.tree_begin || (keys.nodes >> (key - keys.tree_begin) & 1) != 0);
+  } else {
+    return in_range;
+  }
+}
+
+// Of a key that is seen.
+template <bool kTree>
+__device__ __forceinline__ int64_t PositionOf(const Keys& keys, int64_t key) {
+  if constexpr (kTree) {
+    if (key >= keys.tree_begin) {
+      const uint64_t older = (uint64_t{1} << (key - keys.tree_begin)) - 1;
+      return keys.tree_begin + CountBits64(keys.ancestors & older);
+    }
+  }
+  return key;
+}
+
 // Scores to weights, which replace them; returns what earlier results are multiplied by.
-template <int kKeys>
+template <int kKeys, bool kTree>
 __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& sight,
                                       int64_t first_key, float (&scores)[kKeys / 8][4],
                                       Softmax* softmax, float (&correction)[2]) {
   const float minus_infinity = FloatFromBits(0xff800000u);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    const Keys& keys = sight.keys[half];
     float largest = softmax->largest[half];
 #pragma unroll
     for (int n = 0; n < kKeys / 8; ++n) {
@@ -216,12 +269,13 @@ __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& si
       for (int i = 0; i < 2; ++i) {
         float& score = scores[n][2 * half + i];
         const int64_t key = first_key + n * 8 + Lane() % 4 * 2 + i;
-        if (args.slopes != nullptr) {
-          const float bias = Bias(args, sight.slope[half], key, sight.own[half]);
+        const bool seen = Sees<kTree>(keys, key);
+        if (args.slopes != nullptr && (!kTree || seen)) {
+          const float bias = Bias(args, sight.slope[half], PositionOf<kTree>(keys, key), keys.own);
           score += args.softcap == 0 ? bias * kLog2E : bias;
         }
         if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap) * kLog2E;
-        if (key < sight.first[half] || key >= sight.end[half]) score = minus_infinity;
+        if (!seen) score = minus_infinity;
         largest = fmaxf(largest, score);
       }
     }
@@ -314,7 +368,7 @@ __device__ void WriteRows(const Work& work, Softmax softmax, const float (&out)[
   }
 }
 
-template <int kDim, int kWarps, int kKeys>
+template <int kDim, int kWarps, int kKeys, bool kTree>
 __global__ void __launch_bounds__(kWarps* kWarpThreads) AttentionKernel(Work work) {
   using T = Tile<kDim, kWarps, kKeys>;
   auto* tile = SharedMemory<T>();
@@ -328,10 +382,10 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads) AttentionKernel(Work wor
   int64_t end = first + work.tokens_of_tile;
   if (end > work.end_token) end = work.end_token;
   for (int64_t token = first; token < end;) {
-    const Run run = NextRun(work, token, end);
+    const Run run = NextRun<kTree>(work, token, end);
     token = run.end;
     const int64_t first_key = run.first_key / kKeys * kKeys;
-    const Sight sight = SightOfRows(work, run);
+    const Sight sight = SightOfRows<kTree>(work, run);
     SyncThreads();  // the stages may still be read for the run before
     if (first_key < run.end_key) StartCopies<T, kKeys>(args, run, first_key, 0, tile);
     for (int64_t key = first_key; key < run.end_key; key += kKeys) {
@@ -344,7 +398,7 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads) AttentionKernel(Work wor
       float scores[kKeys / 8][4] = {};
       Scores<T, kKeys>(args, tile, stage, scores);
       float correction[2];
-      Weigh<kKeys>(args, sight, key, scores, &softmax, correction);
+      Weigh<kKeys, kTree>(args, sight, key, scores, &softmax, correction);
 #pragma unroll
       for (int n = 0; n < kDim / 8; ++n) {
 #pragma unroll
@@ -383,8 +437,8 @@ __global__ void __launch_bounds__(kCombineThreads) CombineKernel(Work work) {
   }
 }
 
-template <int kDim, int kWarps, int kKeys>
-void LaunchTiles(Work work, CUstream_st* stream) {
+template <int kDim, int kWarps, int kKeys, bool kTree>
+void LaunchTilesOf(Work work, CUstream_st* stream) {
   using T = Tile<kDim, kWarps, kKeys>;
   const int64_t run = std::max<int64_t>(1, work.args.longest_run);
   work.heads_of_tile = std::min<int64_t>(work.group, T::kRows);
@@ -392,11 +446,20 @@ void LaunchTiles(Work work, CUstream_st* stream) {
   work.head_tiles = (work.group + work.heads_of_tile - 1) / work.heads_of_tile;
   const int64_t tokens = work.end_token - work.first_token;
   const int64_t token_tiles = (tokens + work.tokens_of_tile - 1) / work.tokens_of_tile;
-  Launch<AttentionKernel<kDim, kWarps, kKeys>>(
+  Launch<AttentionKernel<kDim, kWarps, kKeys, kTree>>(
       {token_tiles * work.head_tiles, work.args.layer.num_kv_heads, work.splits}, T::kThreads,
       sizeof(T), stream, work);
   if (work.splits > 1) {
     Launch<CombineKernel>({tokens, work.args.num_heads}, kCombineThreads, 0, stream, work);
+  }
+}
+
+template <int kDim, int kWarps, int kKeys>
+void LaunchTiles(const Work& work, CUstream_st* stream) {
+  if (work.args.tree_begin == nullptr) {
+    LaunchTilesOf<kDim, kWarps, kKeys, false>(work, stream);
+  } else {
+    LaunchTilesOf<kDim, kWarps, kKeys, true>(work, stream);
   }
 }
 

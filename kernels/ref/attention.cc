@@ -5,6 +5,7 @@
 
 #include "formats/half.h"
 #include "kernels/ref/ref.h"
+#include "kernels/visible_keys.h"
 
 namespace sluice {
 namespace {
@@ -22,7 +23,7 @@ float Element(const std::byte* base, int64_t index, KvType type) {
 
 float Rounded(float value) { return Bf16ToFloat(FloatToBf16(value)); }
 
-// ALiBi's part of the score of a key, for a token with the index `own`.
+// ALiBi's part of the score of a key, for a token at the position `own`.
 float Bias(const AttentionArgs& args, float slope, int64_t key, int64_t own) {
   if (!args.slopes_in_bf16) return slope * static_cast<float>(key - own);
   return args.scale * (Rounded(slope * Rounded(static_cast<float>(key))) -
@@ -35,32 +36,33 @@ void AttendHead(const AttentionArgs& args, int64_t token, int64_t head, int64_t 
   const KvLayer& layer = args.layer;
   const int64_t dim = layer.head_dim;
   const int64_t half_bytes = kKvBlockTokens * dim * KvTypeBytes(layer.type);
-  const int64_t length = args.lengths[token];
-  const int64_t oldest = args.window == 0 ? 0 : std::max<int64_t>(length - args.window, 0);
+  const VisibleKeys visible = VisibleKeysOf(args, token);
   float largest = -std::numeric_limits<float>::infinity();
   float sum = 0;
   std::fill(out, out + dim, 0.0f);
-  for (int64_t begin = oldest / kKvBlockTokens * kKvBlockTokens; begin < length;
+  for (int64_t begin = visible.begin / kKvBlockTokens * kKvBlockTokens; begin < visible.end;
        begin += kKvBlockTokens) {
-    const int64_t first = std::max(oldest - begin, int64_t{0});
-    const int64_t count = std::min(kKvBlockTokens, length - begin);
     const int64_t block = args.block_tables[token][begin / kKvBlockTokens];
     const std::byte* keys = layer.blocks + block * layer.block_bytes + kv_head * 2 * half_bytes;
     const std::byte* values = keys + half_bytes;
     float scores[kKvBlockTokens];
     const float before = largest;
-    for (int64_t j = first; j < count; ++j) {
+    for (int64_t j = 0; j < kKvBlockTokens; ++j) {
+      if (!Sees(visible, begin + j)) continue;
       float dot = 0;
       for (int64_t i = 0; i < dim; ++i) dot += query[i] * Element(keys, j * dim + i, layer.type);
       scores[j] = args.scale * dot;
-      if (args.slopes != nullptr) scores[j] += Bias(args, args.slopes[head], begin + j, length - 1);
+      if (args.slopes != nullptr) {
+        scores[j] += Bias(args, args.slopes[head], PositionOf(visible, begin + j), visible.own);
+      }
       if (args.softcap != 0) scores[j] = args.softcap * std::tanh(scores[j] / args.softcap);
       largest = std::max(largest, scores[j]);
     }
-    const float correction = begin <= oldest ? 0.0f : std::exp(before - largest);
+    const float correction = begin <= visible.begin ? 0.0f : std::exp(before - largest);
     sum *= correction;
     for (int64_t i = 0; i < dim; ++i) out[i] *= correction;
-    for (int64_t j = first; j < count; ++j) {
+    for (int64_t j = 0; j < kKvBlockTokens; ++j) {
+      if (!Sees(visible, begin + j)) continue;
       const float weight = std::exp(scores[j] - largest);
       sum += weight;
       for (int64_t i = 0; i < dim; ++i) out[i] += weight * Element(values, j * dim + i, layer.type);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "loaders/chat_template/chat_template_input.h"
 #include "loaders/chat_template/context.h"
 #include "loaders/chat_template/interpreter.h"
 #include "loaders/chat_template/operations.h"

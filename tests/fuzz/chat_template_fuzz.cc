@@ -5,6 +5,7 @@
 #include <string>
 
 #include "loaders/chat_template/chat_template.h"
+#include "loaders/chat_template/chat_template_input.h"
 #include "tests/fuzz/measured_input.h"
 
 namespace {

@@ -276,6 +276,78 @@ TEST_P(CudaDevice, AttentionOfDecodeAndPrefillIsThatOfFloat64) {
   }
 }
 
+// A branching tree of 33 nodes behind a prefix: the device against the emulation, whose results
+// attention_tree_test.cc holds against float64.
+TEST_P(CudaDevice, AttentionOfADraftTreeIsThatOfTheEmulation) {
+  std::mt19937 random(8);
+  constexpr int64_t kHeads = 4;
+  constexpr int64_t kKvHeads = 2;
+  constexpr int64_t kDim = 128;
+  constexpr int64_t kNodes = kGpuMostSplitRun + 1;
+  constexpr int64_t kBegin = 500;
+  constexpr int64_t kLength = kBegin + kNodes;
+  constexpr int64_t kBlockBytes = kKvHeads * 2 * 16 * kDim * 2;
+  const std::vector<float> numbers =
+      test::RandomFloats(static_cast<size_t>((kLength + 15) / 16 * kBlockBytes / 2), random);
+  std::vector<uint16_t> cache;
+  for (float number : numbers) cache.push_back(FloatToF16(number));
+  std::vector<uint32_t> blocks((kLength + 15) / 16);
+  std::iota(blocks.rbegin(), blocks.rend(), 0);
+  std::vector<int64_t> lengths;
+  std::vector<uint64_t> ancestors;
+  for (int64_t i = 0; i < kNodes; ++i) {
+    lengths.push_back(kBegin + i + 1);
+    const uint64_t own = uint64_t{1} << i;
+    ancestors.push_back(i < 3 ? own : own | ancestors[static_cast<size_t>(i - 2 - i % 3 / 2)]);
+  }
+  const std::vector<int64_t> begins(kNodes, kBegin);
+  const std::vector<float> query = test::RandomFloats(kNodes * kHeads * kDim, random);
+  const std::vector<float> slopes = {0.5f, 0.25f, 0.125f, 0.0625f};
+  AttentionArgs args = {};
+  args.query_stride = args.out_stride = kHeads * kDim;
+  args.num_heads = kHeads;
+  args.layer = {reinterpret_cast<std::byte*>(cache.data()), kBlockBytes, KvType::kF16, kKvHeads,
+                kDim};
+  args.window = 510;
+  args.scale = 0.1f;
+  args.item_end = kNodes * kKvHeads;
+  args.longest_length = kLength;
+  args.scratch_size = GpuAttentionScratch(kNodes, kHeads, kDim, kLength);
+  std::vector<float> scratch(static_cast<size_t>(args.scratch_size));
+  for (int64_t run : {int64_t{1}, kNodes}) {
+    args.longest_run = run;
+    AttentionArgs host = args;
+    const std::vector<const uint32_t*> host_tables(kNodes, blocks.data());
+    std::vector<float> expected(query.size());
+    host.query = query.data();
+    host.block_tables = host_tables.data();
+    host.lengths = lengths.data();
+    host.tree_begin = begins.data();
+    host.ancestors = ancestors.data();
+    host.slopes = slopes.data();
+    host.scratch = scratch.data();
+    host.out = expected.data();
+    cuda_emulation::kCudaTable.attention(host, nullptr);
+    AttentionArgs there = args;
+    there.query = Upload(query);
+    there.layer.blocks = reinterpret_cast<std::byte*>(Upload(cache));
+    const uint32_t* table = Upload(blocks);
+    there.block_tables = Upload(std::vector<const uint32_t*>(kNodes, table));
+    there.lengths = Upload(lengths);
+    there.tree_begin = Upload(begins);
+    there.ancestors = Upload(ancestors);
+    there.slopes = Upload(slopes);
+    there.scratch = Upload(scratch);
+    there.out = Upload(std::vector<float>(query.size(), -1.0f));
+    table_->attention(there, stream_.handle());
+    const std::vector<float> actual = Download(there.out, query.size());
+    for (size_t i = 0; i < actual.size(); ++i) {
+      ASSERT_TRUE(std::fabs(actual[i] - expected[i]) <= 2e-4f)
+          << "run " << run << ": " << actual[i] << ", " << expected[i];
+    }
+  }
+}
+
 // What is left is compared with the emulation: the same source, other sines and exponentials.
 TEST_P(CudaDevice, SmallOperationsGiveWhatTheEmulationGives) {
   std::mt19937 random(4);

@@ -10,6 +10,7 @@
 
 #include "formats/half.h"
 #include "loaders/chat_template/chat_template.h"
+#include "loaders/chat_template/chat_template_input.h"
 #include "loaders/checkpoint.h"
 #include "loaders/checkpoint_template.h"
 #include "tests/support/checkpoint_copy.h"

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -144,20 +143,6 @@ TEST_F(SmallTokenizer, DetokenizerHoldsBackPartsOfACharacter) {
   EXPECT_EQ(detokenizer.Append(smile[0]), "");
   EXPECT_EQ(detokenizer.Finish(), "\uFFFD");
   EXPECT_EQ(detokenizer.Finish(), "");
-}
-
-TEST_F(SmallTokenizer, ManyThreadsEncodeAtOnce) {
-  const std::string text(5000, 'a');
-  const Ids expected = Encode(tokenizer_, {{text, false}});
-  std::vector<Ids> results(4);
-  std::vector<std::thread> threads;
-  for (Ids& result : results) {
-    threads.emplace_back([&] {
-      for (int i = 0; i < 20; ++i) result = *tokenizer_.Encode(text, false, false);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  for (const Ids& result : results) EXPECT_EQ(result, expected);
 }
 
 TEST(Tokenizer, AddedTokensAreFoundLongestFirst) {

@@ -4,6 +4,8 @@
 
 #include <bit>
 #include <memory>
+#include <ostream>
+#include <string>
 #include <vector>
 
 #include "kernels/amx_support.h"
@@ -65,6 +67,15 @@ struct Case {
   const char* quantization;
 };
 
+std::string NameOf(const Case& c) {
+  std::string name = std::string(c.model) + "_" + c.quantization;
+  for (char& character : name) {
+    if (character == '/' || character == ':') character = '_';
+  }
+  return name;
+}
+void PrintTo(const Case& c, std::ostream* out) { *out << NameOf(c); }
+
 class AmxForward : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -115,14 +126,7 @@ TEST_P(AmxForward, LogitsInBf16AreTheSameOnAnyNumberOfThreadsAndInAnyChunks) {
 INSTANTIATE_TEST_SUITE_P(Models, AmxForward,
                          ::testing::Values(Case{"gqa", "int4:g32"}, Case{"gqa", "mixed"},
                                            Case{"gguf/kquants", "keep"}, Case{"gguf/bf16", "keep"}),
-                         [](const auto& info) {
-                           std::string name =
-                               std::string(info.param.model) + "_" + info.param.quantization;
-                           for (char& c : name) {
-                             if (c == '/' || c == ':') c = '_';
-                           }
-                           return name;
-                         });
+                         [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace
 }  // namespace sluice

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "loaders/chat_template/chat_template.h"
+#include "loaders/chat_template/chat_template_input.h"
 
 namespace sluice {
 

@@ -58,7 +58,7 @@ void Attentions() {
       const uint32_t* blocks = table.data();
       const int64_t length = kLength;
       std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(1, 1, dim, kLength)));
-      kCudaTable.attention({.query = query.data(),
+      AttentionArgs args = {.query = query.data(),
                             .query_stride = dim,
                             .num_heads = 1,
                             .layer = layer,
@@ -74,8 +74,13 @@ void Attentions() {
                             .longest_length = kLength,
                             .longest_run = run,
                             .scratch = scratch.data(),
-                            .scratch_size = static_cast<int64_t>(scratch.size())},
-                           nullptr);
+                            .scratch_size = static_cast<int64_t>(scratch.size())};
+      kCudaTable.attention(args, nullptr);
+      const int64_t tree_begin = kLength - 3;
+      const uint64_t ancestors = 0b101;
+      args.tree_begin = &tree_begin;
+      args.ancestors = &ancestors;
+      kCudaTable.attention(args, nullptr);
     }
   }
 }

@@ -128,6 +128,11 @@ Status FakeDevice::CheckCopy(const void* to, const void* from, uint64_t size_byt
                              CopyDirection direction) const {
   const bool to_device = direction != CopyDirection::kDeviceToHost;
   const bool from_device = direction != CopyDirection::kHostToDevice;
+  const auto* const target = static_cast<const std::byte*>(to);
+  const auto* const source = static_cast<const std::byte*>(from);
+  if (target < source + size_bytes && source < target + size_bytes) {
+    return Status(ErrorCode::kIo, "fake: a copy's sides overlap");
+  }
   if (Holds(to, size_bytes) == to_device && Holds(from, size_bytes) == from_device) return Status();
   return Status(ErrorCode::kIo, "fake: a copy's sides are not where its direction says");
 }

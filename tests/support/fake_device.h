@@ -2,7 +2,7 @@
 // done only when something waits for it. Its memory is out of the host's reach: a page that nobody
 // may read or write, but while a copy or a kernel runs, with such pages before and behind. So what
 // forgets a copy faults here as it does with a GPU. A copy whose sides are not where its direction
-// says is an error.
+// says, or overlap, is an error.
 #ifndef SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_
 #define SLUICE_TESTS_SUPPORT_FAKE_DEVICE_H_
 

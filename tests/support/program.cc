@@ -157,6 +157,11 @@ ProgramResult RunSluice(const std::vector<std::string>& arguments, const Program
   return result;
 }
 
+void ExpectFailure(const ProgramResult& result, int exit_code, const std::string& code_name) {
+  EXPECT_EQ(result.exit_code, exit_code) << result.err;
+  EXPECT_NE(result.err.find("sluice: " + code_name + ": "), std::string::npos) << result.err;
+}
+
 void WriteTestFile(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }

@@ -37,6 +37,9 @@ struct ProgramOptions {
 ProgramResult RunSluice(const std::vector<std::string>& arguments,
                         const ProgramOptions& options = {});
 
+// That exit code, and "sluice: CODE: " on stderr, as in "does not fit".
+void ExpectFailure(const ProgramResult& result, int exit_code, const std::string& code_name);
+
 void WriteTestFile(const std::string& path, const std::string& bytes);
 std::string ReadTestFile(const std::string& path);
 

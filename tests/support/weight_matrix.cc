@@ -5,6 +5,12 @@
 
 #include "formats/half.h"
 
+namespace sluice {
+
+void PrintTo(const WeightType& type, std::ostream* out) { *out << WeightTypeName(type); }
+
+}  // namespace sluice
+
 namespace sluice::test {
 namespace {
 

@@ -3,10 +3,18 @@
 #define SLUICE_TESTS_SUPPORT_WEIGHT_MATRIX_H_
 
 #include <cstdint>
+#include <ostream>
 #include <random>
 #include <vector>
 
 #include "formats/tile_layout.h"
+
+namespace sluice {
+
+// As in "int4:g32:zero", where a test prints its parameter.
+void PrintTo(const WeightType& type, std::ostream* out);
+
+}  // namespace sluice
 
 namespace sluice::test {
 

@@ -2,18 +2,37 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "formats/weight_type.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/program.h"
 #include "tests/support/scratch_directory.h"
+#include "tests/support/weight_matrix.h"
 
 namespace sluice {
 namespace {
 
 using Json = nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
+
+// What `plan --json` prints of a machine; every type of weights at one speed.
+Json MachineOf(double matmul_bytes_per_s) {
+  Json json = {{"isa", "avx2"},
+               {"threads", 8},
+               {"drive_bytes_per_s", 3e9},
+               {"busy_drive_bytes_per_s", 2e9},
+               {"memory_bytes_per_s", 4e10},
+               {"verification_bytes_per_s", 2e10}};
+  for (const WeightType& type : test::AllWeightTypes()) {
+    json["matmul"][WeightTypeName(type)] = {{"one_token_bytes_per_s", matmul_bytes_per_s},
+                                            {"batch_bytes_per_s", 100 * matmul_bytes_per_s}};
+  }
+  return json;
+}
 
 class PlanVerbs : public ::testing::Test {
  protected:
@@ -23,6 +42,11 @@ class PlanVerbs : public ::testing::Test {
     model_ = testing::ConvertGolden(golden_, "auto", scratch_ / "model.sluice");
   }
   ProgramResult Sluice(const std::vector<std::string>& words) { return RunSluice(words, options_); }
+  // The exit code of a plan with these rates.
+  int PlanWith(const Json& rates) {
+    return Sluice({"plan", model_, "--rates", scratch_.Write("given.json", rates.dump())})
+        .exit_code;
+  }
 
   ScratchDirectory scratch_;
   ProgramOptions options_;
@@ -31,11 +55,13 @@ class PlanVerbs : public ::testing::Test {
 };
 
 TEST_F(PlanVerbs, AFileItsCheckpointAndItsConfigurationGiveTheSamePlan) {
+  const std::string rates = scratch_.Write("rates.json", MachineOf(1e10).dump());
   std::vector<Json> plans;
   for (const std::string& source :
        {model_, golden_.source_path, golden_.source_path + "/config.json"}) {
-    const ProgramResult result = Sluice({"plan", source, "--json", "--quiet", "--isa", "ref"});
+    const ProgramResult result = Sluice({"plan", source, "--json", "--rates", rates});
     ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
     plans.push_back(Json::parse(result.out));
   }
   for (const Json& plan : plans) {
@@ -63,13 +89,87 @@ TEST_F(PlanVerbs, RulesThatMatchNothingAndFilesThatAreNoneAreRefused) {
   EXPECT_EQ(Sluice({"plan", scratch_ / "none.sluice"}).exit_code, 1);
 }
 
-TEST_F(PlanVerbs, ADamagedCacheOfRatesIsMeasuredAnew) {
-  ASSERT_EQ(Sluice({"plan", model_, "--quiet"}).exit_code, 0);
-  for (const char* text : {"{", R"({"drive 1": "fast"})"}) {
-    scratch_.Write("cache/rates.json", text);
-    const ProgramResult result = Sluice({"plan", model_, "--json", "--quiet"});
+TEST_F(PlanVerbs, RatesThatAreGivenAreThoseOfThePlan) {
+  double slower = 0;
+  for (const double speed : {1e9, 1e10}) {
+    const std::string rates = scratch_.Write("rates.json", MachineOf(speed).dump());
+    const ProgramResult result = Sluice({"plan", model_, "--json", "--rates", rates});
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_GT(Json::parse(result.out)["decode"]["tokens_per_s"], 0.0) << text;
+    const Json plan = Json::parse(result.out);
+    for (const char* key : {"isa", "threads", "drive_bytes_per_s", "busy_drive_bytes_per_s",
+                            "memory_bytes_per_s", "verification_bytes_per_s"}) {
+      EXPECT_EQ(plan[key], MachineOf(speed)[key]) << key;
+    }
+    EXPECT_EQ(plan["drive_rate"], "given");
+    EXPECT_GT(plan["decode"]["tokens_per_s"], slower);
+    slower = plan["decode"]["tokens_per_s"];
+  }
+}
+
+TEST_F(PlanVerbs, RatesThatAreNoneAreRefused) {
+  EXPECT_EQ(PlanWith(MachineOf(1e10)), 0);
+  for (const char* key : {"isa", "threads", "drive_bytes_per_s", "memory_bytes_per_s", "matmul"}) {
+    Json without = MachineOf(1e10);
+    without.erase(key);
+    EXPECT_EQ(PlanWith(without), 1) << key;
+    for (const Json& wrong : {Json(nullptr), Json(-1.5), Json::array({1})}) {
+      Json spoiled = MachineOf(1e10);
+      spoiled[key] = wrong;
+      EXPECT_EQ(PlanWith(spoiled), 1) << key << " " << wrong;
+    }
+  }
+  Json no_types = MachineOf(1e10);
+  no_types["matmul"] = Json::object();
+  EXPECT_EQ(PlanWith(no_types), 1);
+  EXPECT_EQ(PlanWith(MachineOf(0)), 1);
+  EXPECT_EQ(PlanWith(Json::array()), 1);
+  const std::string none = scratch_ / "none.json";
+  EXPECT_EQ(Sluice({"plan", model_, "--rates", none}).exit_code, 1);
+  for (const std::vector<std::string>& option :
+       {std::vector<std::string>{"--measure"}, {"--isa", "ref"}, {"--threads", "2"}}) {
+    std::vector<std::string> words = {"plan", model_, "--rates", none};
+    words.insert(words.end(), option.begin(), option.end());
+    EXPECT_EQ(Sluice(words).exit_code, 2) << option[0];
+  }
+}
+
+// The one test that measures this machine, since that takes some seconds.
+TEST_F(PlanVerbs, TheMachineIsMeasuredOnceAndWhatIsDamagedInTheCacheAnew) {
+  const std::vector<std::string> run = {"run", model_, "--raw",        "-p",      "a",
+                                        "-n",  "3",    "--ignore-eos", "--quiet", "--json"};
+  EXPECT_FALSE(Json::parse(Sluice(run).out).contains("plan"));
+  std::filesystem::create_directories(scratch_ / "cache");
+  const std::string cache = scratch_.Write("cache/rates.json", "{");
+  const ProgramResult first = Sluice({"plan", model_, "--json"});
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_THAT(first.err, HasSubstr("measuring this machine"));
+  const Json measured = Json::parse(first.out);
+  EXPECT_GT(measured["decode"]["tokens_per_s"], 0.0);
+  EXPECT_GT(Json::parse(Sluice(run).out)["plan"]["decode_tokens_per_s"], 0.0);
+
+  const ProgramResult second = Sluice({"plan", model_, "--json"});
+  EXPECT_THAT(second.err, Not(HasSubstr("measuring")));
+  EXPECT_EQ(Json::parse(second.out)["decode"], measured["decode"]);
+  const std::string printed = scratch_.Write("printed.json", second.out);
+  const ProgramResult elsewhere = Sluice({"plan", model_, "--json", "--rates", printed});
+  EXPECT_EQ(Json::parse(elsewhere.out)["decode"], measured["decode"]);
+
+  for (const Json& damage : {Json("fast"), Json(-1.0), Json(nullptr)}) {
+    Json rates = Json::parse(ReadTestFile(cache));
+    std::string key;
+    for (const auto& [name, rate] : rates.items()) {
+      if (name.ends_with("verification")) key = name;
+    }
+    ASSERT_FALSE(key.empty());
+    rates[key] = damage;
+    scratch_.Write("cache/rates.json", rates.dump());
+    const ProgramResult result = Sluice({"plan", model_, "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("measuring this machine"));
+    const Json repaired = Json::parse(ReadTestFile(cache));
+    EXPECT_GT(repaired[key], 0.0);
+    rates.erase(key);
+    for (const auto& [name, rate] : rates.items()) EXPECT_EQ(repaired[name], rate) << name;
   }
 }
 
@@ -107,15 +207,6 @@ TEST_F(PlanVerbs, ATraceNamesReadsWaitsAndComputation) {
                     scratch_ / "no/such/folder"})
                 .exit_code,
             1);
-}
-
-TEST_F(PlanVerbs, ARunTellsWhatWasPlannedOnceTheMachineIsKnown) {
-  const std::vector<std::string> run = {"run", model_, "--raw",        "-p",      "a",
-                                        "-n",  "3",    "--ignore-eos", "--quiet", "--json"};
-  EXPECT_FALSE(Json::parse(Sluice(run).out).contains("plan"));
-  ASSERT_EQ(Sluice({"plan", model_, "--quiet"}).exit_code, 0);
-  const Json json = Json::parse(Sluice(run).out);
-  EXPECT_GT(json["plan"]["decode_tokens_per_s"], 0.0);
 }
 
 TEST_F(PlanVerbs, BenchGivesRowsInEveryForm) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -130,6 +131,12 @@ void CheckStoreKv(const StoreKvArgs& a, CallCheck& check) {
   }
 }
 
+// The token's own node is the last one that it sees.
+bool TreeIsGood(const AttentionArgs& a, int64_t t) {
+  const int64_t nodes = 64 - std::countl_zero(a.ancestors[t]);
+  return a.tree_begin[t] >= 0 && a.tree_begin[t] + nodes == a.lengths[t];
+}
+
 void CheckTables(const AttentionArgs& a, CallCheck* check) {
   const int64_t begin = a.item_begin / a.layer.num_kv_heads;
   const int64_t end = (a.item_end + a.layer.num_kv_heads - 1) / a.layer.num_kv_heads;
@@ -140,6 +147,7 @@ void CheckTables(const AttentionArgs& a, CallCheck* check) {
     run = t > begin && a.block_tables[t] == a.block_tables[t - 1] ? run + 1 : 1;
     check->Require(run <= a.longest_run, "a run is longer than it says");
     check->Array("a block table", a.block_tables[t], blocks);
+    if (a.tree_begin != nullptr) check->Require(TreeIsGood(a, t), "a tree is wrong");
     for (int64_t i = 0; i < blocks && check->Good(); ++i) {
       check->Block(a.layer, a.block_tables[t][i]);
     }
@@ -155,6 +163,11 @@ void CheckAttention(const AttentionArgs& a, CallCheck& check) {
   check.Array("block_tables", a.block_tables + begin, end - begin);
   check.Array("lengths", a.lengths + begin, end - begin);
   if (a.slopes != nullptr) check.Array("slopes", a.slopes, a.num_heads);
+  check.Require((a.tree_begin == nullptr) == (a.ancestors == nullptr), "half a tree");
+  if (a.tree_begin != nullptr) {
+    check.Array("tree_begin", a.tree_begin + begin, end - begin);
+    check.Array("ancestors", a.ancestors + begin, end - begin);
+  }
   if (a.scratch_size > 0) check.Array("scratch", a.scratch, a.scratch_size);
   if (!check.Good()) return;
   check.CatchUp();

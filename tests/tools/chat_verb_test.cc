@@ -1,4 +1,4 @@
-// The verb chat on a terminal: line editing, history, Ctrl-C.
+// `sluice chat`: on a terminal (line editing, history, Ctrl-C) and in a pipe.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -14,12 +14,14 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/json_output.h"
 #include "tests/support/program.h"
 #include "tests/support/scratch_directory.h"
 
 namespace sluice {
 namespace {
 
+using Json = nlohmann::json;
 using ::testing::HasSubstr;
 
 constexpr char kCtrlC[] = "\x03";
@@ -144,6 +146,49 @@ TEST(ChatTerminal, CtrlCStopsAnAnswerAndKeepsIt) {
   ASSERT_TRUE(chat.WaitFor("> ")) << chat.shown();
   chat.Type(kCtrlC);
   EXPECT_EQ(chat.ExitCode(), 130);
+}
+
+TEST(Chat, PipedConversation) {
+  ProgramOptions options;
+  options.stdin_text = "Hello\n\"\"\"two\nlines\"\"\"\n/stats\n/undo\n/bye\nnever read\n";
+  const ProgramResult result =
+      RunSluice({"chat", GoldenModel(), "-n", "4", "--temp", "0"}, options);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("messages of yours"));
+  EXPECT_THAT(result.err, HasSubstr("cached"));
+  EXPECT_FALSE(result.out.empty());
+}
+
+TEST(Chat, SaveAndLoad) {
+  const ScratchDirectory scratch;
+  ProgramOptions options;
+  options.stdin_text = "Hello\n/save " + scratch.path() + "/chat.json\n/clear\n/load " +
+                       scratch.path() + "/chat.json\n/regen\n";
+  const ProgramResult result =
+      RunSluice({"chat", GoldenModel(), "-n", "4", "--temp", "0", "--system", "Be kind."}, options);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(ReadTestFile(scratch / "chat.json"));
+  ASSERT_EQ(json["messages"].size(), 3u);
+  EXPECT_EQ(json["messages"][0]["content"], "Be kind.");
+  EXPECT_EQ(json["messages"][1]["content"], "Hello");
+  // Greedy: the second answer to the same messages is the first one.
+  const std::string answer = json["messages"][2]["content"].get<std::string>() + "\n";
+  EXPECT_EQ(result.out, answer + answer);
+}
+
+TEST(Chat, FullContextIsSaidAndFails) {
+  ProgramOptions options;
+  for (int i = 0; i < 30; ++i) options.stdin_text += "The tide turns now, and now again\n";
+  const ProgramResult result =
+      RunSluice({"chat", GoldenModel(), "--ignore-eos", "-n", "20"}, options);
+  ExpectFailure(result, 1, "limit exceeded");
+  EXPECT_THAT(result.err, HasSubstr("the context is full"));
+}
+
+TEST(Chat, UnknownCommandFailsWhereNobodyCanReadIt) {
+  ProgramOptions options;
+  options.stdin_text = "/fly\n";
+  ExpectFailure(RunSluice({"chat", GoldenModel()}, options), 2, "invalid argument");
 }
 
 }  // namespace
