@@ -41,7 +41,8 @@ for preset in "${presets[@]}"; do
     # What threads meet in (tests/CMakeLists.txt).
     tsan) parts=16; [ "$full" = ON ] || targets=(offload_test runtime_test loaders_test) ;;
   esac
-  cmake --preset "$preset" "${launcher[@]}" -DSLUICE_DEV=ON -DSLUICE_TEST_PARTS="$parts" -DSLUICE_TSAN_ALL="$full" >&2
+  # Fresh: a folder that another compiler was configured for would lose the settings given here.
+  cmake --fresh --preset "$preset" "${launcher[@]}" -DSLUICE_DEV=ON -DSLUICE_TEST_PARTS="$parts" -DSLUICE_TSAN_ALL="$full" >&2
   cmake --build --preset "$preset" --target "${targets[@]}" >&2
   printf 'subdirs("%s")\n' "$repository/build/$preset" >>"$all/CTestTestfile.cmake"
 done
