@@ -25,6 +25,7 @@ constexpr uint64_t kMaxCacheBytes = 1 << 20;
 // To be raised with kernels that are faster or slower than those that were measured.
 constexpr int kKernelsRevision = 2;
 constexpr double kAssumedDriveBytesPerS = 2e9;  // an NVMe drive of the cheaper kind
+constexpr char kBf16BatchKey[] = "bf16_batch_bytes_per_s";  // as plan --json writes it
 
 // 0 if it is no rate.
 double RateIn(const Json& object, const std::string& key) {
@@ -110,6 +111,18 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
     if (!Matters(type, outline)) continue;
     MatmulRate rate;
     rate.type = type.name;
+    if (request.bf16_prompts) {
+      const std::string key = prefix + ", " + type.name + ", batch in bf16";
+      rate.bf16_batch_bytes_per_s = known(key);
+      if (rate.bf16_batch_bytes_per_s == 0) {
+        if (request.only_known) return unknown;
+        tell();
+        Result<double> measured = MeasureBf16BatchOn(type.type, report.isa, report.threads);
+        if (!measured.ok()) return measured.status().WithContext("prefill in bf16");
+        rate.bf16_batch_bytes_per_s = *measured;
+        cache.Set(key, *measured);
+      }
+    }
     rate.one_token_bytes_per_s = known(prefix + ", " + type.name + ", 1 token");
     rate.batch_bytes_per_s = known(prefix + ", " + type.name + ", batch");
     if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0) {
@@ -117,7 +130,8 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
       tell();
       Result<MatmulRate> measured = MeasureMatmulOn(type.type, report.isa, report.threads);
       if (!measured.ok()) return measured.status();
-      rate = *measured;
+      rate.one_token_bytes_per_s = measured->one_token_bytes_per_s;
+      rate.batch_bytes_per_s = measured->batch_bytes_per_s;
       cache.Set(prefix + ", " + type.name + ", 1 token", rate.one_token_bytes_per_s);
       cache.Set(prefix + ", " + type.name + ", batch", rate.batch_bytes_per_s);
     }
@@ -163,7 +177,8 @@ Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& re
   return report;
 }
 
-Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline) {
+Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline,
+                                bool bf16_prompts) {
   const auto corrupt = [&path](const std::string& what) {
     return Status(ErrorCode::kCorrupt, fmt::format("{}: {}", path, what));
   };
@@ -208,6 +223,15 @@ Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& out
     }
     if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0)
       return corrupt(fmt::format("'matmul' of type {} is no rate", type.name));
+    if (bf16_prompts && !found->contains(kBf16BatchKey)) {
+      return Status(ErrorCode::kNotFound,
+                    fmt::format("{}: no rate of weights of type {} in bf16 (plan --prefill bf16 "
+                                "--json writes them)",
+                                path, type.name));
+    }
+    rate.bf16_batch_bytes_per_s = RateIn(*found, kBf16BatchKey);
+    if (bf16_prompts && rate.bf16_batch_bytes_per_s == 0)
+      return corrupt(fmt::format("'matmul' of type {} in bf16 is no rate", type.name));
     rates.matmul.push_back(std::move(rate));
   }
   return report;
