@@ -136,14 +136,13 @@ Result<Plan> PlanMemory(const ModelOutline& outline, const PlanRequest& request)
   }
   // A shape that sluice does not run: as if its buffers were those of a Llama.
   const int64_t floats_of_hidden = request.bf16_prompts ? 15 : 13;
-  plan.activation_bytes =
-      outline.description
-          ? ActivationBytes(*outline.description, request.max_batch_tokens, outline.vocab_size,
-                            request.bf16_prompts)
-          : static_cast<uint64_t>(
-                request.max_batch_tokens * outline.hidden_size * floats_of_hidden +
-                kLogitRows * outline.vocab_size) *
-                4;
+  plan.activation_bytes = outline.description
+                              ? ActivationBytes(*outline.description, request.max_batch_tokens,
+                                                outline.vocab_size, request.bf16_prompts)
+                              : static_cast<uint64_t>(request.max_batch_tokens *
+                                                          outline.hidden_size * floats_of_hidden +
+                                                      kLogitRows * outline.vocab_size) *
+                                    4;
   plan.overhead_bytes = OverheadBytes(outline.metadata_bytes);
   const uint64_t fixed = plan.kv_bytes + plan.activation_bytes + plan.overhead_bytes;
   const std::vector<PlacementGroup> groups = Groups(outline);

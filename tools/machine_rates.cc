@@ -24,7 +24,7 @@ using Json = nlohmann::json;
 constexpr uint64_t kMaxCacheBytes = 1 << 20;
 // To be raised with kernels that are faster or slower than those that were measured.
 constexpr int kKernelsRevision = 2;
-constexpr double kAssumedDriveBytesPerS = 2e9;  // an NVMe drive of the cheaper kind
+constexpr double kAssumedDriveBytesPerS = 2e9;              // an NVMe drive of the cheaper kind
 constexpr char kBf16BatchKey[] = "bf16_batch_bytes_per_s";  // as plan --json writes it
 
 // 0 if it is no rate.
@@ -154,9 +154,7 @@ class RatesOfMachine {
   }
 
  private:
-  double Known(const std::string& key) const {
-    return request_.measure_anew ? 0 : cache_.Get(key);
-  }
+  double Known(const std::string& key) const { return request_.measure_anew ? 0 : cache_.Get(key); }
   double Keep(const std::string& key, double rate) {
     cache_.Set(key, rate);
     return rate;

@@ -16,7 +16,7 @@ struct RatesRequest {
   std::string file;
   bool measure_anew = false;
   bool quiet = false;
-  bool only_known = false;  // measures nothing: kNotFound where a rate but the drive's is missing
+  bool only_known = false;    // measures nothing: kNotFound where a rate but the drive's is missing
   bool bf16_prompts = false;  // the rates of products in bf16 too
 };
 

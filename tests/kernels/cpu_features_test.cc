@@ -92,7 +92,7 @@ Cpu Zen4() {
 Cpu SapphireRapids() {
   Cpu cpu = Zen4();
   cpu.Leaf(7).edx = Bits({kAmxBf16, kAmxTile, kAmxInt8});
-  cpu.Leaf(0x1d).eax = 1;                                // the last palette
+  cpu.Leaf(0x1d).eax = 1;                               // the last palette
   cpu.Leaf(0x1d, 1) = {0x04002000, 0x00080040, 16, 0};  // 8 registers, 64 bytes a row, 16 rows
   cpu.xcr0 = kWithTiles;
   return cpu;
@@ -188,11 +188,10 @@ TEST(CpuFeatures, TilesOfOtherShapesAreNotOurs) {
 // What the compiler's runtime finds out for itself.
 TEST(CpuFeatures, OfThisProcessorAreThoseThatTheCompilerSees) {
   const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 &&
-                      __builtin_cpu_supports("avx512dq") != 0 &&
-                      __builtin_cpu_supports("avx512bw") != 0 &&
-                      __builtin_cpu_supports("avx512vl") != 0 &&
-                      __builtin_cpu_supports("avx512vnni") != 0;
+  const bool avx512 =
+      avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+      __builtin_cpu_supports("avx512vnni") != 0;
   EXPECT_EQ(CpuHasAvx2(), avx2);
   EXPECT_EQ(CpuHasAvx512(), avx512);
 }

@@ -24,10 +24,10 @@ namespace sluice {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::HasSubstr;
 using testing::Convert;
 using testing::FaultyFiles;
 using testing::FilesIn;
+using ::testing::HasSubstr;
 using testing::LlamaDirectory;
 
 // Two pieces in one tensor, several chunks in a piece, several slices: 20 MiB for the embedding.

@@ -26,7 +26,8 @@ double Bias(const AttentionView& view, size_t head, int64_t key, int64_t own) {
 
 }  // namespace
 
-AttentionScene::AttentionScene(const AttentionHeads& heads, KvType type, std::vector<TreeSequence> sequences, std::mt19937& random)
+AttentionScene::AttentionScene(const AttentionHeads& heads, KvType type,
+                               std::vector<TreeSequence> sequences, std::mt19937& random)
     : heads_(heads), sequences_(std::move(sequences)) {
   int64_t blocks = 2;
   for (const TreeSequence& s : sequences_) blocks += (Slots(s) + 15) / 16;
@@ -46,11 +47,11 @@ AttentionScene::AttentionScene(const AttentionHeads& heads, KvType type, std::ve
     values_.push_back(RandomFloats(size, random));
   }
   for (size_t i = 0; i < sequences_.size(); ++i) AddTokens(i);
-  query_ =
-      RandomFloats(tokens_.size() * static_cast<size_t>(heads.heads * heads.dim), random);
+  query_ = RandomFloats(tokens_.size() * static_cast<size_t>(heads.heads * heads.dim), random);
 }
 
-AttentionArgs AttentionScene::Args(const OpTable& table, const AttentionView& view, bool with_trees) {
+AttentionArgs AttentionScene::Args(const OpTable& table, const AttentionView& view,
+                                   bool with_trees) {
   for (size_t i = 0; i < sequences_.size(); ++i) {
     std::vector<int64_t> slots;
     for (int64_t j = 0; j < Slots(sequences_[i]); ++j) {
@@ -91,8 +92,8 @@ AttentionArgs AttentionScene::Args(const OpTable& table, const AttentionView& vi
   return args;
 }
 
-std::vector<float> AttentionScene::Attend(const OpTable& table, const AttentionView& view, bool with_trees,
-                          int64_t range) {
+std::vector<float> AttentionScene::Attend(const OpTable& table, const AttentionView& view,
+                                          bool with_trees, int64_t range) {
   AttentionArgs args = Args(table, view, with_trees);
   std::vector<float> out(query_.size(), kUntouched);
   args.out = out.data();
@@ -123,7 +124,8 @@ void AttentionScene::AddTokens(size_t sequence) {
   }
 }
 
-ExactResult ExactAttention(AttentionScene& scene, size_t token, size_t head, const AttentionView& view) {
+ExactResult ExactAttention(AttentionScene& scene, size_t token, size_t head,
+                           const AttentionView& view) {
   const AttentionHeads& heads = scene.heads();
   const std::vector<int64_t>& path = scene.path(token);
   const std::vector<float>& keys = scene.keys(scene.sequence(token));

@@ -37,7 +37,8 @@ struct TreeSequence {
 // The nodes of all sequences as the tokens of a call, over a cache that is NaN elsewhere.
 class AttentionScene {
  public:
-  AttentionScene(const AttentionHeads& heads, KvType type, std::vector<TreeSequence> sequences, std::mt19937& random);
+  AttentionScene(const AttentionHeads& heads, KvType type, std::vector<TreeSequence> sequences,
+                 std::mt19937& random);
   AttentionScene(const AttentionScene&) = delete;
   AttentionScene& operator=(const AttentionScene&) = delete;
 
@@ -98,8 +99,9 @@ struct ExactResult {
   double host_bound, device_bound;
 };
 
-// For a token and a query head. The bounds are those of attention_test.cc and cuda_attention_test.cc.
-// REQUIRES: with bf16, slopes that are numbers in bfloat16, so that the products are exact.
+// For a token and a query head. The bounds are those of attention_test.cc and
+// cuda_attention_test.cc. REQUIRES: with bf16, slopes that are numbers in bfloat16, so that the
+// products are exact.
 ExactResult ExactAttention(AttentionScene& scene, size_t token, size_t head,
                            const AttentionView& view);
 

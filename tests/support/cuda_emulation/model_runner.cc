@@ -99,9 +99,9 @@ LogitsDistance DistanceOf(const std::vector<float>& a, const std::vector<float>&
   LogitsDistance distance;
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     const double difference = std::fabs(double{a[i]} - double{b[i]});
-    distance.largest = std::max(
-        distance.largest,
-        std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference);
+    distance.largest =
+        std::max(distance.largest,
+                 std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference);
     distance.root_mean_square += difference * difference;
   }
   distance.root_mean_square = std::sqrt(distance.root_mean_square / static_cast<double>(a.size()));
