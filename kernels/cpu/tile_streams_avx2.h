@@ -14,7 +14,7 @@ namespace {  // NOLINT: see above
 constexpr int64_t kBatch = 64;           // tokens that share a tile while it is in cache
 constexpr int64_t kPrefetch = 4096;      // bytes ahead, for tiles that are taken by themselves
 constexpr int64_t kStreams = 4;          // tiles that few tokens take together
-constexpr int64_t kTokensOfStreams = 1;  // that are few: they wait for memory
+constexpr int64_t kTokensOfStreams = 2;  // that are few: they wait for memory
 
 // Functions for one block of one tile: its parameters from where they lie, and its share of the
 // sums of tokens [first, first + count).

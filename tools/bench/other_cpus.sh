@@ -32,7 +32,7 @@ convert() { # SOURCE QUANTIZATION
 convert gqa int4:g32
 convert gqa int8
 convert gguf/kquants.gguf keep
-convert gguf/q5_0.gguf keep
+convert gguf/q4_1.gguf keep
 convert gguf/bf16.gguf keep
 head -n 1 "$golden/gqa/tokens.txt" >"$work/ids"
 
