@@ -2,6 +2,7 @@
 // volume 2, CPUID; AMD64 manual volume 3, appendix E).
 #include "kernels/cpu_features.h"
 
+#include <cpuid.h>
 #include <gtest/gtest.h>
 
 #include <initializer_list>
@@ -185,9 +186,12 @@ TEST(CpuFeatures, TilesOfOtherShapesAreNotOurs) {
   ExpectFeatures(none, true, true, true, false);
 }
 
-// What the compiler's runtime finds out for itself.
+// What the compiler's runtime finds out for itself; clang 14 does not know F16C.
 TEST(CpuFeatures, OfThisProcessorAreThoseThatTheCompilerSees) {
-  const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+  unsigned int eax, ebx, ecx, edx;
+  const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  const bool avx2 =
+      f16c && __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
   const bool avx512 =
       avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
       __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
