@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The program on processors that are not here, emulated by qemu-user (Debian: qemu-user): which operations each is offered, whether answers are
-# those of this processor with the same operations, whether what it cannot run is refused, and a part of the tests. qemu-user emulates no
+# The program on processors that are not here, emulated by qemu-user (Debian: qemu-user): which operations each is offered, whether answers (with
+# the same operations) and conversions are those of this processor, whether what it cannot run is refused, and a part of the tests. qemu-user emulates no
 # AVX-512: an avx512 processor shows there that a table is not taken for its name.
 #
 # Usage: tools/bench/other_cpus.sh [BUILD]     default: build/release, with tests
@@ -57,8 +57,8 @@ done
 
 echo "$(qemu-x86_64 --version | head -n 1); $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-); commit $(git -C "$repository" rev-parse --short HEAD)"
 echo
-echo "| processor | operations that doctor names | chosen | same tokens as here | same bits of logits | others refused | tests |"
-echo "|---|---|---|---|---|---|---|"
+echo "| processor | operations that doctor names | chosen | same tokens as here | same bits of logits | same conversion | others refused | tests |"
+echo "|---|---|---|---|---|---|---|---|"
 for entry in $cpus; do
   cpu=${entry%=*} expected=${entry##*=}
   on_cpu() { qemu-x86_64 -cpu "$cpu" "$@"; }
@@ -68,7 +68,10 @@ for entry in $cpus; do
   on_cpu "$sluice" run "${models[0]}" --raw -p x -n 2 --temp 0 >/dev/null 2>"$work/err" || fail "$cpu: run: exit code $?, $(tail -n 1 "$work/err")"
   chosen=$(sed -n 's/.*: isa \([a-z0-9]*\).*/\1/p' "$work/err")
   [ "$chosen" = "$expected" ] || fail "$cpu: run chose $chosen, expected was $expected"
-  tokens='' logits='' refused='' tested=''
+  tokens='' logits='' refused='' tested='' converted=yes
+  rm -f "$work/there.sluice"
+  on_cpu "$sluice" convert "$golden/gqa" -o "$work/there.sluice" --quant int4:g32 --quiet 2>"$work/err" || fail "$cpu: convert: exit code $?, $(tail -n 1 "$work/err")"
+  cmp -s "$work/there.sluice" "${models[0]}" || { fail "$cpu: convert gives another file"; converted=NO; }
   for table in $tables; do
     answers emulated "$table" on_cpu "$sluice" 2>"$work/err" || fail "$cpu: $table: $(tail -n 1 "$work/err")"
     equal=$(same emulated.text "native-$table.text")
@@ -94,6 +97,6 @@ for entry in $cpus; do
       tested=NO
     fi
   fi
-  echo "| $cpu | $tables | $chosen | $tokens| $logits| $refused| $tested |"
+  echo "| $cpu | $tables | $chosen | $tokens| $logits| $converted | $refused| $tested |"
 done
 exit $bad
