@@ -121,13 +121,13 @@ class Limits {
   std::unique_ptr<HostArena> memory_;
 };
 
-void Run(benchmark::State& state, const OpTable& table, const Prepare& prepare, ThreadTeam* team) {
+void Run(benchmark::State& state, const OpTable& table, const Prepare& prepare,
+         const Limits& limits, ThreadTeam* team) {
   const Work work = prepare(table);
   if (!work.status.ok()) {
     state.SkipWithError(work.status.message().c_str());
     return;
   }
-  const Limits limits(team);
   const bool arithmetic = work.operations > 0;
   work.RunOn(team);  // pages and caches are there
   double memory = limits.BytesPerSecond();
@@ -493,7 +493,7 @@ void AddRows(std::vector<Entry>* entries) {
   for (const int64_t tokens : {1, 512}) {
     const auto add = [&](const std::string& name, int64_t width, double streams, auto call) {
       entries->push_back(
-          {fmt::format("{} {} x{}", name, width, tokens), OnRows(tokens, width, streams, call)});
+          {fmt::format("{}{} x{}", name, width, tokens), OnRows(tokens, width, streams, call)});
     };
     entries->push_back(
         {fmt::format("quantize/int8 groups of 32 {} x{}", kWidth, tokens),
@@ -576,6 +576,7 @@ int Main(int argc, char** argv) {
     return 2;
   }
   ThreadTeam team(threads);
+  const Limits limits(&team);
   std::vector<Entry> entries;
   AddMatmuls(&entries);
   AddAttention(&entries);
@@ -584,8 +585,8 @@ int Main(int argc, char** argv) {
     for (const OpTable* table : AvailableTables()) {
       if (table == &kRefTable && entry.slow_for_ref) continue;
       benchmark::RegisterBenchmark((entry.name + "/" + table->name).c_str(),
-                                   [&entry, table, &team](benchmark::State& state) {
-                                     Run(state, *table, entry.prepare, &team);
+                                   [&entry, table, &limits, &team](benchmark::State& state) {
+                                     Run(state, *table, entry.prepare, limits, &team);
                                    })
           ->UseRealTime()
           ->Unit(benchmark::kMicrosecond);
