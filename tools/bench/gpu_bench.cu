@@ -138,7 +138,8 @@ struct Result {
 
 class Bench {
  public:
-  explicit Bench(const cudaDeviceProp& gpu) : gpu_(gpu), out_(Allocate<uint32_t>(1, 0)) {}
+  Bench(const cudaDeviceProp& gpu, const char* json_path)
+      : gpu_(gpu), json_path_(json_path), out_(Allocate<uint32_t>(1, 0)) {}
 
   void Peaks() {
     const int64_t bytes =
@@ -280,8 +281,8 @@ class Bench {
     }
   }
 
-  bool WriteJson(const char* path) const {
-    std::FILE* file = std::fopen(path, "w");
+  bool WriteJson() const {
+    std::FILE* file = std::fopen(json_path_, "w");
     if (file == nullptr) return false;
     std::fprintf(file, "{\"gpu\": \"%s\", \"compute_capability\": \"%d.%d\", \"results\": [",
                  gpu_.name, gpu_.major, gpu_.minor);
@@ -303,9 +304,11 @@ class Bench {
                 r.unit, r.share);
     std::fflush(stdout);
     results_.push_back(r);
+    WriteJson();  // whatever ends the run, what there is stays
   }
 
   const cudaDeviceProp gpu_;
+  const char* const json_path_;
   uint32_t* out_;
   double read_ = 0;
   double mma_ = 0;
@@ -317,7 +320,7 @@ int Run(const char* json_path) {
   Check(cudaGetDeviceProperties(&gpu, 0), "the GPU");
   std::printf("%s, compute capability %d.%d, %d multiprocessors, %d MB of L2 cache\n\n", gpu.name,
               gpu.major, gpu.minor, gpu.multiProcessorCount, gpu.l2CacheSize >> 20);
-  Bench bench(gpu);
+  Bench bench(gpu, json_path);
   bench.Peaks();
   for (const WeightType& type : {WeightType{WeightKind::kInt4, WeightOffset::kNone, 128},
                                  WeightType{WeightKind::kInt4, WeightOffset::kNone, 64},
@@ -332,7 +335,7 @@ int Run(const char* json_path) {
   }
   for (int64_t count : {1, 40, 256}) bench.TopK(1, count);
   bench.TopK(16, 40);
-  if (bench.WriteJson(json_path)) return 0;
+  if (bench.WriteJson()) return 0;
   std::fprintf(stderr, "gpu_bench: cannot write %s\n", json_path);
   return 1;
 }
