@@ -62,29 +62,62 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads) AttentionKernel(Attentio
 }
 
 constexpr int kCombineThreads = 128;
+constexpr int kColumnsOfThread = static_cast<int>(kGpuMostHeadDim) / kCombineThreads;
 
-// One block for each token and query head.
+struct CombineShared {
+  float largest[kCombineThreads / kWarpThreads];
+  float weights[kCombineThreads];
+  float sums[kCombineThreads];
+};
+
+// One block for each token and query head. The weights of the partitions are made once, so that a
+// thread's loads of its columns wait for nothing.
 __global__ void __launch_bounds__(kCombineThreads) CombineKernel(AttentionWork work) {
   const AttentionArgs& args = work.args;
   const int64_t dim = args.layer.head_dim;
   const int64_t token = work.first_token + BlockX();
   const int64_t item = token * args.layer.num_kv_heads + BlockY() / work.group;
   if (item < args.item_begin || item >= args.item_end) return;
-  const float* parts =
-      args.scratch + (BlockX() * args.num_heads + BlockY()) * work.splits * (dim + 2);
+  const int64_t stride = dim + 2;
+  const float* parts = args.scratch + (BlockX() * args.num_heads + BlockY()) * work.splits * stride;
+  auto* shared = SharedMemory<CombineShared>();
   float largest = FloatFromBits(0xff800000u);
-  for (int64_t i = 0; i < work.splits; ++i) largest = fmaxf(largest, parts[i * (dim + 2) + dim]);
-  float* out = args.out + token * args.out_stride + BlockY() * dim;
-  for (int64_t column = ThreadIndex(); column < dim; column += kCombineThreads) {
-    float sum = 0;
-    float value = 0;
-    for (int64_t i = 0; i < work.splits; ++i) {
-      const float* part = parts + i * (dim + 2);
-      const float weight = exp2f(part[dim] - largest);
-      sum = fmaf(part[dim + 1], weight, sum);
-      value = fmaf(part[column], weight, value);
+  for (int64_t i = ThreadIndex(); i < work.splits; i += kCombineThreads) {
+    largest = fmaxf(largest, parts[i * stride + dim]);
+  }
+  for (int mask = kWarpThreads / 2; mask > 0; mask /= 2) {
+    largest = fmaxf(largest, ShuffleXor(largest, mask));
+  }
+  if (Lane() == 0) shared->largest[Warp()] = largest;
+  SyncThreads();
+  for (float of_warp : shared->largest) largest = fmaxf(largest, of_warp);
+  float sum = 0;
+  float values[kColumnsOfThread] = {};
+  for (int64_t first = 0; first < work.splits; first += kCombineThreads) {
+    const int64_t left = work.splits - first;
+    const int count = left < kCombineThreads ? static_cast<int>(left) : kCombineThreads;
+    SyncThreads();  // the weights before are used
+    if (ThreadIndex() < count) {
+      const float* part = parts + (first + ThreadIndex()) * stride + dim;
+      shared->weights[ThreadIndex()] = exp2f(part[0] - largest);
+      shared->sums[ThreadIndex()] = part[1];
     }
-    out[column] = value / sum;
+    SyncThreads();
+#pragma unroll 4
+    for (int i = 0; i < count; ++i) {
+      const float* part = parts + (first + i) * stride;
+      sum = fmaf(shared->sums[i], shared->weights[i], sum);
+#pragma unroll
+      for (int j = 0; j < kColumnsOfThread; ++j) {
+        const int column = ThreadIndex() + j * kCombineThreads;
+        if (column < dim) values[j] = fmaf(part[column], shared->weights[i], values[j]);
+      }
+    }
+  }
+  float* out = args.out + token * args.out_stride + BlockY() * dim;
+  for (int j = 0; j < kColumnsOfThread; ++j) {
+    const int column = ThreadIndex() + j * kCombineThreads;
+    if (column < dim) out[column] = values[j] / sum;
   }
 }
 
@@ -102,7 +135,8 @@ void LaunchTilesOf(AttentionWork work, CUstream_st* stream) {
       {token_tiles * work.head_tiles, work.args.layer.num_kv_heads, work.splits}, T::kThreads,
       sizeof(T), stream, work);
   if (work.splits > 1) {
-    Launch<CombineKernel>({tokens, work.args.num_heads}, kCombineThreads, 0, stream, work);
+    Launch<CombineKernel>({tokens, work.args.num_heads}, kCombineThreads, sizeof(CombineShared),
+                          stream, work);
   }
 }
 
