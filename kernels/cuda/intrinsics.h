@@ -69,13 +69,17 @@ __device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
 // Starts a copy to shared memory of 16 (4) bytes, both addresses multiples of that; zeros if not
 // `valid` (the source is not read then). Complete for this thread after WaitCopies, for others
 // after a barrier too.
-__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid = true) {
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid = true) {
+__device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global),
                "r"(valid ? 4 : 0)

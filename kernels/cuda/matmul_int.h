@@ -67,6 +67,13 @@ __device__ __forceinline__ void LoadWeights(const std::byte* chunk, int step, ui
   }
 }
 
+// Of a whole chunk, the weights; behind them come at most 512 bytes of scales and offsets.
+template <int kBits>
+inline constexpr int kChunkValueBytes =
+    kBits < 8 ? kChunkSteps / 2 * (static_cast<int>(kGpuUnitBytes) + (kBits - 4) * 128)
+              : kChunkSteps * static_cast<int>(kGpuUnitBytes);
+inline constexpr int kMostParameterBytes = 512;
+
 // Groups of a chunk and products of one group. Groups of 16 are half of a product each, whose other
 // half of the activations is taken as zeros.
 template <int kGroupChannels>
@@ -93,8 +100,8 @@ __device__ __forceinline__ float SuperScale(const std::byte* d, int row, int32_t
   return HalfToFloat(reinterpret_cast<const uint16_t*>(d)[row]) * static_cast<float>(integer);
 }
 
-// The scale of one row and group, and its zero point or minimum.
-struct GroupScale {
+// The scale of one row and group, and its zero point or minimum; read and written as one.
+struct alignas(16) GroupScale {
   float scale;
   float minimum;
   int32_t zero;

@@ -354,6 +354,14 @@ TEST(CudaAttention, ATokensResultDoesNotDependOnTheBatch) {
   }
 }
 
+// 130 partitions; the window leaves keys to the last six of them.
+TEST(CudaAttention, MorePartitionsThanABlockHasThreadsToPutThemTogether) {
+  std::mt19937 random(12);
+  const Heads heads{2, 1, 8};
+  const Cache cache(heads, {33268}, random);
+  ASSERT_NO_FATAL_FAILURE(ExpectExact(cache, {{0, 33268}}, {Scale(heads), 1500}, 1, random));
+}
+
 TEST(CudaAttention, ScratchMemoryIsBoundedForLongContextsAndLargeBatches) {
   EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 256), 0);
   EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 257), 10 * 32 * 2 * 130);
