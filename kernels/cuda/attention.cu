@@ -1,8 +1,8 @@
 // Attention over the paged cache. A tile's rows are the query heads of one KV head for one or more
 // tokens. Many tokens of one sequence: a block of threads walks over all keys. Few tokens: each
-// block takes one partition of the keys (Dao et al., Flash-Decoding, 2023), and a second kernel puts
-// the partitions together in their order. Draft trees have kernels of their own, so that the others
-// know no masks.
+// block takes one partition of the keys (Dao et al., Flash-Decoding, 2023), and a second kernel
+// puts the partitions together in their order. Draft trees have kernels of their own, so that the
+// others know no masks.
 #include <algorithm>
 #include <cmath>
 
@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kWarps* kWarpThreads) AttentionKernel(Attentio
   float out[kDim / 8][4] = {};
   LoadQueries(work, tile);
 
-  const int64_t first = work.first_token + int64_t{static_cast<int>(BlockX()) / work.head_tiles} *
-                                                work.tokens_of_tile;
+  const int64_t first = work.first_token +
+                        int64_t{static_cast<int>(BlockX()) / work.head_tiles} * work.tokens_of_tile;
   int64_t end = first + work.tokens_of_tile;
   if (end > work.end_token) end = work.end_token;
   for (int64_t token = first; token < end;) {

@@ -1,5 +1,5 @@
-// The online softmax of the attention (Milakov and Gimelshein, 2018): scores of a tile of keys become
-// weights. Scores are in the logarithm to base 2.
+// The online softmax of the attention (Milakov and Gimelshein, 2018): scores of a tile of keys
+// become weights. Scores are in the logarithm to base 2.
 #ifndef SLUICE_KERNELS_CUDA_ATTENTION_SOFTMAX_H_
 #define SLUICE_KERNELS_CUDA_ATTENTION_SOFTMAX_H_
 

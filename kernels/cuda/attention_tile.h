@@ -16,10 +16,6 @@ namespace sluice::SLUICE_CUDA_NAMESPACE {
 inline constexpr int kPad = 8;  // halves after a row, so that the rows of a matrix meet all banks
 inline constexpr int kHalvesOfCopy = 8;
 
-struct alignas(16) Halves8 {
-  uint32_t word[4];
-};
-
 template <int kHeadDim, int kWarps, int kKeys>
 struct Tile {
   static constexpr int kDim = kHeadDim;
@@ -71,7 +67,8 @@ __device__ void StartCopies(const AttentionArgs& args, const Run& run, int64_t f
   constexpr int kPieces = T::kDim / kHalvesOfCopy;
   constexpr int kKeysAtOnce = T::kThreads / kPieces;
   constexpr int kBlockKeys = static_cast<int>(kKvBlockTokens);
-  static_assert(kKeys % kBlockKeys == 0 && kBlockKeys % kKeysAtOnce == 0);
+  static_assert(kKeys <= 2 * kBlockKeys && kKeys % kBlockKeys == 0);
+  static_assert(kBlockKeys % kKeysAtOnce == 0);
   const int dim = static_cast<int>(args.layer.head_dim);
   const int first_of_thread = ThreadIndex() / kPieces;
   const int column = ThreadIndex() % kPieces * kHalvesOfCopy;
@@ -91,22 +88,28 @@ __device__ void StartCopies(const AttentionArgs& args, const Run& run, int64_t f
     // Of the tile, those that the run sees.
     const auto begin = static_cast<int>(run.first_key > first ? run.first_key - first : 0);
     const auto end = static_cast<int>(run.end_key - first < kKeys ? run.end_key - first : kKeys);
+    if (dim % kHalvesOfCopy == 0) {
 #pragma unroll
-    for (int i = 0; i < kKeys; i += kKeysAtOnce) {
-      const int key = i + first_of_thread;
-      const bool seen = key >= begin && key < end;
-      const uint16_t* at = from[i / kBlockKeys] + i % kBlockKeys * dim;
-      uint16_t* keys = &tile->keys[stage][key][column];
-      uint16_t* values = &tile->values[stage][key][column];
-      if (dim % kHalvesOfCopy == 0) {
-        CopyAsync16(keys, at, seen && column < dim);
-        CopyAsync16(values, at + matrix, seen && column < dim);
-        continue;
+      for (int i = 0; i < kKeys; i += kKeysAtOnce) {
+        const int key = i + first_of_thread;
+        const bool seen = key >= begin && key < end && column < dim;
+        const uint16_t* at = from[i / kBlockKeys] + i % kBlockKeys * dim;
+        CopyAsync16(&tile->keys[stage][key][column], at, seen);
+        CopyAsync16(&tile->values[stage][key][column], at + matrix, seen);
       }
-      for (int j = 0; j < kHalvesOfCopy; ++j) {
-        const bool valid = seen && column + j < dim;
-        keys[j] = valid ? at[j] : uint16_t{0};
-        values[j] = valid ? at[matrix + j] : uint16_t{0};
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kKeys; i += kKeysAtOnce) {
+        const int key = i + first_of_thread;
+        const bool seen = key >= begin && key < end;
+        const uint16_t* at =
+            (i < kBlockKeys ? from[0] : from[kKeys / kBlockKeys - 1]) + i % kBlockKeys * dim;
+#pragma unroll 1
+        for (int j = 0; j < kHalvesOfCopy; ++j) {
+          const bool valid = seen && column + j < dim;
+          tile->keys[stage][key][column + j] = valid ? at[j] : uint16_t{0};
+          tile->values[stage][key][column + j] = valid ? at[matrix + j] : uint16_t{0};
+        }
       }
     }
   }
@@ -194,17 +197,18 @@ __device__ __forceinline__ void AddValues(const AttentionArgs& args, const T* ti
   }
 }
 
-// Whether a value of the tile is not finite; a warp's question.
+// Whether a value of the tile is not finite; a warp's question. Each lane brings 8 channels of a
+// key.
 template <typename T, int kKeys>
 __device__ __forceinline__ bool HasNotFinite(const AttentionArgs& args, const T* tile, int stage) {
-  constexpr int kPieces = T::kDim / kHalvesOfCopy;
-  const int pieces = static_cast<int>((args.layer.head_dim + 15) / 16 * 16) / kHalvesOfCopy;
+  constexpr int kChannels = kWarpThreads / kKeys * kHalvesOfCopy;
+  static_assert(kWarpThreads % kKeys == 0 && 16 % kChannels == 0);
+  const int first = Lane() / kKeys * kHalvesOfCopy;
   uint32_t found = 0;
-  for (int i = Lane(); i < kKeys * kPieces; i += kWarpThreads) {
-    if (i % kPieces >= pieces) continue;
-    const auto words = *reinterpret_cast<const Halves8*>(
-        &tile->values[stage][i / kPieces][i % kPieces * kHalvesOfCopy]);
-    for (uint32_t word : words.word) found |= NotFinite(word);
+  for (int i = 0; i < static_cast<int>(args.layer.head_dim); i += kChannels) {
+    uint32_t words[4];
+    LoadMatrices(words, &tile->values[stage][Lane() % kKeys][i + first]);
+    for (uint32_t word : words) found |= NotFinite(word);
   }
   return Ballot(found != 0) != 0;
 }

@@ -86,14 +86,13 @@ __device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::
   }
   // A half of the warp has every other group's scales.
   constexpr int kOfLane = (G::kCount + 1) / 2;
-  const bool whole_rows = args.layout.whole_rows;
   GroupScale scales[kOfLane] = {};
 #pragma unroll
   for (int i = 0; i < kOfLane; ++i) {
     const int group = 2 * i + Lane() / kRows;
     if (group >= groups) continue;
-    scales[i] = LoadScale(args.layout, whole_rows ? header : bytes + value_bytes,
-                          whole_rows ? 1 : groups, whole_rows ? 0 : group, Lane() % kRows);
+    scales[i] = ScaleOfChunk<kGroupChannels>(args.layout, header, bytes + value_bytes, groups,
+                                             group, Lane() % kRows);
   }
 #pragma unroll
   for (int i = 0; i < kOfLane; ++i) {
@@ -114,7 +113,8 @@ __device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::
   }
 }
 
-// Adds `count` groups of a round to one result, in order: kMost of them, or fewer in the last round.
+// Adds `count` groups of a round to one result, in order: kMost of them, or fewer in the last
+// round.
 template <int kMost, int kTokens>
 __device__ __forceinline__ float AddRound(const IntMatmul& args,
                                           const GroupProducts<kTokens>* groups, int count,
@@ -148,10 +148,9 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
   const std::byte* tile = args.tiles + BlockX() * layout.tile_bytes;
   const auto chunk_bytes = static_cast<int>(layout.chunk_bytes);
   const int64_t before_last = layout.header_bytes + (layout.num_chunks - 1) * layout.chunk_bytes;
-  const Chunks chunks = {tile + layout.header_bytes, chunk_bytes,
-                         static_cast<int>(layout.num_chunks) - 1,
-                         static_cast<int>(layout.tile_bytes - before_last),
-                         static_cast<int>(args.chunk_end)};
+  const Chunks chunks = {
+      tile + layout.header_bytes, chunk_bytes, static_cast<int>(layout.num_chunks) - 1,
+      static_cast<int>(layout.tile_bytes - before_last), static_cast<int>(args.chunk_end)};
   std::byte* ring = reinterpret_cast<std::byte*>(exchange + 1) + Warp() * kStages * chunk_bytes;
   const int8_t* x[kTokenTiles];
 #pragma unroll

@@ -136,12 +136,10 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t at = BlockY() * S::kTiles + first_tile + tile;
-      const std::byte* parameters =
-          layout.whole_rows
-              ? args.tiles + (at < args.num_tiles ? at : 0) * layout.tile_bytes
-              : weights + (first_tile + tile) * chunk_bytes + extent.value_bytes;
-      const GroupScale weight = LoadScale(layout, parameters, layout.whole_rows ? 1 : extent.groups,
-                                          layout.whole_rows ? 0 : group, g + 8 * half);
+      const GroupScale weight = ScaleOfChunk<kGroupChannels>(
+          layout, args.tiles + (at < args.num_tiles ? at : 0) * layout.tile_bytes,
+          weights + (first_tile + tile) * chunk_bytes + extent.value_bytes, extent.groups, group,
+          g + 8 * half);
 #pragma unroll
       for (int i = 0; i < 2 * kWarpTokenTiles; ++i) {
         const int token = first_token + i / 2 * 8 + 2 * t + i % 2;

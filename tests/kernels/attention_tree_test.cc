@@ -465,8 +465,8 @@ TEST_P(AttentionTrees, AValueThatIsNotANumberReachesOnlyTheDescendants) {
         std::copy(good.begin(), good.end(), first);
         for (size_t t = 0; t < scene.tokens(); ++t) {
           const std::vector<int64_t>& path = scene.path(t);
-          const bool sees = scene.sequence(t) == 0 &&
-                            std::find(path.begin(), path.end(), slot) != path.end();
+          const bool sees =
+              scene.sequence(t) == 0 && std::find(path.begin(), path.end(), slot) != path.end();
           if (sees) {
             ASSERT_TRUE(std::isnan(after[t * width])) << table->name << " slot " << path.back();
           } else {

@@ -88,8 +88,8 @@ class Cache {
     std::copy(values.begin(), values.end(), place);
     const int64_t slot =
         int64_t{tables_[sequence][static_cast<size_t>(position / 16)]} * 16 + position % 16;
-    kCudaTable.store_kv({keys_[sequence].data() + position * width, place, width, layer_, &slot, 0, 1},
-                        nullptr);
+    kCudaTable.store_kv(
+        {keys_[sequence].data() + position * width, place, width, layer_, &slot, 0, 1}, nullptr);
     return before;
   }
 
@@ -455,7 +455,8 @@ TEST(CudaAttention, AValueThatIsNotFiniteReachesOnlyTheTokensThatSeeIt) {
         const std::vector<float> before = Attend(cache, tokens, query, view, run);
         for (int64_t position : {66, 79}) {
           for (float wrong : {std::numeric_limits<float>::quiet_NaN(), -1e9f}) {
-            const std::vector<float> good = cache.SetValues(0, position, std::vector<float>(row, wrong));
+            const std::vector<float> good =
+                cache.SetValues(0, position, std::vector<float>(row, wrong));
             const std::vector<float> after = Attend(cache, tokens, query, view, run);
             cache.SetValues(0, position, good);
             for (size_t t = 0; t < tokens.size(); ++t) {

@@ -1,8 +1,8 @@
 // Which element of a matrix each lane of a warp holds, in the words of the PTX ISA (9.0, "Matrix
 // Fragments for mma.m16n8k8 / k16 / k32" and "ldmatrix"), against the emulation: kernels and
-// emulation were written by the same reading, so that a mistake of it would not show in their tests.
-// Each case puts the elements of known matrices where the document says, and looks for the product
-// where the document says.
+// emulation were written by the same reading, so that a mistake of it would not show in their
+// tests. Each case puts the elements of known matrices where the document says, and looks for the
+// product where the document says.
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -32,21 +32,22 @@ Element OfAccumulator(int laneid, int i) {
 // m16n8k32, .u8 and .s8.
 Element OfBytesA(int laneid, int i) {
   const bool upper = (0 <= i && i < 4) || (8 <= i && i < 12);
-  return {upper ? GroupId(laneid) : GroupId(laneid) + 8,
-          i < 8 ? ThreadIdInGroup(laneid) * 4 + (i & 3)
-                : ThreadIdInGroup(laneid) * 4 + (i & 3) + 16};
+  return {
+      upper ? GroupId(laneid) : GroupId(laneid) + 8,
+      i < 8 ? ThreadIdInGroup(laneid) * 4 + (i & 3) : ThreadIdInGroup(laneid) * 4 + (i & 3) + 16};
 }
 Element OfBytesB(int laneid, int i) {
-  return {i < 4 ? ThreadIdInGroup(laneid) * 4 + (i & 3) : ThreadIdInGroup(laneid) * 4 + (i & 3) + 16,
-          GroupId(laneid)};
+  return {
+      i < 4 ? ThreadIdInGroup(laneid) * 4 + (i & 3) : ThreadIdInGroup(laneid) * 4 + (i & 3) + 16,
+      GroupId(laneid)};
 }
 
 // m16n8k16, .f16.
 Element OfHalvesA(int laneid, int i) {
   const bool upper = (0 <= i && i < 2) || (4 <= i && i < 6);
-  return {upper ? GroupId(laneid) : GroupId(laneid) + 8,
-          i < 4 ? ThreadIdInGroup(laneid) * 2 + (i & 1)
-                : ThreadIdInGroup(laneid) * 2 + (i & 1) + 8};
+  return {
+      upper ? GroupId(laneid) : GroupId(laneid) + 8,
+      i < 4 ? ThreadIdInGroup(laneid) * 2 + (i & 1) : ThreadIdInGroup(laneid) * 2 + (i & 1) + 8};
 }
 Element OfHalvesB(int laneid, int i) {
   return {i < 2 ? ThreadIdInGroup(laneid) * 2 + (i & 1) : ThreadIdInGroup(laneid) * 2 + (i & 1) + 8,
@@ -109,7 +110,7 @@ TEST(CudaFragments, BytesOfM16N8K32) {
   std::mt19937 random(1);
   const Matrix a(16, 32, 0, 255, random);
   const Matrix b(32, 8, -128, 127, random);
-  ExpectProduct<int32_t>(32, a, b, [&](int lane, int32_t (&c)[4]) {
+  ExpectProduct<int32_t>(32, a, b, [&](int lane, int32_t(&c)[4]) {
     // "Elements (low to high)": a register's first element is its lowest byte.
     uint32_t a_words[4] = {};
     uint32_t b_words[2] = {};
@@ -128,7 +129,7 @@ TEST(CudaFragments, HalvesOfM16N8K16) {
   const Matrix a(16, 16, -100, 100, random);
   const Matrix b(16, 8, -100, 100, random);
   const auto half = [](int value) { return uint32_t{FloatToF16(static_cast<float>(value))}; };
-  ExpectProduct<float>(16, a, b, [&](int lane, float (&c)[4]) {
+  ExpectProduct<float>(16, a, b, [&](int lane, float(&c)[4]) {
     uint32_t a_words[4] = {};
     uint32_t b_words[2] = {};
     for (int i = 0; i < 8; ++i) a_words[i / 2] |= half(a(OfHalvesA(lane, i))) << (i % 2 * 16);
@@ -141,7 +142,7 @@ TEST(CudaFragments, Tf32OfM16N8K8) {
   std::mt19937 random(3);
   const Matrix a(16, 8, -1000, 1000, random);
   const Matrix b(8, 8, -1000, 1000, random);
-  ExpectProduct<float>(8, a, b, [&](int lane, float (&c)[4]) {
+  ExpectProduct<float>(8, a, b, [&](int lane, float(&c)[4]) {
     float a_values[4];
     float b_values[2];
     for (int i = 0; i < 4; ++i) a_values[i] = static_cast<float>(a(OfTf32A(lane, i)));

@@ -95,7 +95,8 @@ void ExpectRowsAreCopied(Device* device) {
   ASSERT_TRUE(stream->Copy(back.data(), data, back.size(), CopyDirection::kDeviceToHost).ok());
   ASSERT_TRUE(stream->Synchronize().ok());
   for (size_t row = 0; row < kRows; ++row) {
-    std::copy_n(expected.data() + row * kPitch + kFrom, kBytes, expected.data() + row * kPitch + kTo);
+    std::copy_n(expected.data() + row * kPitch + kFrom, kBytes,
+                expected.data() + row * kPitch + kTo);
   }
   EXPECT_EQ(back, expected);
 }
