@@ -116,8 +116,8 @@ TEST(Device, BytesGoRoundWhereWorkIsAsLateAsItMayBe) {
 
 TEST(Device, RowsThatOverlapAreRefused) {
   FakeDevice device;
-  Result<DeviceStream> stream = device.CreateStream();
   const Result<DeviceBuffer> buffer = device.Allocate(64);
+  Result<DeviceStream> stream = device.CreateStream();
   std::byte* const data = buffer->data();
   EXPECT_TRUE(stream->CopyRows(data, data + 8, 16, 8, 4).ok());
   EXPECT_FALSE(stream->CopyRows(data, data + 7, 16, 8, 4).ok());
