@@ -156,11 +156,12 @@ Status FakeDevice::CopyRows(CUstream_st* stream, void* to, const void* from, uin
   const auto source = [=](uint64_t i) {
     return static_cast<const std::byte*>(from) + i * pitch_bytes;
   };
-  // A byte that is read is in no row that is written: offsets within a pitch do not meet.
+  // Row i of one side and row j of the other are `distance` less (j - i) pitches apart.
   const auto distance = static_cast<uint64_t>(std::abs(target(0) - source(0)));
-  const uint64_t apart = distance % pitch_bytes;
+  const uint64_t whole = distance / pitch_bytes;
+  const uint64_t rest = distance % pitch_bytes;
   const bool meet =
-      distance < rows * pitch_bytes && (apart < row_bytes || pitch_bytes - apart < row_bytes);
+      (whole < rows && rest < row_bytes) || (whole + 1 < rows && pitch_bytes - rest < row_bytes);
   if (row_bytes > pitch_bytes || meet) return Status(ErrorCode::kIo, "fake: rows overlap");
   for (uint64_t i = 0; i < rows; ++i) {
     if (Status s = CheckCopy(target(i), source(i), row_bytes, CopyDirection::kDeviceToDevice);

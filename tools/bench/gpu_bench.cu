@@ -99,15 +99,22 @@ struct ReadArgs {
   uint32_t* out;
 };
 
+constexpr int kLoadsAtOnce = 8;
+
 __global__ void ReadKernel(ReadArgs args) {
   uint32_t sum = 0;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-#pragma unroll 8
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < args.count;
-       i += threads) {
-    const uint4 words = __ldcs(args.data + i);
-    sum += words.x ^ words.y ^ words.z ^ words.w;
+  const auto add = [&](const uint4& words) { sum += words.x ^ words.y ^ words.z ^ words.w; };
+  int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  // With no condition between them, so that all of a thread's loads are on their way at once.
+  for (; i + (kLoadsAtOnce - 1) * threads < args.count; i += kLoadsAtOnce * threads) {
+    uint4 words[kLoadsAtOnce];
+#pragma unroll
+    for (int j = 0; j < kLoadsAtOnce; ++j) words[j] = __ldcs(args.data + i + j * threads);
+#pragma unroll
+    for (int j = 0; j < kLoadsAtOnce; ++j) add(words[j]);
   }
+  for (; i < args.count; i += threads) add(__ldcs(args.data + i));
   if (sum == 0x12345678u) *args.out = sum;  // so that the loads stay
 }
 
@@ -115,7 +122,7 @@ constexpr int kMmaChains = 8;
 constexpr int kMmaLoops = 4096;
 
 __global__ void MmaKernel(uint32_t* out) {
-  // Different numbers, or the compiler would find the chains equal and keep one.
+  // Different numbers, so that no compiler finds the chains equal.
   int32_t sums[kMmaChains][4];
   for (int j = 0; j < kMmaChains; ++j) {
     for (int k = 0; k < 4; ++k) sums[j][k] = static_cast<int32_t>(threadIdx.x) * (4 * j + k + 1);
