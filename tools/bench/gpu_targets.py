@@ -45,7 +45,7 @@ def kernels(bench):
     rows = {row["name"]: row for row in (bench or {}).get("results", [])}
     share = lambda name: rows[name]["share"] if name in rows else None
     ratio = lambda a, b: rows[a]["seconds"] / rows[b]["seconds"] if a in rows and b in rows else None
-    for kind in [name[:-len(", 1 tokens")] for name in rows if name.endswith(", 1 tokens")] or ["int4"]:
+    for kind in [name[:-len(", 1 tokens")] for name in rows if name.startswith("int4") and name.endswith(", 1 tokens")] or ["int4"]:
         yield f"{kind}: share of the read rate, 1 token", share(f"{kind}, 1 tokens"), 0.88, True
         yield f"{kind}: time of 16 tokens / of 1", ratio(f"{kind}, 16 tokens", f"{kind}, 1 tokens"), 1.15, False
         for tokens in (512, 1024, 2048):
@@ -62,7 +62,7 @@ def models(bench, logs):
     decode = column(vram, "decode", 3)
     yield "8B shape: share of the read rate, decode", decode / read if decode and read else None, 0.75, True
     peak = re.search(r"the driver counted (\d+) MiB", vram)
-    yield "8B shape: MiB that the driver counted", float(peak.group(1)) if peak else None, VRAM_MIB, False
+    yield "8B shape: MiB that the driver counted", (float(peak.group(1)) or None) if peak else None, VRAM_MIB, False
     rate = column(text(logs / "prefill.log"), "prefill", 2)
     cublas = {(row["rows"], row["cols"]): row["seconds"] for row in load(logs / "cublas.log") or [] if row["tokens"] == PROMPT_TOKENS}
     share = None
