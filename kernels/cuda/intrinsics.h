@@ -25,6 +25,8 @@ namespace sluice::cuda {
 inline constexpr int kWarpThreads = 32;
 // What a block may take without asking for more.
 inline constexpr size_t kPlainSharedBytes = 48 << 10;
+// What it may take at most on every GPU from compute capability 8.0 on.
+inline constexpr size_t kMostSharedBytes = 99 << 10;
 
 // Blocks of a launch.
 struct Grid {
@@ -191,8 +193,9 @@ void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* str
   static_cast<void>(&Listed<kKernel>::entry);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (shared_bytes > kPlainSharedBytes) {
+    // Always the same: a bound that a later launch lowered would be below what a recording has.
     cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared_bytes));
+                         static_cast<int>(kMostSharedBytes));
   }
   const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                     static_cast<unsigned>(grid.z));
