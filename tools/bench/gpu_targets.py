@@ -50,6 +50,9 @@ def kernels(bench):
         yield f"{kind}: time of 16 tokens / of 1", ratio(f"{kind}, 16 tokens", f"{kind}, 1 tokens"), 1.15, False
         for tokens in (512, 1024, 2048):
             yield f"{kind}: share of the mma peak, {tokens} tokens", share(f"{kind}, {tokens} tokens"), 0.75, True
+    panels = [name for name in rows if name.startswith("4096 tokens, int4") and "a layer of 8B" in name and "panel" in name]
+    for name in panels or ["4096 tokens, int4, a layer of 8B, panel in f16"]:
+        yield f"{name}: share of cuBLAS in f16", share(name), 0.85, True
     for sequences in (1, 8):
         name = f"decode attention, {sequences} sequences of 8k"
         yield f"{name}: share of the read rate", share(f"{name}, blocks in order"), 0.80, True
