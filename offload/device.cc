@@ -79,6 +79,12 @@ Status DeviceStream::Copy(void* to, const void* from, uint64_t size_bytes,
   return device_->Copy(handle_, to, from, size_bytes, direction);
 }
 
+Status DeviceStream::CopyRows(void* to, const void* from, uint64_t pitch_bytes, uint64_t row_bytes,
+                              uint64_t rows) {
+  if (row_bytes == 0 || rows == 0) return Status();
+  return device_->CopyRows(handle_, to, from, pitch_bytes, row_bytes, rows);
+}
+
 Status DeviceStream::Fill(void* to, uint8_t value, uint64_t size_bytes) {
   if (size_bytes == 0) return Status();
   return device_->Fill(handle_, to, value, size_bytes);

@@ -104,6 +104,10 @@ class DeviceStream {
   // Source and target live until the copy is done. A host side that is not pinned may hold the
   // caller up until then.
   Status Copy(void* to, const void* from, uint64_t size_bytes, CopyDirection direction);
+  // `rows` pieces of row_bytes each, pitch_bytes apart on both sides, which are device memory.
+  // REQUIRES: row_bytes <= pitch_bytes < 2^31; no byte is both read and written.
+  Status CopyRows(void* to, const void* from, uint64_t pitch_bytes, uint64_t row_bytes,
+                  uint64_t rows);
   Status Fill(void* to, uint8_t value, uint64_t size_bytes);
   Status Record(const DeviceEvent& event);
   // What comes after waits for the event, on the device.
@@ -168,6 +172,8 @@ class Device {
   virtual void EndEvent(CUevent_st* event) = 0;
   virtual Status Copy(CUstream_st* stream, void* to, const void* from, uint64_t size_bytes,
                       CopyDirection direction) = 0;
+  virtual Status CopyRows(CUstream_st* stream, void* to, const void* from, uint64_t pitch_bytes,
+                          uint64_t row_bytes, uint64_t rows) = 0;
   virtual Status Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) = 0;
   virtual Status Record(CUstream_st* stream, CUevent_st* event) = 0;
   virtual Status Wait(CUstream_st* stream, CUevent_st* event) = 0;

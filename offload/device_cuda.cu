@@ -121,6 +121,16 @@ class CudaDevice final : public Device {
                 "a copy of " + std::to_string(size_bytes) + " bytes");
   }
 
+  Status CopyRows(CUstream_st* stream, void* to, const void* from, uint64_t pitch_bytes,
+                  uint64_t row_bytes, uint64_t rows) override {
+    return Call(
+        [&] {
+          return cudaMemcpy2DAsync(to, pitch_bytes, from, pitch_bytes, row_bytes, rows,
+                                   cudaMemcpyDeviceToDevice, stream);
+        },
+        "a copy of " + std::to_string(rows) + " rows");
+  }
+
   Status Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) override {
     return Call([&] { return cudaMemsetAsync(to, value, size_bytes, stream); },
                 "filling " + std::to_string(size_bytes) + " bytes");
@@ -227,8 +237,8 @@ Status NoGpu(const std::string& why) { return Status(ErrorCode::kUnsupported, wh
 Result<std::string> CheckedName(int index) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) cudaGetLastError();
   if (error != cudaSuccess && error != cudaErrorNoDevice) {
-    cudaGetLastError();
     int driver = 0;
     cudaDriverGetVersion(&driver);
     if (driver == 0) return NoGpu("there is no NVIDIA driver");

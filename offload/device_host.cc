@@ -71,6 +71,14 @@ class HostDevice final : public Device {
     std::memmove(to, from, size_bytes);
     return Status();
   }
+  Status CopyRows(CUstream_st*, void* to, const void* from, uint64_t pitch_bytes,
+                  uint64_t row_bytes, uint64_t rows) override {
+    for (uint64_t i = 0; i < rows; ++i) {
+      std::memcpy(static_cast<std::byte*>(to) + i * pitch_bytes,
+                  static_cast<const std::byte*>(from) + i * pitch_bytes, row_bytes);
+    }
+    return Status();
+  }
   Status Fill(CUstream_st*, void* to, uint8_t value, uint64_t size_bytes) override {
     std::memset(to, value, size_bytes);
     return Status();

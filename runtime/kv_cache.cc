@@ -77,6 +77,17 @@ Status KvCache::Copy(std::byte* to, const std::byte* from, uint64_t size_bytes) 
       .WithContext("KV cache");
 }
 
+Status KvCache::CopyRows(std::byte* to, const std::byte* from, uint64_t pitch_bytes,
+                         uint64_t row_bytes, uint64_t rows) {
+  if (stream_ != nullptr) {
+    return stream_->CopyRows(to, from, pitch_bytes, row_bytes, rows).WithContext("KV cache");
+  }
+  for (uint64_t i = 0; i < rows; ++i) {
+    std::memcpy(to + i * pitch_bytes, from + i * pitch_bytes, row_bytes);
+  }
+  return Status();
+}
+
 Status KvCache::CopyBlock(uint32_t from, uint32_t to) {
   for (const KvLayer& layer : layers_) {
     if (Status s =
@@ -91,17 +102,18 @@ Status KvCache::CopyBlock(uint32_t from, uint32_t to) {
 
 Status KvCache::CopySlots(int64_t from, int64_t to, int64_t count) {
   for (const KvLayer& layer : layers_) {
-    const int64_t row_bytes = layer.head_dim * KvTypeBytes(layer.type);
-    const auto place = [&](int64_t slot, int64_t matrix) {
+    const int64_t slot_bytes = layer.head_dim * KvTypeBytes(layer.type);
+    const auto place = [&](int64_t slot) {
       return layer.blocks + slot / kKvBlockTokens * layer.block_bytes +
-             (matrix * kKvBlockTokens + slot % kKvBlockTokens) * row_bytes;
+             slot % kKvBlockTokens * slot_bytes;
     };
-    for (int64_t matrix = 0; matrix < 2 * layer.num_kv_heads; ++matrix) {
-      if (Status s = Copy(place(to, matrix), place(from, matrix),
-                          static_cast<uint64_t>(count * row_bytes));
-          !s.ok()) {
-        return s;
-      }
+    // K and V of each head are a matrix of the block's slots.
+    const auto matrix_bytes = static_cast<uint64_t>(kKvBlockTokens * slot_bytes);
+    if (Status s = CopyRows(place(to), place(from), matrix_bytes,
+                            static_cast<uint64_t>(count * slot_bytes),
+                            static_cast<uint64_t>(2 * layer.num_kv_heads));
+        !s.ok()) {
+      return s;
     }
   }
   return Status();

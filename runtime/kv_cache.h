@@ -49,8 +49,8 @@ class KvCache {
 
   // Of a draft tree in the slots from `begin` on, keeps the nodes of one path, which it moves to
   // the slots from `begin` on; those behind them may be written again. `nodes` ascend. Blocks that
-  // are shared are copied first. On a device the copies are queued: a node that moves takes two for
-  // each layer and KV head, and so does a run of them in one block that moves by as much or more.
+  // are shared are copied first. On a device the copies are queued: a node that moves takes one for
+  // each layer, and so does a run of them in one block that moves by as much or more.
   // Errors: kInvalidArgument for nodes that do not ascend or lie outside the table; as Reserve.
   Status KeepPath(BlockTable* table, int64_t begin, std::span<const int64_t> nodes);
 
@@ -66,6 +66,8 @@ class KvCache {
  private:
   KvCache(Arena arena, std::vector<KvLayer> layers, int64_t num_blocks, DeviceStream* stream);
   Status Copy(std::byte* to, const std::byte* from, uint64_t size_bytes);
+  Status CopyRows(std::byte* to, const std::byte* from, uint64_t pitch_bytes, uint64_t row_bytes,
+                  uint64_t rows);
   Status CopyBlock(uint32_t from, uint32_t to);
   // K and V of `count` slots, which lie in one block, to others in one block.
   Status CopySlots(int64_t from, int64_t to, int64_t count);

@@ -25,6 +25,8 @@ namespace sluice::cuda {
 inline constexpr int kWarpThreads = 32;
 // What a block may take without asking for more.
 inline constexpr size_t kPlainSharedBytes = 48 << 10;
+// What it may take at most on every GPU from compute capability 8.0 on.
+inline constexpr size_t kMostSharedBytes = 99 << 10;
 
 // Blocks of a launch.
 struct Grid {
@@ -69,13 +71,17 @@ __device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
 // Starts a copy to shared memory of 16 (4) bytes, both addresses multiples of that; zeros if not
 // `valid` (the source is not read then). Complete for this thread after WaitCopies, for others
 // after a barrier too.
-__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid = true) {
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool valid) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global),
                "r"(valid ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid = true) {
+__device__ __forceinline__ void CopyAsync4(void* shared, const void* global, bool valid) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global),
                "r"(valid ? 4 : 0)
@@ -108,10 +114,14 @@ __device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&out)[4], const
                : "memory");
 }
 
+// Volatile, all three: all lanes must be there (.aligned), so that a product must not move to where
+// only some of them use it; and equal ones must not become one where their rate is measured.
+//
 // c += a b: 16 x 32 of u8 by 32 x 8 of s8, exact.
 __device__ __forceinline__ void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                         uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -119,14 +129,16 @@ __device__ __forceinline__ void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4],
 // c += a b: 16 x 16 of f16 by 16 x 8 of f16.
 __device__ __forceinline__ void MmaF16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                        uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 // c += a b: 16 x 8 of tf32 by 8 x 8 of tf32; a and b as ToTf32 made them.
 __device__ __forceinline__ void MmaTf32(float (&c)[4], const float (&a)[4], float b0, float b1) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
@@ -181,8 +193,9 @@ void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* str
   static_cast<void>(&Listed<kKernel>::entry);
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   if (shared_bytes > kPlainSharedBytes) {
+    // Always the same: a bound that a later launch lowered would be below what a recording has.
     cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(shared_bytes));
+                         static_cast<int>(kMostSharedBytes));
   }
   const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
                     static_cast<unsigned>(grid.z));

@@ -12,125 +12,196 @@ constexpr int kThreads = kWarps * kWarpThreads;
 constexpr int kStages = 4;  // chunks that a warp holds or has on their way
 constexpr int kRows = static_cast<int>(kTileRows);
 
-// What a warp says of one group of its chunk.
+// What a warp says of one group of its chunk. Rows are padded so that the lanes that store products
+// of different tokens meet different banks.
 template <int kTokens>
 struct GroupProducts {
   GroupScale scales[kRows];
-  int32_t products[kTokens][kRows];
+  int32_t products[kTokens][kRows + 4];
 };
 
-// [of this round or the next][warp][group]
+// [of this round or the next][group of the round]. Where that is much memory, there is one round,
+// and two barriers for each instead of one: blocks beside each other hide more than that costs.
 template <int kTokens, int kGroups>
 struct Exchange {
-  GroupProducts<kTokens> groups[2][kWarps][kGroups];
+  static constexpr int kRounds = kTokens * kGroups <= 32 ? 2 : 1;
+  GroupProducts<kTokens> groups[kRounds][kWarps * kGroups];
 };
 
-__device__ void StartCopy(const IntMatmul& args, const std::byte* tile, int64_t chunk,
-                          std::byte* to) {
-  if (chunk < args.chunk_end) {
-    const int64_t bytes = ShapeOfChunk(args.layout, chunk).size_bytes;
-    const std::byte* from = tile + args.layout.header_bytes + chunk * args.layout.chunk_bytes;
-    for (int64_t i = Lane() * 16; i < bytes; i += kWarpThreads * 16) CopyAsync16(to + i, from + i);
+// The chunks of one tile.
+struct Chunks {
+  const std::byte* bytes;
+  int chunk_bytes;
+  int last, last_bytes;  // the last one, which may be short
+  int end;
+};
+
+template <int kBits>
+__device__ __forceinline__ void StartCopy(const Chunks& chunks, int chunk, std::byte* to) {
+  if (chunk < chunks.end) {
+    const std::byte* from = chunks.bytes + int64_t{chunk} * chunks.chunk_bytes + Lane() * 16;
+    const int bytes = chunk == chunks.last ? chunks.last_bytes : chunks.chunk_bytes;
+    constexpr int kMost = kChunkValueBytes<kBits> + kMostParameterBytes;
+#pragma unroll
+    for (int i = 0; i < kMost; i += kWarpThreads * 16) {
+      if (i + Lane() * 16 < bytes) CopyAsync16(to + Lane() * 16 + i, from + i);
+    }
   }
   CommitCopies();
 }
 
-// The products of one chunk, by one warp.
-template <int kBits, int kGroupChannels, int kTokenTiles>
-__device__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
-                              const std::byte* header, int64_t chunk,
-                              GroupProducts<8 * kTokenTiles>* out) {
-  const ChunkShape shape = ShapeOfChunk(args.layout, chunk);
-  const bool whole_rows = args.layout.whole_rows;
-  const std::byte* parameters = whole_rows ? header : bytes + shape.value_bytes;
-  const int g = Lane() / 4;
-  const int t = Lane() % 4;
+// The products of one chunk, by one warp; x are the rows of activations that its lane reads. With
+// kWhole all channels of the chunk are there, and nothing stands between the loads of its groups.
+template <int kBits, int kGroupChannels, int kTokenTiles, bool kWhole>
+__device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
+                                              const std::byte* header, int chunk,
+                                              const int8_t* const (&x)[kTokenTiles],
+                                              GroupProducts<8 * kTokenTiles>* out) {
+  using G = Groups<kGroupChannels>;
+  int groups = G::kCount;
+  int value_bytes = kChunkValueBytes<kBits>;
+  const int first_channel = chunk * static_cast<int>(kGpuChunkChannels);
+  if constexpr (!kWhole) {
+    const ChunkShape shape = ShapeOfChunk(args.layout, chunk);
+    groups = shape.groups;
+    value_bytes = static_cast<int>(shape.value_bytes);
+  }
+  int32_t sums[G::kCount][kTokenTiles][4] = {};
 #pragma unroll
-  for (int group = 0; group < Groups<kGroupChannels>::kCount; ++group) {
-    if (group >= shape.groups) break;
-    int32_t sums[kTokenTiles][4] = {};
+  for (int group = 0; group < G::kCount; ++group) {
 #pragma unroll
-    for (int i = 0; i < Groups<kGroupChannels>::kSteps; ++i) {
-      const int step = Groups<kGroupChannels>::StepOf(group, i);
-      const int64_t channel = chunk * kGpuChunkChannels + step * kStepChannels;
-      if (channel >= args.x.padded_cols) break;
+    for (int i = 0; i < G::kSteps; ++i) {
+      const int step = G::StepOf(group, i);
+      const int channel = first_channel + step * kStepChannels;
+      if (!kWhole && (group >= groups || channel >= args.x.padded_cols)) break;
       uint32_t a[4];
       LoadWeights<kBits>(bytes, step, a);
 #pragma unroll
       for (int n = 0; n < kTokenTiles; ++n) {
-        const int64_t token = n * 8 + g;
-        Words2 b = {};
-        if (token < args.tokens && Groups<kGroupChannels>::IsMine(group)) {
-          b = *reinterpret_cast<const Words2*>(args.x.values + token * args.x.padded_cols +
-                                               channel + 8 * t);
-        }
-        MmaU8S8(sums[n], a, b.word[0], b.word[1]);
+        auto b = *reinterpret_cast<const Words2*>(x[n] + channel);
+        if (!G::IsMine(group)) b = {};
+        MmaU8S8(sums[group][n], a, b.word[0], b.word[1]);
       }
     }
-    if (Lane() < kRows) {
-      out[group].scales[Lane()] = LoadScale(args.layout, parameters, whole_rows ? 1 : shape.groups,
-                                            whole_rows ? 0 : group, Lane());
-    }
+  }
+  // A half of the warp has every other group's scales.
+  constexpr int kOfLane = (G::kCount + 1) / 2;
+  GroupScale scales[kOfLane] = {};
+#pragma unroll
+  for (int i = 0; i < kOfLane; ++i) {
+    const int group = 2 * i + Lane() / kRows;
+    if (group >= groups) continue;
+    scales[i] = ScaleOfChunk<kGroupChannels>(args.layout, header, bytes + value_bytes, groups,
+                                             group, Lane() % kRows);
+  }
+#pragma unroll
+  for (int i = 0; i < kOfLane; ++i) {
+    const int group = 2 * i + Lane() / kRows;
+    if (group < groups) out[group].scales[Lane() % kRows] = scales[i];
+  }
+#pragma unroll
+  for (int group = 0; group < G::kCount; ++group) {
+    if (!kWhole && group >= groups) break;
 #pragma unroll
     for (int n = 0; n < kTokenTiles; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        out[group].products[n * 8 + 2 * t + i % 2][g + i / 2 * 8] = sums[n][i];
+        const int token = n * 8 + Lane() % 4 * 2 + i % 2;
+        out[group].products[token][Lane() / 4 + i / 2 * 8] = sums[group][n][i];
       }
     }
   }
 }
 
+// Adds `count` groups of a round to one result, in order: kMost of them, or fewer in the last
+// round.
+template <int kMost, int kTokens>
+__device__ __forceinline__ float AddRound(const IntMatmul& args,
+                                          const GroupProducts<kTokens>* groups, int count,
+                                          int first_group, int token, int row, float sum) {
+  const bool has_minimum = args.layout.offset == WeightOffset::kMinimum;
+  const float* x_scales = args.x.scales + token * args.x.groups + first_group;
+  const int32_t* x_sums = args.x.sums + token * args.x.groups + first_group;
+  const auto add = [&](int i) {
+    const GroupScale scale = groups[i].scales[row];
+    sum = AddGroup(scale, has_minimum, groups[i].products[token][row], x_scales[i], x_sums[i], sum);
+  };
+  if (count >= kMost) {
+#pragma unroll
+    for (int i = 0; i < kMost; ++i) add(i);
+  } else {
+    for (int i = 0; i < count; ++i) add(i);
+  }
+  return sum;
+}
+
+// Four blocks to a multiprocessor: matrices of 4,096 to 8,192 rows are 256 to 512 blocks, which are
+// all to be there at once.
 template <int kBits, int kGroupChannels, int kTokenTiles>
-__global__ void __launch_bounds__(kThreads, 1) MatmulFewKernel(IntMatmul args) {
+__global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
   constexpr int kTokens = 8 * kTokenTiles;
   constexpr int kGroups = Groups<kGroupChannels>::kCount;
   constexpr int kPerThread = kTokens * kRows / kThreads;  // results
-  auto* exchange = SharedMemory<Exchange<kTokens, kGroups>>();
-  std::byte* ring =
-      reinterpret_cast<std::byte*>(exchange + 1) + Warp() * kStages * args.layout.chunk_bytes;
-  const std::byte* tile = args.tiles + BlockX() * args.layout.tile_bytes;
-  const bool has_minimum = args.layout.offset == WeightOffset::kMinimum;
-  const int64_t first = args.chunk_begin + Warp();
+  using E = Exchange<kTokens, kGroups>;
+  auto* exchange = SharedMemory<E>();
+  const GpuLayout& layout = args.layout;
+  const std::byte* tile = args.tiles + BlockX() * layout.tile_bytes;
+  const auto chunk_bytes = static_cast<int>(layout.chunk_bytes);
+  const int64_t before_last = layout.header_bytes + (layout.num_chunks - 1) * layout.chunk_bytes;
+  const Chunks chunks = {
+      tile + layout.header_bytes, chunk_bytes, static_cast<int>(layout.num_chunks) - 1,
+      static_cast<int>(layout.tile_bytes - before_last), static_cast<int>(args.chunk_end)};
+  std::byte* ring = reinterpret_cast<std::byte*>(exchange + 1) + Warp() * kStages * chunk_bytes;
+  const int8_t* x[kTokenTiles];
+#pragma unroll
+  for (int n = 0; n < kTokenTiles; ++n) {
+    // Of tokens that are not there nobody asks for the products: they are those of another one.
+    const int token = n * 8 + Lane() / 4;
+    x[n] = args.x.values + (token < args.tokens ? token : 0) * args.x.padded_cols + Lane() % 4 * 8;
+  }
+  const int64_t whole_channels =
+      layout.padded_cols < args.x.padded_cols ? layout.padded_cols : args.x.padded_cols;
+  const auto whole_chunks = static_cast<int>(whole_channels / kGpuChunkChannels);
+  const auto end_group = static_cast<int>(
+      args.chunk_end * kGroups < args.x.groups ? args.chunk_end * kGroups : args.x.groups);
+  // Few tokens leave adding up to one warp: not to the same one in all blocks.
+  const auto turn = static_cast<int>((BlockX() + BlockX() / 128) % kWarps);
+  const int place = (ThreadIndex() + turn * kWarpThreads) % kThreads;
 
+  const auto first_chunk = static_cast<int>(args.chunk_begin);
   for (int i = 0; i + 1 < kStages; ++i) {
-    StartCopy(args, tile, first + i * kWarps, ring + i * args.layout.chunk_bytes);
+    StartCopy<kBits>(chunks, first_chunk + Warp() + i * kWarps, ring + i * chunk_bytes);
   }
   float sums[kPerThread] = {};
-  for (int64_t round = 0; args.chunk_begin + round * kWarps < args.chunk_end; ++round) {
+  int round = 0;
+  for (int first = first_chunk; first < chunks.end; first += kWarps, ++round) {
     WaitCopies<kStages - 2>();
     SyncWarp();
-    const int64_t next = round + kStages - 1;
-    StartCopy(args, tile, first + next * kWarps, ring + next % kStages * args.layout.chunk_bytes);
-    const int64_t chunk = first + round * kWarps;
-    auto& groups = exchange->groups[round % 2];
-    if (chunk < args.chunk_end) {
-      MultiplyChunk<kBits, kGroupChannels, kTokenTiles>(
-          args, ring + round % kStages * args.layout.chunk_bytes, tile, chunk, groups[Warp()]);
+    const int chunk = first + Warp();
+    StartCopy<kBits>(chunks, chunk + (kStages - 1) * kWarps,
+                     ring + (round + kStages - 1) % kStages * chunk_bytes);
+    if (E::kRounds == 1) SyncThreads();  // all have added up the round before
+    auto* groups = exchange->groups[round % E::kRounds];
+    const std::byte* bytes = ring + round % kStages * chunk_bytes;
+    auto* out = groups + Warp() * kGroups;
+    if (chunk < whole_chunks && chunk < chunks.end) {
+      MultiplyChunk<kBits, kGroupChannels, kTokenTiles, true>(args, bytes, tile, chunk, x, out);
+    } else if (chunk < chunks.end) {
+      MultiplyChunk<kBits, kGroupChannels, kTokenTiles, false>(args, bytes, tile, chunk, x, out);
     }
     SyncThreads();
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) {
-      const int row = ThreadIndex() % kRows;
-      const int token = ThreadIndex() / kRows + i * (kThreads / kRows);
+      const int token = place / kRows + i * (kThreads / kRows);
       if (token >= args.tokens) continue;
-      for (int warp = 0; warp < kWarps; ++warp) {
-        const int64_t first_group = (args.chunk_begin + round * kWarps + warp) * kGroups;
-        for (int group = 0; group < kGroups; ++group) {
-          if (first_group >= args.chunk_end * kGroups || first_group + group >= args.x.groups)
-            break;
-          const GroupProducts<kTokens>& products = groups[warp][group];
-          const int64_t at = token * args.x.groups + first_group + group;
-          sums[i] = AddGroup(products.scales[row], has_minimum, products.products[token][row],
-                             args.x.scales[at], args.x.sums[at], sums[i]);
-        }
-      }
+      sums[i] = AddRound<kWarps * kGroups, kTokens>(args, groups, end_group - first * kGroups,
+                                                    first * kGroups, token, place % kRows, sums[i]);
     }
   }
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
-    WriteResult(args, BlockX() * kRows + ThreadIndex() % kRows,
-                ThreadIndex() / kRows + i * (kThreads / kRows), sums[i]);
+    WriteResult(args, BlockX() * kRows + place % kRows, place / kRows + i * (kThreads / kRows),
+                sums[i]);
   }
 }
 

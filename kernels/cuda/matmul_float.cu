@@ -93,14 +93,24 @@ __global__ void __launch_bounds__(kThreads, 1) MatmulFloatKernel(FloatMatmul arg
   const auto load = [&](int64_t unit) {
     return reinterpret_cast<const Words4*>(tile + unit * kGpuUnitBytes)[Lane()];
   };
+  // Units of a warp that are on their way: few tokens are bound by reading weights.
+  constexpr int kAhead = kTokenTiles <= 2 ? 4 : 1;
   float sums[kTokenTiles][4] = {};
-  int64_t unit = args.chunk_begin * units_of_chunk + Warp();
-  Words4 next = {};
-  if (unit < end) next = load(unit);
-  for (; unit < end; unit += kWarps) {
-    const Words4 words = next;
-    if (unit + kWarps < end) next = load(unit + kWarps);
-    MultiplyUnit<kKind, kTokenTiles>(args, words, unit * layout.unit_channels, first_token, sums);
+  const int64_t first = args.chunk_begin * units_of_chunk + Warp();
+  Words4 next[kAhead] = {};
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    if (first + i * kWarps < end) next[i] = load(first + i * kWarps);
+  }
+  for (int64_t begin = first; begin < end; begin += kAhead * kWarps) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t unit = begin + i * kWarps;
+      if (unit >= end) break;
+      const Words4 words = next[i];
+      if (unit + kAhead * kWarps < end) next[i] = load(unit + kAhead * kWarps);
+      MultiplyUnit<kKind, kTokenTiles>(args, words, unit * layout.unit_channels, first_token, sums);
+    }
   }
   auto* shared = SharedMemory<float>();  // [warp][token][row]
 #pragma unroll

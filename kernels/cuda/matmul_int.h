@@ -67,6 +67,14 @@ __device__ __forceinline__ void LoadWeights(const std::byte* chunk, int step, ui
   }
 }
 
+// Of a whole chunk, the weights; behind them come at most 512 bytes of scales and offsets.
+template <int kBits>
+inline constexpr int kChunkValueBytes = kBits < 8 ? kChunkSteps / 2 *
+                                                        (static_cast<int>(kGpuUnitBytes) +
+                                                         (kBits - 4) * 128)
+                                                  : kChunkSteps* static_cast<int>(kGpuUnitBytes);
+inline constexpr int kMostParameterBytes = 512;
+
 // Groups of a chunk and products of one group. Groups of 16 are half of a product each, whose other
 // half of the activations is taken as zeros.
 template <int kGroupChannels>
@@ -93,8 +101,8 @@ __device__ __forceinline__ float SuperScale(const std::byte* d, int row, int32_t
   return HalfToFloat(reinterpret_cast<const uint16_t*>(d)[row]) * static_cast<float>(integer);
 }
 
-// The scale of one row and group, and its zero point or minimum.
-struct GroupScale {
+// The scale of one row and group, and its zero point or minimum; read and written as one.
+struct alignas(16) GroupScale {
   float scale;
   float minimum;
   int32_t zero;
@@ -126,6 +134,18 @@ __device__ __forceinline__ GroupScale LoadScale(const GpuLayout& layout,
     result.zero = Middle(layout);
   }
   return result;
+}
+
+// The same in a loop over a chunk: `of_chunk` are its parameters, `header` the tile's. Each load
+// knows which memory it is of; a pointer to either would be a generic one.
+template <int kGroupChannels>
+__device__ __forceinline__ GroupScale ScaleOfChunk(const GpuLayout& layout, const std::byte* header,
+                                                   const std::byte* of_chunk, int groups, int group,
+                                                   int row) {
+  if constexpr (kGroupChannels == static_cast<int>(kGpuChunkChannels)) {
+    if (layout.whole_rows) return LoadScale(layout, header, 1, 0, row);
+  }
+  return LoadScale(layout, of_chunk, groups, group, row);
 }
 
 // Adds one group: `products` is the sum of q x, `x_scale` and `x_sum` are the activations'.

@@ -23,46 +23,71 @@ struct ChunkActivations {
 };
 
 // Sizes of a block of kRowWarps x kTokenWarps warps.
-template <int kGroupChannels, int kRowWarps, int kTokenWarps>
+template <int kWeightBits, int kGroupChannels, int kRowWarps, int kTokenWarps>
 struct Shape {
+  static constexpr int kBits = kWeightBits;
   static constexpr int kThreads = kRowWarps * kTokenWarps * kWarpThreads;
   static constexpr int kTiles = kRowWarps * kWarpTiles;
   static constexpr int kTokens = kTokenWarps * kWarpTokens;
   static constexpr int kGroups = Groups<kGroupChannels>::kCount;
+  static_assert(kTiles == kThreads / kWarpThreads, "each warp copies a tile");
   using Activations = ChunkActivations<kTokens, kGroups>;
-  static __device__ __forceinline__ int64_t StageBytes(const GpuLayout& layout) {
-    return static_cast<int64_t>(sizeof(Activations)) + kTiles * layout.chunk_bytes;
+  static __device__ __forceinline__ int StageBytes(const GpuLayout& layout) {
+    return static_cast<int>(sizeof(Activations)) + kTiles * static_cast<int>(layout.chunk_bytes);
   }
 };
 
+// What a chunk has: all of them 128 channels but the last one.
+struct ChunkExtent {
+  int channels;
+  int groups;
+  int value_bytes;
+  int bytes;
+};
 template <typename S>
-__device__ void StartCopies(const IntMatmul& args, int64_t chunk, std::byte* stage) {
+__device__ __forceinline__ ChunkExtent ExtentOfChunk(const GpuLayout& layout, int chunk) {
+  if (chunk + 1 < layout.num_chunks) {
+    return {static_cast<int>(kGpuChunkChannels), S::kGroups, kChunkValueBytes<S::kBits>,
+            static_cast<int>(layout.chunk_bytes)};
+  }
+  const ChunkShape shape = ShapeOfChunk(layout, chunk);
+  return {static_cast<int>(shape.channels), shape.groups, static_cast<int>(shape.value_bytes),
+          static_cast<int>(shape.size_bytes)};
+}
+
+template <typename S>
+__device__ __forceinline__ void StartCopies(const IntMatmul& args, int chunk, std::byte* stage) {
   if (chunk < args.chunk_end) {
     auto* activations = reinterpret_cast<typename S::Activations*>(stage);
-    std::byte* weights = stage + sizeof(typename S::Activations);
     const GpuLayout& layout = args.layout;
-    const int64_t first_tile = BlockY() * S::kTiles;
-    const auto pieces = static_cast<int>(ShapeOfChunk(layout, chunk).size_bytes / 16);
-    for (int i = ThreadIndex(); i < S::kTiles * pieces; i += S::kThreads) {
-      const int tile = i / pieces;
-      const int64_t offset = i % pieces * 16;
-      const bool valid = first_tile + tile < args.num_tiles;
-      const std::byte* from = args.tiles + (valid ? first_tile + tile : 0) * layout.tile_bytes +
-                              layout.header_bytes + chunk * layout.chunk_bytes + offset;
-      CopyAsync16(weights + tile * layout.chunk_bytes + offset, from, valid);
+    const int bytes = ExtentOfChunk<S>(layout, chunk).bytes;
+    const int64_t tile = BlockY() * S::kTiles + Warp();
+    const bool is_tile = tile < args.num_tiles;
+    const std::byte* from = args.tiles + (is_tile ? tile : 0) * layout.tile_bytes +
+                            layout.header_bytes + chunk * layout.chunk_bytes + Lane() * 16;
+    std::byte* weights = stage + sizeof(typename S::Activations) +
+                         Warp() * static_cast<int>(layout.chunk_bytes) + Lane() * 16;
+    constexpr int kMost = kChunkValueBytes<S::kBits> + kMostParameterBytes;
+#pragma unroll
+    for (int i = 0; i < kMost; i += kWarpThreads * 16) {
+      if (i + Lane() * 16 < bytes) CopyAsync16(weights + i, from + i, is_tile);
     }
+
     const int64_t first_token = BlockX() * S::kTokens;
     constexpr int kPieces = static_cast<int>(kGpuChunkChannels) / 16;
-    for (int i = ThreadIndex(); i < S::kTokens * kPieces; i += S::kThreads) {
-      const int token = i / kPieces;
-      const int64_t channel = chunk * kGpuChunkChannels + i % kPieces * 16;
+    const int piece = ThreadIndex() % kPieces * 16;
+    const int64_t channel = chunk * kGpuChunkChannels + piece;
+#pragma unroll
+    for (int i = 0; i < S::kTokens; i += S::kThreads / kPieces) {
+      const int token = i + ThreadIndex() / kPieces;
       const bool valid = first_token + token < args.tokens && channel < args.x.padded_cols;
       const int64_t at = valid ? (first_token + token) * args.x.padded_cols + channel : 0;
-      CopyAsync16(&activations->values[token][i % kPieces * 16], args.x.values + at, valid);
+      CopyAsync16(&activations->values[token][piece], args.x.values + at, valid);
     }
+#pragma unroll
     for (int i = ThreadIndex(); i < S::kTokens * S::kGroups; i += S::kThreads) {
       const int token = i / S::kGroups;
-      const int64_t group = chunk * S::kGroups + i % S::kGroups;
+      const int64_t group = int64_t{chunk} * S::kGroups + i % S::kGroups;
       const bool valid = first_token + token < args.tokens && group < args.x.groups;
       const int64_t at = valid ? (first_token + token) * args.x.groups + group : 0;
       CopyAsync4(&activations->scales[i % S::kGroups][token], args.x.scales + at, valid);
@@ -75,23 +100,24 @@ __device__ void StartCopies(const IntMatmul& args, int64_t chunk, std::byte* sta
 // One group of a chunk into the warp's sums: 32 rows x 32 tokens.
 template <int kBits, int kGroupChannels, typename S>
 __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std::byte* stage,
-                                               const ChunkShape& shape, int group, int first_tile,
+                                               const ChunkExtent& extent, int group, int first_tile,
                                                int first_token,
                                                float (&sums)[kWarpTiles][kWarpTokenTiles][4]) {
   const auto* x = reinterpret_cast<const typename S::Activations*>(stage);
   const std::byte* weights = stage + sizeof(typename S::Activations);
   const GpuLayout& layout = args.layout;
+  const auto chunk_bytes = static_cast<int>(layout.chunk_bytes);
   const int g = Lane() / 4;
   const int t = Lane() % 4;
   int32_t products[kWarpTiles][kWarpTokenTiles][4] = {};
 #pragma unroll
   for (int i = 0; i < Groups<kGroupChannels>::kSteps; ++i) {
     const int step = Groups<kGroupChannels>::StepOf(group, i);
-    if (step * kStepChannels >= shape.channels) break;
+    if (step * kStepChannels >= extent.channels) break;
     uint32_t a[kWarpTiles][4];
 #pragma unroll
     for (int tile = 0; tile < kWarpTiles; ++tile) {
-      LoadWeights<kBits>(weights + (first_tile + tile) * layout.chunk_bytes, step, a[tile]);
+      LoadWeights<kBits>(weights + (first_tile + tile) * chunk_bytes, step, a[tile]);
     }
 #pragma unroll
     for (int n = 0; n < kWarpTokenTiles; ++n) {
@@ -110,12 +136,10 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t at = BlockY() * S::kTiles + first_tile + tile;
-      const std::byte* parameters =
-          layout.whole_rows
-              ? args.tiles + (at < args.num_tiles ? at : 0) * layout.tile_bytes
-              : weights + (first_tile + tile) * layout.chunk_bytes + shape.value_bytes;
-      const GroupScale weight = LoadScale(layout, parameters, layout.whole_rows ? 1 : shape.groups,
-                                          layout.whole_rows ? 0 : group, g + 8 * half);
+      const GroupScale weight = ScaleOfChunk<kGroupChannels>(
+          layout, args.tiles + (at < args.num_tiles ? at : 0) * layout.tile_bytes,
+          weights + (first_tile + tile) * chunk_bytes + extent.value_bytes, extent.groups, group,
+          g + 8 * half);
 #pragma unroll
       for (int i = 0; i < 2 * kWarpTokenTiles; ++i) {
         const int token = first_token + i / 2 * 8 + 2 * t + i % 2;
@@ -130,28 +154,29 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
 template <int kBits, int kGroupChannels, int kRowWarps, int kTokenWarps>
 __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads)
     MatmulManyKernel(IntMatmul args) {
-  using S = Shape<kGroupChannels, kRowWarps, kTokenWarps>;
+  using S = Shape<kBits, kGroupChannels, kRowWarps, kTokenWarps>;
   auto* stages = SharedMemory<std::byte>();
-  const int64_t stage_bytes = S::StageBytes(args.layout);
+  const int stage_bytes = S::StageBytes(args.layout);
   const int first_tile = Warp() % kRowWarps * kWarpTiles;
   const int first_token = Warp() / kRowWarps * kWarpTokens;
-  const int64_t count = args.chunk_end - args.chunk_begin;
+  const auto first_chunk = static_cast<int>(args.chunk_begin);
+  const int count = static_cast<int>(args.chunk_end) - first_chunk;
   float sums[kWarpTiles][kWarpTokenTiles][4] = {};
 
   for (int i = 0; i + 1 < kStages; ++i) {
-    StartCopies<S>(args, args.chunk_begin + i, stages + i * stage_bytes);
+    StartCopies<S>(args, first_chunk + i, stages + i * stage_bytes);
   }
-  for (int64_t i = 0; i < count; ++i) {
+  for (int i = 0; i < count; ++i) {
     WaitCopies<kStages - 2>();
     SyncThreads();  // also: every warp is done with the stage that is filled next
-    const int64_t next = i + kStages - 1;
-    StartCopies<S>(args, args.chunk_begin + next, stages + next % kStages * stage_bytes);
-    const int64_t chunk = args.chunk_begin + i;
-    const ChunkShape shape = ShapeOfChunk(args.layout, chunk);
+    const int next = i + kStages - 1;
+    StartCopies<S>(args, first_chunk + next, stages + next % kStages * stage_bytes);
+    const int chunk = first_chunk + i;
+    const ChunkExtent extent = ExtentOfChunk<S>(args.layout, chunk);
 #pragma unroll
     for (int group = 0; group < S::kGroups; ++group) {
       if (chunk * S::kGroups + group >= args.x.groups) break;
-      AddGroupOfTile<kBits, kGroupChannels, S>(args, stages + i % kStages * stage_bytes, shape,
+      AddGroupOfTile<kBits, kGroupChannels, S>(args, stages + i % kStages * stage_bytes, extent,
                                                group, first_tile, first_token, sums);
     }
   }
@@ -168,7 +193,7 @@ __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads)
 
 template <int kBits, int kGroupChannels, int kRowWarps, int kTokenWarps>
 void LaunchMany(const IntMatmul& args, CUstream_st* stream) {
-  using S = Shape<kGroupChannels, kRowWarps, kTokenWarps>;
+  using S = Shape<kBits, kGroupChannels, kRowWarps, kTokenWarps>;
   const size_t stage_bytes =
       sizeof(typename S::Activations) + static_cast<size_t>(S::kTiles * args.layout.chunk_bytes);
   Launch<MatmulManyKernel<kBits, kGroupChannels, kRowWarps, kTokenWarps>>(

@@ -206,6 +206,36 @@ TEST_P(AttentionTrees, AChainOf64NodesIsPlainToo) {
   }
 }
 
+// NaN among the values of one node: its descendants see it, the others keep their bits.
+TEST_P(AttentionTrees, AValueThatIsNotANumberReachesOnlyTheDescendants) {
+  std::mt19937 random(49);
+  for (int nodes : {20, 50}) {
+    Scene scene({4, 2, 16}, GetParam(), {{9, Random(nodes, random)}, {21, Comb(12)}}, random);
+    for (const OpTable* table : Tables(scene)) {
+      const std::vector<float> before = scene.Attend(*table, {});
+      const size_t width = before.size() / scene.tokens();
+      for (int64_t slot : {4, 9, 12, 17, 28}) {
+        const auto first = scene.values(0).begin() + slot * scene.Width();
+        const std::vector<float> good(first, first + scene.Width());
+        std::fill_n(first, scene.Width(), std::numeric_limits<float>::quiet_NaN());
+        const std::vector<float> after = scene.Attend(*table, {});
+        std::copy(good.begin(), good.end(), first);
+        for (size_t t = 0; t < scene.tokens(); ++t) {
+          const std::vector<int64_t>& path = scene.path(t);
+          const bool sees =
+              scene.sequence(t) == 0 && std::find(path.begin(), path.end(), slot) != path.end();
+          if (sees) {
+            ASSERT_TRUE(std::isnan(after[t * width])) << table->name << " slot " << path.back();
+          } else {
+            ASSERT_TRUE(SameBits(after.data() + t * width, before.data() + t * width, width))
+                << table->name << " slot " << path.back() << " of sequence " << scene.sequence(t);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_P(AttentionTrees, ANodesBitsDoNotDependOnTheCall) {
   std::mt19937 random(46);
   for (const Heads& heads : {Heads{4, 2, 16}, Heads{6, 3, 40}}) {

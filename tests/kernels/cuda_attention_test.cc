@@ -79,6 +79,20 @@ class Cache {
     }
   }
 
+  // Stores other values with a key, in every KV head; returns what they were.
+  std::vector<float> SetValues(size_t sequence, int64_t position,
+                               const std::vector<float>& values) {
+    const int64_t width = heads_.kv_heads * heads_.dim;
+    float* const place = values_[sequence].data() + position * width;
+    const std::vector<float> before(place, place + width);
+    std::copy(values.begin(), values.end(), place);
+    const int64_t slot =
+        int64_t{tables_[sequence][static_cast<size_t>(position / 16)]} * 16 + position % 16;
+    kCudaTable.store_kv(
+        {keys_[sequence].data() + position * width, place, width, layer_, &slot, 0, 1}, nullptr);
+    return before;
+  }
+
   const KvLayer& layer() const { return layer_; }
   const Heads& heads() const { return heads_; }
   const uint32_t* table(size_t sequence) const { return tables_[sequence].data(); }
@@ -340,6 +354,14 @@ TEST(CudaAttention, ATokensResultDoesNotDependOnTheBatch) {
   }
 }
 
+// 130 partitions; the window leaves keys to the last six of them.
+TEST(CudaAttention, MorePartitionsThanABlockHasThreadsToPutThemTogether) {
+  std::mt19937 random(12);
+  const Heads heads{2, 1, 8};
+  const Cache cache(heads, {33268}, random);
+  ASSERT_NO_FATAL_FAILURE(ExpectExact(cache, {{0, 33268}}, {Scale(heads), 1500}, 1, random));
+}
+
 TEST(CudaAttention, ScratchMemoryIsBoundedForLongContextsAndLargeBatches) {
   EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 256), 0);
   EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 257), 10 * 32 * 2 * 130);
@@ -415,6 +437,44 @@ TEST(CudaAttention, NaNInAQueryStaysInItsHead) {
   query[16] = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> out = Attend(cache, {{0, 40}}, query, {0.25f}, 1);
   for (size_t i = 0; i < 64; ++i) EXPECT_EQ(std::isnan(out[i]), i / 16 == 1) << i;
+}
+
+// Prompts of two sequences, which meet in a tile: by single tokens, by partitions and as a prefill.
+TEST(CudaAttention, AValueThatIsNotFiniteReachesOnlyTheTokensThatSeeIt) {
+  for (const Heads& heads : {Heads{4, 2, 64}, Heads{9, 3, 20}}) {
+    std::mt19937 random(11);
+    Cache cache(heads, {80, 40}, random);
+    std::vector<Token> tokens = Prompt(0, 61, 20);
+    for (const Token& token : Prompt(1, 1, 20)) tokens.push_back(token);
+    const std::vector<float> query = RandomQuery(heads, tokens.size(), random);
+    const auto width = static_cast<size_t>(heads.heads * heads.dim);
+    const auto row = static_cast<size_t>(heads.kv_heads * heads.dim);
+    for (int64_t window : {0, 12}) {
+      const View view{Scale(heads), window};
+      for (int64_t run : {1, 20, 40}) {
+        const std::vector<float> before = Attend(cache, tokens, query, view, run);
+        for (int64_t position : {66, 79}) {
+          for (float wrong : {std::numeric_limits<float>::quiet_NaN(), -1e9f}) {
+            const std::vector<float> good =
+                cache.SetValues(0, position, std::vector<float>(row, wrong));
+            const std::vector<float> after = Attend(cache, tokens, query, view, run);
+            cache.SetValues(0, position, good);
+            for (size_t t = 0; t < tokens.size(); ++t) {
+              const bool sees = tokens[t].sequence == 0 && position < tokens[t].length &&
+                                (window == 0 || position >= tokens[t].length - window);
+              for (size_t i = t * (width + 3); i < t * (width + 3) + width; ++i) {
+                ASSERT_EQ(std::isfinite(after[i]), !sees)
+                    << "token " << t << " run " << run << " window " << window;
+                if (!sees) {
+                  ASSERT_EQ(after[i], before[i]) << "token " << t << " run " << run;
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(CudaAttention, OtherCachesAreRefused) {

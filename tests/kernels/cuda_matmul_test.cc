@@ -289,7 +289,7 @@ TEST(CudaMatmul, RangesOfBlocksAndEveryOrderOfThreads) {
   const WeightType type{WeightKind::kInt4, WeightOffset::kMinimum, 32};
   for (Order order : cuda_emulation::kAllOrders) {
     SetOrder(order);
-    for (int64_t tokens : {5, 40}) {
+    for (int64_t tokens : {5, 13, 40}) {
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 2, 9}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 10, 11}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 3, 3}, ++seed));

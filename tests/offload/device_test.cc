@@ -78,12 +78,51 @@ void ExpectRoundTrip(Device* device) {
   }
 }
 
-TEST(Device, BytesGoRoundOnTheHost) { ExpectRoundTrip(OpenHostDevice(64 << 20).get()); }
+// Rows of a matrix to others of it, as the KV cache moves slots of a block.
+void ExpectRowsAreCopied(Device* device) {
+  constexpr size_t kPitch = 64, kBytes = 16, kRows = 5, kFrom = 40, kTo = 8;
+  std::vector<uint8_t> expected = Pattern(kPitch * kRows);
+  std::vector<uint8_t> back(expected.size());
+  Result<DeviceStream> stream = device->CreateStream();
+  Result<DeviceBuffer> buffer = device->Allocate(expected.size());
+  ASSERT_TRUE(stream.ok() && buffer.ok());
+  std::byte* const data = buffer->data();
+  ASSERT_TRUE(
+      stream->Copy(data, expected.data(), expected.size(), CopyDirection::kHostToDevice).ok());
+  const Status status = stream->CopyRows(data + kTo, data + kFrom, kPitch, kBytes, kRows);
+  ASSERT_TRUE(status.ok()) << status.message();
+  ASSERT_TRUE(stream->CopyRows(data, data + 1, kPitch, kBytes, 0).ok());
+  ASSERT_TRUE(stream->Copy(back.data(), data, back.size(), CopyDirection::kDeviceToHost).ok());
+  ASSERT_TRUE(stream->Synchronize().ok());
+  for (size_t row = 0; row < kRows; ++row) {
+    std::copy_n(expected.data() + row * kPitch + kFrom, kBytes,
+                expected.data() + row * kPitch + kTo);
+  }
+  EXPECT_EQ(back, expected);
+}
+
+TEST(Device, BytesGoRoundOnTheHost) {
+  const std::unique_ptr<Device> device = OpenHostDevice(64 << 20);
+  ExpectRoundTrip(device.get());
+  ExpectRowsAreCopied(device.get());
+}
 
 TEST(Device, BytesGoRoundWhereWorkIsAsLateAsItMayBe) {
   FakeDevice device;
   ExpectRoundTrip(&device);
+  ExpectRowsAreCopied(&device);
   EXPECT_EQ(device.live_objects(), 0);
+}
+
+TEST(Device, RowsThatOverlapAreRefused) {
+  FakeDevice device;
+  const Result<DeviceBuffer> buffer = device.Allocate(64);
+  Result<DeviceStream> stream = device.CreateStream();
+  std::byte* const data = buffer->data();
+  EXPECT_TRUE(stream->CopyRows(data, data + 8, 16, 8, 4).ok());
+  EXPECT_FALSE(stream->CopyRows(data, data + 7, 16, 8, 4).ok());
+  EXPECT_FALSE(stream->CopyRows(data, data + 9, 16, 8, 3).ok());
+  EXPECT_FALSE(stream->CopyRows(data, data + 8, 16, 8, 5).ok());  // beyond the buffer
 }
 
 TEST(Device, BytesGoRoundOnAGpuWhereThereIsOne) {
@@ -93,6 +132,7 @@ TEST(Device, BytesGoRoundOnAGpuWhereThereIsOne) {
     GTEST_SKIP() << device.status().message();
   }
   ExpectRoundTrip(device->get());
+  ExpectRowsAreCopied(device->get());
 }
 
 // Records a copy and a fill, and starts them twice with other bytes in their places.

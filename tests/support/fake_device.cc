@@ -149,6 +149,33 @@ Status FakeDevice::Copy(CUstream_st* stream, void* to, const void* from, uint64_
   return Status();
 }
 
+Status FakeDevice::CopyRows(CUstream_st* stream, void* to, const void* from, uint64_t pitch_bytes,
+                            uint64_t row_bytes, uint64_t rows) {
+  if (Status s = Call("copy of rows"); !s.ok()) return s;
+  const auto target = [=](uint64_t i) { return static_cast<std::byte*>(to) + i * pitch_bytes; };
+  const auto source = [=](uint64_t i) {
+    return static_cast<const std::byte*>(from) + i * pitch_bytes;
+  };
+  // Row i of one side and row j of the other are `distance` less (j - i) pitches apart.
+  const auto distance = static_cast<uint64_t>(std::abs(target(0) - source(0)));
+  const uint64_t whole = distance / pitch_bytes;
+  const uint64_t rest = distance % pitch_bytes;
+  const bool meet =
+      (whole < rows && rest < row_bytes) || (whole + 1 < rows && pitch_bytes - rest < row_bytes);
+  if (row_bytes > pitch_bytes || meet) return Status(ErrorCode::kIo, "fake: rows overlap");
+  for (uint64_t i = 0; i < rows; ++i) {
+    if (Status s = CheckCopy(target(i), source(i), row_bytes, CopyDirection::kDeviceToDevice);
+        !s.ok()) {
+      return s;
+    }
+  }
+  Give(stream, [=, this] {
+    const Access access(this);
+    for (uint64_t i = 0; i < rows; ++i) std::memcpy(target(i), source(i), row_bytes);
+  });
+  return Status();
+}
+
 Status FakeDevice::Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) {
   if (Status s = Call("fill"); !s.ok()) return s;
   if (!Holds(to, size_bytes)) return Status(ErrorCode::kIo, "fake: only device memory is filled");

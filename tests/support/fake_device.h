@@ -82,6 +82,8 @@ class FakeDevice final : public Device {
   void EndEvent(CUevent_st* event) override;
   Status Copy(CUstream_st* stream, void* to, const void* from, uint64_t size_bytes,
               CopyDirection direction) override;
+  Status CopyRows(CUstream_st* stream, void* to, const void* from, uint64_t pitch_bytes,
+                  uint64_t row_bytes, uint64_t rows) override;
   Status Fill(CUstream_st* stream, void* to, uint8_t value, uint64_t size_bytes) override;
   Status Record(CUstream_st* stream, CUevent_st* event) override;
   Status Wait(CUstream_st* stream, CUevent_st* event) override;

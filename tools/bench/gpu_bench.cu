@@ -19,7 +19,7 @@
 namespace sluice {
 namespace {
 
-constexpr int kRepeats = 5;  // the best counts
+constexpr int kRepeats = 5;  // the median counts
 
 void Check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
@@ -36,7 +36,28 @@ T* Allocate(int64_t count, int fill) {
   return static_cast<T*>(data);
 }
 
-// Seconds of one call: `calls` of them, recorded once into a graph, the best of some launches.
+// Random halves below 2, as real weights and caches are: constant bytes would take less power, and
+// the clock of a GPU rises with that.
+__global__ void FillKernel(uint32_t* words, int64_t count) {
+  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count;
+       i += threads) {
+    uint32_t word = static_cast<uint32_t>(i) * 0x9e3779b9u;
+    word = (word ^ word >> 16) * 0x85ebca6bu;
+    words[i] = (word ^ word >> 13) & 0xbfffbfffu;
+  }
+}
+
+template <typename T>
+T* AllocateRandom(int64_t count) {
+  const int64_t words = (count * static_cast<int64_t>(sizeof(T)) + 3) / 4;
+  auto* data = Allocate<uint32_t>(words, 0);
+  FillKernel<<<1024, 256>>>(data, words);
+  Check(cudaDeviceSynchronize(), "filling memory");
+  return reinterpret_cast<T*>(data);
+}
+
+// Seconds of one call: `calls` of them, recorded once into a graph, the median of some launches.
 double Seconds(int calls, const std::function<void(int, cudaStream_t)>& call) {
   cudaStream_t stream = nullptr;
   cudaEvent_t begin = nullptr;
@@ -52,7 +73,7 @@ double Seconds(int calls, const std::function<void(int, cudaStream_t)>& call) {
   for (int i = 0; i < calls; ++i) call(i, stream);
   Check(cudaStreamEndCapture(stream, &graph), "a graph");
   Check(cudaGraphInstantiate(&launch, graph, 0), "a graph");
-  float best = 1e30f;
+  std::vector<float> all;
   for (int i = 0; i < kRepeats + 1; ++i) {  // the first warms up
     float milliseconds = 0;
     Check(cudaEventRecord(begin, stream), "an event");
@@ -60,7 +81,7 @@ double Seconds(int calls, const std::function<void(int, cudaStream_t)>& call) {
     Check(cudaEventRecord(end, stream), "an event");
     Check(cudaEventSynchronize(end), "the work of a graph");
     Check(cudaEventElapsedTime(&milliseconds, begin, end), "a time");
-    if (i > 0) best = std::min(best, milliseconds);
+    if (i > 0) all.push_back(milliseconds);
   }
   Check(cudaGetLastError(), "starting a kernel");
   cudaGraphExecDestroy(launch);
@@ -68,7 +89,8 @@ double Seconds(int calls, const std::function<void(int, cudaStream_t)>& call) {
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
   cudaStreamDestroy(stream);
-  return double{best} / 1e3 / calls;
+  std::sort(all.begin(), all.end());
+  return double{all[all.size() / 2]} / 1e3 / calls;
 }
 
 struct ReadArgs {
@@ -77,15 +99,22 @@ struct ReadArgs {
   uint32_t* out;
 };
 
+constexpr int kLoadsAtOnce = 8;
+
 __global__ void ReadKernel(ReadArgs args) {
   uint32_t sum = 0;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-#pragma unroll 8
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < args.count;
-       i += threads) {
-    const uint4 words = __ldcs(args.data + i);
-    sum += words.x ^ words.y ^ words.z ^ words.w;
+  const auto add = [&](const uint4& words) { sum += words.x ^ words.y ^ words.z ^ words.w; };
+  int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x;
+  // With no condition between them, so that all of a thread's loads are on their way at once.
+  for (; i + (kLoadsAtOnce - 1) * threads < args.count; i += kLoadsAtOnce * threads) {
+    uint4 words[kLoadsAtOnce];
+#pragma unroll
+    for (int j = 0; j < kLoadsAtOnce; ++j) words[j] = __ldcs(args.data + i + j * threads);
+#pragma unroll
+    for (int j = 0; j < kLoadsAtOnce; ++j) add(words[j]);
   }
+  for (; i < args.count; i += threads) add(__ldcs(args.data + i));
   if (sum == 0x12345678u) *args.out = sum;  // so that the loads stay
 }
 
@@ -93,7 +122,11 @@ constexpr int kMmaChains = 8;
 constexpr int kMmaLoops = 4096;
 
 __global__ void MmaKernel(uint32_t* out) {
-  int32_t sums[kMmaChains][4] = {};
+  // Different numbers, so that no compiler finds the chains equal.
+  int32_t sums[kMmaChains][4];
+  for (int j = 0; j < kMmaChains; ++j) {
+    for (int k = 0; k < 4; ++k) sums[j][k] = static_cast<int32_t>(threadIdx.x) * (4 * j + k + 1);
+  }
   const uint32_t a[4] = {threadIdx.x, threadIdx.x + 1, threadIdx.x + 2, threadIdx.x + 3};
   for (int i = 0; i < kMmaLoops; ++i) {
 #pragma unroll
@@ -112,12 +145,13 @@ struct Result {
 
 class Bench {
  public:
-  explicit Bench(const cudaDeviceProp& gpu) : gpu_(gpu), out_(Allocate<uint32_t>(1, 0)) {}
+  Bench(const cudaDeviceProp& gpu, const char* json_path)
+      : gpu_(gpu), json_path_(json_path), out_(Allocate<uint32_t>(1, 0)) {}
 
   void Peaks() {
     const int64_t bytes =
         std::min<int64_t>(int64_t{2} << 30, static_cast<int64_t>(gpu_.totalGlobalMem) / 4);
-    const ReadArgs args = {Allocate<uint4>(bytes / 16, 1), bytes / 16, out_};
+    const ReadArgs args = {AllocateRandom<uint4>(bytes / 16), bytes / 16, out_};
     const int blocks = gpu_.multiProcessorCount * 8;
     double seconds =
         Seconds(4, [&](int, cudaStream_t s) { ReadKernel<<<blocks, 256, 0, s>>>(args); });
@@ -143,11 +177,10 @@ class Bench {
     const int64_t bytes = tiles * gpu.tile_bytes;
     const int copies = static_cast<int>(4 * int64_t{gpu_.l2CacheSize} / bytes) + 2;
     std::vector<std::byte*> matrices;
-    // Scales of 2^-12 whatever the bytes are would need the layout; any finite f16 will do here.
-    for (int i = 0; i < copies; ++i) matrices.push_back(Allocate<std::byte>(bytes, 0x11));
+    for (int i = 0; i < copies; ++i) matrices.push_back(AllocateRandom<std::byte>(bytes));
     constexpr int64_t kMostTokens = 2048;
     const int64_t groups = kCols / group;
-    const QuantizedActivations xq = {Allocate<int8_t>(kMostTokens * kCols, 1),
+    const QuantizedActivations xq = {AllocateRandom<int8_t>(kMostTokens * kCols),
                                      Allocate<float>(kMostTokens * groups, 0),
                                      Allocate<int32_t>(kMostTokens * groups, 0),
                                      group,
@@ -182,8 +215,10 @@ class Bench {
     constexpr int64_t kBlocks = kLength / 16;
     const int64_t block_bytes = kKvHeads * 2 * 16 * kDim * 2;
     const int64_t all = kBlocks * sequences;
-    const KvLayer layer = {Allocate<std::byte>(all * block_bytes, 0x11), block_bytes, KvType::kF16,
-                           kKvHeads, kDim};
+    // As many caches as it takes to fill the L2 cache four times.
+    const int copies = static_cast<int>(4 * int64_t{gpu_.l2CacheSize} / (all * block_bytes)) + 2;
+    std::vector<std::byte*> caches;
+    for (int i = 0; i < copies; ++i) caches.push_back(AllocateRandom<std::byte>(all * block_bytes));
     std::vector<uint32_t> ids(static_cast<size_t>(all));
     for (int64_t i = 0; i < all; ++i) {
       // 7919 is a prime that divides no number of blocks here.
@@ -202,10 +237,10 @@ class Bench {
     Check(cudaMemcpy(device_lengths, lengths.data(), lengths.size() * 8, cudaMemcpyHostToDevice),
           "lengths");
     AttentionArgs args = {};
-    args.query = Allocate<float>(sequences * kHeads * kDim, 0);
+    args.query = AllocateRandom<float>(sequences * kHeads * kDim);
     args.query_stride = kHeads * kDim;
     args.num_heads = kHeads;
-    args.layer = layer;
+    args.layer = {nullptr, block_bytes, KvType::kF16, kKvHeads, kDim};
     args.block_tables = pointers;
     args.lengths = device_lengths;
     args.scale = 0.088f;
@@ -216,8 +251,11 @@ class Bench {
     args.longest_run = 1;
     args.scratch_size = GpuAttentionScratch(sequences, kHeads, kDim, kLength);
     args.scratch = Allocate<float>(args.scratch_size, 0);
-    const double seconds =
-        Seconds(8, [&](int, cudaStream_t s) { cuda::kCudaTable.attention(args, s); });
+    const double seconds = Seconds(2 * copies, [&](int i, cudaStream_t s) {
+      args.layer.blocks = caches[static_cast<size_t>(i % copies)];
+      cuda::kCudaTable.attention(args, s);
+    });
+    for (std::byte* cache : caches) cudaFree(cache);
     const double rate = static_cast<double>(all * block_bytes) / seconds;
     Add({"decode attention, " + std::to_string(sequences) + " sequences of 8k" +
              (spread ? ", blocks spread" : ", blocks in order"),
@@ -250,8 +288,8 @@ class Bench {
     }
   }
 
-  bool WriteJson(const char* path) const {
-    std::FILE* file = std::fopen(path, "w");
+  bool WriteJson() const {
+    std::FILE* file = std::fopen(json_path_, "w");
     if (file == nullptr) return false;
     std::fprintf(file, "{\"gpu\": \"%s\", \"compute_capability\": \"%d.%d\", \"results\": [",
                  gpu_.name, gpu_.major, gpu_.minor);
@@ -273,9 +311,11 @@ class Bench {
                 r.unit, r.share);
     std::fflush(stdout);
     results_.push_back(r);
+    WriteJson();  // whatever ends the run, what there is stays
   }
 
   const cudaDeviceProp gpu_;
+  const char* const json_path_;
   uint32_t* out_;
   double read_ = 0;
   double mma_ = 0;
@@ -287,7 +327,7 @@ int Run(const char* json_path) {
   Check(cudaGetDeviceProperties(&gpu, 0), "the GPU");
   std::printf("%s, compute capability %d.%d, %d multiprocessors, %d MB of L2 cache\n\n", gpu.name,
               gpu.major, gpu.minor, gpu.multiProcessorCount, gpu.l2CacheSize >> 20);
-  Bench bench(gpu);
+  Bench bench(gpu, json_path);
   bench.Peaks();
   for (const WeightType& type : {WeightType{WeightKind::kInt4, WeightOffset::kNone, 128},
                                  WeightType{WeightKind::kInt4, WeightOffset::kNone, 64},
@@ -302,7 +342,7 @@ int Run(const char* json_path) {
   }
   for (int64_t count : {1, 40, 256}) bench.TopK(1, count);
   bench.TopK(16, 40);
-  if (bench.WriteJson(json_path)) return 0;
+  if (bench.WriteJson()) return 0;
   std::fprintf(stderr, "gpu_bench: cannot write %s\n", json_path);
   return 1;
 }
