@@ -37,6 +37,7 @@ struct PlanRequest {
   int64_t max_batch_tokens = 512;
   uint64_t ram_bytes = 0;  // the budget
   uint64_t ring_bytes = uint64_t{128} << 20;
+  bool f16_prompts = false;  // on a GPU
   std::span<const PlaceRule> rules;
 };
 

@@ -17,7 +17,9 @@ EngineOptions ModelOptions::ToEngineOptions() const {
   options.max_sequences = max_sequences;
   options.kv_cache_type = kv == "f32" ? KvCacheType::kF32 : KvCacheType::kF16;
   options.isa = isa;
-  options.prefill = prefill == "bf16" ? PrefillType::kBf16 : PrefillType::kInt8;
+  options.prefill = prefill == "bf16"  ? PrefillType::kBf16
+                    : prefill == "f16" ? PrefillType::kF16
+                                       : PrefillType::kInt8;
   options.io = io == "uring"   ? WeightIo::kUring
                : io == "pread" ? WeightIo::kPread
                : io == "mmap"  ? WeightIo::kMapped
@@ -51,9 +53,10 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
   AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx", "cuda"},
                   "Instruction set, or cuda: a GPU (default: the fastest that runs)")
       .Group(group);
-  AddChoiceOption(verb, "--prefill", &options->prefill, {"int8", "bf16"},
+  AddChoiceOption(verb, "--prefill", &options->prefill, {"int8", "bf16", "f16"},
                   "Products of prompts: bf16 rounds weights and activations to it, which is faster "
-                  "with AMX and gives other results; answers are computed in int8 all the same")
+                  "with AMX and gives other results, and so does f16 on a GPU, by cuBLASLt; answers "
+                  "are computed in int8 all the same")
       .Group(group);
   AddChoiceOption(
       verb, "--io", &options->io, {"auto", "uring", "pread", "mmap"},

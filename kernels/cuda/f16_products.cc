@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "formats/checked.h"
 #include "kernels/cuda/gpu_layout.h"
 
 namespace sluice {
