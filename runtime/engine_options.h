@@ -17,7 +17,9 @@ inline constexpr int64_t kMostF16BatchTokens = 4096;
 // Tokens of a pass where EngineOptions::max_batch_tokens leaves it open.
 inline int64_t DefaultBatchTokens(bool f16_prompts, int64_t context_tokens, int64_t sequences) {
   if (!f16_prompts) return kUsualBatchTokens;
-  return std::clamp(context_tokens * sequences, kUsualBatchTokens, kMostF16BatchTokens);
+  const int64_t tokens =
+      std::min(context_tokens, kMostF16BatchTokens) * std::min(sequences, kMostF16BatchTokens);
+  return std::clamp(tokens, kUsualBatchTokens, kMostF16BatchTokens);
 }
 
 // A GPU or an error; else, where neither is so, a GPU if one serves.

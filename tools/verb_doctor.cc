@@ -26,9 +26,11 @@ Status Examine(const DoctorOptions& options) {
     if (!drive.ok()) return drive.status();
     diagnosis.drive = std::move(*drive);
   }
-  const Result<std::string> f16_library = FindF16Library();
-  diagnosis.f16_library = f16_library.ok() ? *f16_library : "";
-  diagnosis.no_f16_library = f16_library.status().message();
+  if (!diagnosis.facts.gpus.empty()) {
+    const Result<std::string> f16_library = FindF16Library();
+    diagnosis.f16_library = f16_library.ok() ? *f16_library : "";
+    diagnosis.no_f16_library = f16_library.status().message();
+  }
   FindProblems(&diagnosis);
   return WriteStdout(options.json ? DiagnosisJson(diagnosis) : DiagnosisText(diagnosis));
 }
