@@ -51,7 +51,7 @@ bool FakeF16Library::IsGood(const FakeProduct& p, CUstream_st* stream) const {
                      device_->Holds(p.c_data, SizeOf(p.c)) && device_->Holds(p.d_data, SizeOf(p.d)) &&
                      device_->Holds(p.workspace, p.workspace_bytes);
   EXPECT_TRUE(there) << "an operand is not in memory of the device";
-  return there && !::testing::Test::HasFailure();
+  return there;
 }
 
 std::vector<std::string> FakeF16Library::Libraries() { return {SLUICE_FAKE_CUBLASLT}; }

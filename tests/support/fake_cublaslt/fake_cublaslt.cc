@@ -3,7 +3,6 @@
 // cuBLASLt API"), with numbers of its own, so that it does not repeat a mistake of its caller.
 #include "tests/support/fake_cublaslt/fake_cublaslt.h"
 
-#include <bit>
 #include <cstring>
 
 #include "formats/half.h"
