@@ -157,7 +157,7 @@ TEST(CudaRoundF16, ATokenIsBroughtIntoTheRangeOfF16AndNoOtherIsTouched) {
           ASSERT_TRUE(std::isnan(there));
         } else {
           ASSERT_EQ(actual, FloatToF16(std::ldexp(value, -token.exponent))) << value;
-          if (std::isfinite(token.largest)) ASSERT_TRUE(std::isfinite(there)) << value;
+          ASSERT_TRUE(std::isfinite(there) || !std::isfinite(token.largest)) << value;
         }
       }
     }
