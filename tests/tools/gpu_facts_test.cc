@@ -207,7 +207,7 @@ TEST_F(GpuPlanTest, PromptsInF16NeedAPanelAWorkspaceAndTheLibrary) {
   constexpr uint64_t kWorkspace = uint64_t{32} << 20;
   EXPECT_GT(with.needed.scratch_bytes, without.needed.scratch_bytes + kWorkspace);
   EXPECT_GT(with.needed.activation_bytes, without.needed.activation_bytes);
-  EXPECT_GT(with.smallest_bytes, without.smallest_bytes + kWorkspace + kF16LibraryBytes);
+  EXPECT_GE(with.smallest_bytes, without.smallest_bytes + kWorkspace + kF16LibraryBytes);
   EXPECT_THAT(GpuPlanText(with), HasSubstr("cuBLASLt taken for 64.0 MiB, "));
   EXPECT_EQ(GpuPlanJson(with)["f16_library_bytes"], kF16LibraryBytes);
   // Passes are longer where contexts are.
