@@ -68,9 +68,9 @@ struct RoundBf16Args {
   int64_t token_begin, token_end;
 };
 
-// Activations rounded to f16 (--prefill f16), each token times a power of two that brings its largest
-// magnitude into f16's range: values = f16(x 2^-exponent). The exponent is 0 for magnitudes that
-// need none (kernels/cuda/panel.cu), and where one is not finite.
+// Activations rounded to f16 (--prefill f16), each token times a power of two that brings its
+// largest magnitude into f16's range: values = f16(x 2^-exponent). The exponent is 0 for magnitudes
+// that need none (kernels/cuda/panel.cu), and where one is not finite.
 struct F16Activations {
   uint16_t* values;     // [tokens, padded_cols], zero beyond cols
   int32_t* exponents;   // [tokens]

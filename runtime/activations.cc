@@ -65,8 +65,8 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
                                         Device* device, bool with_bf16, bool with_f16) {
-  Result<Arena> arena = Arena::Allocate(
-      device, SizeBytes(model, max_tokens, device != nullptr, with_bf16, with_f16));
+  Result<Arena> arena =
+      Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr, with_bf16, with_f16));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);

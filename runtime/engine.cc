@@ -126,8 +126,8 @@ Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu)
   info_.threads = team_->threads();
   EngineOptions chosen = options;
   if (chosen.max_batch_tokens == 0) {
-    chosen.max_batch_tokens = DefaultBatchTokens(
-        options.prefill == PrefillType::kF16, info_.context_tokens, options.max_sequences);
+    chosen.max_batch_tokens = DefaultBatchTokens(options.prefill == PrefillType::kF16,
+                                                 info_.context_tokens, options.max_sequences);
   }
   if (Status s = LoadOnBestDevice(chosen, open_gpu); !s.ok()) return s;
   scheduler_ =

@@ -30,9 +30,9 @@ constexpr uint64_t kUploadBytes = uint64_t{32} << 20;
 
 Status ValidateGpuOptions(const EngineOptions& options) {
   if (!GpuIsAskedFor(options)) return Status();
-  const char* const asked = options.isa == "cuda"                        ? "isa cuda"
-                            : options.vram_bytes.value_or(0) > 0         ? "a budget of GPU memory"
-                                                                         : "prefill in f16";
+  const char* const asked = options.isa == "cuda"                ? "isa cuda"
+                            : options.vram_bytes.value_or(0) > 0 ? "a budget of GPU memory"
+                                                                 : "prefill in f16";
   const auto against = [&](const std::string& other) {
     return Status(ErrorCode::kInvalidArgument, fmt::format("{} and {}", asked, other));
   };

@@ -35,8 +35,8 @@ class Forward {
   // becomes longer than context_tokens. On a device, `store` gives pointers of its memory in the
   // layout of its operations (offload/device_store.h), and the cache lies there. With
   // `bf16_prompts` the products of a batch's prompt tokens are those of matmul_bf16, but for the
-  // head's. REQUIRES for that: CheckBf16 of the operations. With `compute.f16_library`, which is not
-  // open yet, they are those of F16Products, and what it takes of the device is counted there.
+  // head's. REQUIRES for that: CheckBf16 of the operations. With `compute.f16_library`, which is
+  // not open yet, they are those of F16Products, and what it takes of the device is counted there.
   // Errors: kCorrupt naming the tensor, kOutOfMemory, kUnsupported for what the device's operations
   // do not know, those of the device.
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,

@@ -34,9 +34,8 @@ GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
   if (!plan.why_not.empty()) return plan;
   const int64_t blocks = (request.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
   const int64_t batch_tokens =
-      request.f16_prompts
-          ? DefaultBatchTokens(true, request.context_tokens, request.sequences)
-          : request.max_batch_tokens;
+      request.f16_prompts ? DefaultBatchTokens(true, request.context_tokens, request.sequences)
+                          : request.max_batch_tokens;
   Result<GpuMemory> needed =
       GpuMemoryBesideWeights(*outline.description, outline.vocab_size,
                              {KvType::kF16, request.context_tokens, blocks * request.sequences,

@@ -32,9 +32,8 @@ std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
       "{}{}: isa {}{}, {} thread{}, context {} of {} tokens, weights {} ({}; {}), KV cache {} "
       "({}), activations {}, loaded in {:.2f} s",
       info.architecture, info.model_name.empty() ? "" : " " + Printable(info.model_name), info.isa,
-      PrefillText(info), info.threads,
-      info.threads == 1 ? "" : "s", info.context_tokens, info.model_context_tokens,
-      FormatBytes(info.weight_bytes), PlacementText(info), info.io,
+      PrefillText(info), info.threads, info.threads == 1 ? "" : "s", info.context_tokens,
+      info.model_context_tokens, FormatBytes(info.weight_bytes), PlacementText(info), info.io,
       FormatBytes(info.kv_cache_bytes), options.kv, FormatBytes(info.activation_bytes),
       info.load_s);
 }

@@ -79,9 +79,9 @@ class CublasLt::Impl {
     most_tokens_ = most_tokens;
     if (Status s = Check(functions_.Create(&handle_), "its start"); !s.ok()) return s;
     // The library's matrices are in columns, so rows of ours are columns of its: y' = w'^T x'.
-    if (Status s = Check(functions_.MatmulDescCreate(&operation_, cublaslt::kComputeF32,
-                                                     cublaslt::kRealF32),
-                         "an operation");
+    if (Status s = Check(
+            functions_.MatmulDescCreate(&operation_, cublaslt::kComputeF32, cublaslt::kRealF32),
+            "an operation");
         !s.ok()) {
       return s;
     }
@@ -122,9 +122,8 @@ class CublasLt::Impl {
 
   Status Check(int status, const std::string& what) const {
     if (status == cublaslt::kSuccess) return Status();
-    const ErrorCode code = status == cublaslt::kAllocFailed     ? ErrorCode::kOutOfMemory
-                           : status == cublaslt::kNotSupported ||
-                                   status == cublaslt::kArchMismatch
+    const ErrorCode code = status == cublaslt::kAllocFailed ? ErrorCode::kOutOfMemory
+                           : status == cublaslt::kNotSupported || status == cublaslt::kArchMismatch
                                ? ErrorCode::kUnsupported
                                : ErrorCode::kIo;
     const char* const text = functions_.GetStatusString(status);
@@ -176,9 +175,8 @@ class CublasLt::Impl {
     if (!matrices.ok()) return matrices.status();
     HeuristicResult result = {};
     void* const y = matrices->y.get();
-    const int status =
-        functions_.MatmulAlgoCheck(handle_, operation_, matrices->w.get(), matrices->x.get(), y, y,
-                                   &found->second, &result);
+    const int status = functions_.MatmulAlgoCheck(handle_, operation_, matrices->w.get(),
+                                                  matrices->x.get(), y, y, &found->second, &result);
     const bool serves = status == cublaslt::kSuccess && result.workspace_bytes <= workspace_bytes_;
     return serves ? found->second : Fastest(p, p.tokens);
   }
@@ -196,12 +194,12 @@ class CublasLt::Impl {
     HeuristicResult result = {};
     int results = 0;
     void* const y = matrices->y.get();
-    const int status = functions_.MatmulAlgoGetHeuristic(handle_, operation_, matrices->w.get(),
-                                                         matrices->x.get(), y, y, preference_, 1,
-                                                         &result, &results);
+    const int status =
+        functions_.MatmulAlgoGetHeuristic(handle_, operation_, matrices->w.get(), matrices->x.get(),
+                                          y, y, preference_, 1, &result, &results);
     const int state = status != cublaslt::kSuccess ? status
-                      : results < 1               ? cublaslt::kNotSupported
-                                                  : result.state;
+                      : results < 1                ? cublaslt::kNotSupported
+                                                   : result.state;
     if (Status s = Check(state, "an algorithm for " + Describe(p, tokens)); !s.ok()) return s;
     return result.algorithm;
   }

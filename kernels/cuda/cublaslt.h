@@ -35,8 +35,8 @@ class CublasLt {
   // "libcublasLt.so.13", "libcublasLt.so.12": as the system's loader finds them.
   static std::vector<std::string> Libraries();
 
-  // The first of the libraries that can be loaded and has all that is needed. Asks nothing of a GPU.
-  // Error: kUnsupported, with the reason for each.
+  // The first of the libraries that can be loaded and has all that is needed. Asks nothing of a
+  // GPU. Error: kUnsupported, with the reason for each.
   static Result<CublasLt> Load(std::span<const std::string> libraries);
 
   CublasLt(CublasLt&& other) noexcept;
@@ -47,13 +47,14 @@ class CublasLt {
   const std::string& description() const;
 
   // Begins to work on the current GPU of the calling thread, with that memory of it (256-byte
-  // aligned; it outlives the work) for what products need beside their operands. Errors as Multiply.
+  // aligned; it outlives the work) for what products need beside their operands. Errors as
+  // Multiply.
   Status Open(std::byte* workspace, uint64_t workspace_bytes, int64_t most_tokens);
 
-  // Queues a product of at most most_tokens tokens, with float32 sums. The algorithm is the one that
-  // the library takes to be fastest for most_tokens tokens among those that do not divide a sum, for
-  // fewer tokens too where it serves them: so that a token's sums are made in the same way whatever
-  // stands beside it, as far as a library whose source is not known lets one say so.
+  // Queues a product of at most most_tokens tokens, with float32 sums. The algorithm is the one
+  // that the library takes to be fastest for most_tokens tokens among those that do not divide a
+  // sum, for fewer tokens too where it serves them: so that a token's sums are made in the same way
+  // whatever stands beside it, as far as a library whose source is not known lets one say so.
   // Errors: kUnsupported where the library has no algorithm; kOutOfMemory; kIo for what else it
   // refuses, by its own words. What goes wrong on the GPU shows as with kernels.
   // REQUIRES: Open.

@@ -2,12 +2,12 @@
 #ifdef __CUDACC__
 #if __has_include(<cublasLt.h>)
 
-#include "kernels/cuda/cublaslt_abi.h"
-
 #include <cublasLt.h>
 
 #include <cstddef>
 #include <type_traits>
+
+#include "kernels/cuda/cublaslt_abi.h"
 
 namespace sluice::cublaslt {
 namespace {
@@ -33,16 +33,16 @@ static_assert(offsetof(HeuristicResult, state) == offsetof(cublasLtMatmulHeurist
 
 // Passed in the same way.
 template <typename A, typename B>
-constexpr bool kAlike =
-    std::is_pointer_v<A> == std::is_pointer_v<B> && sizeof(A) == sizeof(B) &&
-    (std::is_pointer_v<A> || (std::is_integral_v<A> && (std::is_integral_v<B> || std::is_enum_v<B>)));
+constexpr bool kAlike = std::is_pointer_v<A> == std::is_pointer_v<B> && sizeof(A) == sizeof(B) &&
+                        (std::is_pointer_v<A> ||
+                         (std::is_integral_v<A> && (std::is_integral_v<B> || std::is_enum_v<B>)));
 
 template <typename Ours, typename Theirs>
 struct SameCall : std::false_type {};
 template <typename R, typename... A, typename S, typename... B>
-  requires(sizeof...(A) == sizeof...(B))
-struct SameCall<R (*)(A...), S (*)(B...)>
-    : std::bool_constant<kAlike<R, S> && (kAlike<A, B> && ...)> {};
+requires(sizeof...(A) == sizeof...(B)) struct SameCall<R (*)(A...), S (*)(B...)>
+    : std::bool_constant<kAlike<R, S> && (kAlike<A, B> && ...)> {
+};
 
 #define SLUICE_CHECK_CALL(name) \
   static_assert(SameCall<decltype(Functions::name), decltype(&cublasLt##name)>::value)

@@ -1,6 +1,7 @@
-// The part of cuBLASLt's binary interface that is used (cublasLt.h, cublas_api.h and library_types.h
-// of the CUDA toolkit, versions 12 and 13): handles are opaque, enumerations are ints. Said here, so
-// that builds without those headers have it too; cublaslt_abi.cu holds it against them.
+// The part of cuBLASLt's binary interface that is used (cublasLt.h, cublas_api.h and
+// library_types.h of the CUDA toolkit, versions 12 and 13): handles are opaque, enumerations are
+// ints. Said here, so that builds without those headers have it too; cublaslt_abi.cu holds it
+// against them.
 #ifndef SLUICE_KERNELS_CUDA_CUBLASLT_ABI_H_
 #define SLUICE_KERNELS_CUDA_CUBLASLT_ABI_H_
 

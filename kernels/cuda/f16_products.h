@@ -38,9 +38,9 @@ class F16Products {
       : ops_(ops), library_(library), panel_(panel), panel_values_(panel_values) {}
 
   // As OpTable::matmul, of whole rows of weights of any type: weights and activations rounded to
-  // f16, sums in float32, in the order of the library. `x` has been rounded by the table; `args` has
-  // its tokens, and neither its x nor its xq is read. All of y's rows are the call's.
-  // Errors: those of CublasLt::Multiply.
+  // f16, sums in float32, in the order of the library. `x` has been rounded by the table; `args`
+  // has its tokens, and neither its x nor its xq is read. All of y's rows are the call's. Errors:
+  // those of CublasLt::Multiply.
   Status Multiply(const MatmulArgs& args, const F16Activations& x, CUstream_st* stream) const;
 
   // The same products with whatever the panel holds, so that what the library loads for them is

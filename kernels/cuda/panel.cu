@@ -64,8 +64,8 @@ __global__ void __launch_bounds__(kThreads) UnpackIntKernel(Panel panel) {
     if (channel >= panel.width) break;
     uint32_t q[4];
     LoadWeights<kBits>(bytes, step, q);
-    const int group =
-        layout.whole_rows ? 0
+    const int group = layout.whole_rows
+                          ? 0
                           : (step * kStepChannels + 8 * t) / static_cast<int>(layout.group_size);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -74,8 +74,7 @@ __global__ void __launch_bounds__(kThreads) UnpackIntKernel(Panel panel) {
           LoadScale(layout, parameters, layout.whole_rows ? 1 : shape.groups, group, row);
       const uint32_t words[2] = {q[half], q[half + 2]};
       uint16_t* out = panel.out + (BlockX() * kRows + row) * panel.width + channel;
-      *reinterpret_cast<Words4*>(out) =
-          HalvesOf(scale, has_minimum, words, layout.cols - channel);
+      *reinterpret_cast<Words4*>(out) = HalvesOf(scale, has_minimum, words, layout.cols - channel);
     }
   }
 }

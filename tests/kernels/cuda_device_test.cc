@@ -508,8 +508,8 @@ TEST(CublasLtOnGpu, ProductsAreThoseOfFloat64) {
   const F16Activations x16 = {reinterpret_cast<uint16_t*>(allocate(kTokens * padded * 2)),
                               reinterpret_cast<int32_t*>(allocate(kTokens * 4)), padded};
   auto* const panel = reinterpret_cast<uint16_t*>(allocate(panel_values * 2));
-  const Status opened = library->Open(allocate(kCublasLtWorkspaceBytes), kCublasLtWorkspaceBytes,
-                                      kTokens);
+  const Status opened =
+      library->Open(allocate(kCublasLtWorkspaceBytes), kCublasLtWorkspaceBytes, kTokens);
   ASSERT_TRUE(opened.ok()) << opened.message();
   ASSERT_TRUE(
       stream->Copy(tiles_there, tiles.data(), tiles.size(), CopyDirection::kHostToDevice).ok());

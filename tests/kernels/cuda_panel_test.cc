@@ -116,9 +116,9 @@ struct Token {
 
 TEST(CudaRoundF16, ATokenIsBroughtIntoTheRangeOfF16AndNoOtherIsTouched) {
   const std::vector<Token> tokens = {
-      {1, 0},         {0, 0},          {32767, 0},          {-32768, 1}, {65504, 1},
-      {1e6f, 5},      {-3e38f, 113},   {kInfinity, 0},      {kNaN, 0},   {0x1p-8f, 0},
-      {0x1.8p-9f, -9}, {-0x1p-20f, -20}, {0x1p-25f, -24},     {1e-30f, -24}, {1e-42f, -24}};
+      {1, 0},          {0, 0},           {32767, 0},      {-32768, 1},   {65504, 1},
+      {1e6f, 5},       {-3e38f, 113},    {kInfinity, 0},  {kNaN, 0},     {0x1p-8f, 0},
+      {0x1.8p-9f, -9}, {-0x1p-20f, -20}, {0x1p-25f, -24}, {1e-30f, -24}, {1e-42f, -24}};
   std::mt19937 random(3);
   for (int64_t cols : {1, 5, 32, 33, 300, 1100}) {
     const auto count = static_cast<int64_t>(tokens.size());
@@ -131,8 +131,8 @@ TEST(CudaRoundF16, ATokenIsBroughtIntoTheRangeOfF16AndNoOtherIsTouched) {
         x[static_cast<size_t>(t * stride + k)] =
             scale * (static_cast<float>(random() % 2001) / 1000 - 1);
       }
-      x[static_cast<size_t>(t * stride + static_cast<int64_t>(random() % static_cast<uint64_t>(cols)))] =
-          largest;
+      x[static_cast<size_t>(
+          t * stride + static_cast<int64_t>(random() % static_cast<uint64_t>(cols)))] = largest;
     }
     const int64_t padded = (cols + 31) / 32 * 32;
     std::vector<uint16_t> values(static_cast<size_t>(count * padded), kUntouched);

@@ -137,8 +137,8 @@ class F16ProductsTest : public ::testing::Test {
           magnitude += std::fabs(w * rounded);
         }
         const auto at = static_cast<size_t>(t * y_stride_ + row);
-        for (const float more : {c.bias ? bias_[static_cast<size_t>(row)] : 0.0f,
-                                 c.add_to_y ? before_[at] : 0.0f}) {
+        for (const float more :
+             {c.bias ? bias_[static_cast<size_t>(row)] : 0.0f, c.add_to_y ? before_[at] : 0.0f}) {
           sum += more;
           magnitude += std::fabs(more);
         }
@@ -171,8 +171,9 @@ TEST_F(F16ProductsTest, EveryTypeInOneAndInSeveralPanels) {
   for (const WeightType& type : test::AllWeightTypes()) {
     for (const int64_t panel_tiles : {1, 2, 9}) {
       ++seed;
-      const Case c = {type,        49,           test::ColsFor(type, 30 + seed % 300), 1 + seed % 7,
-                      panel_tiles, seed % 2 == 0, seed % 3 == 0};
+      const Case c = {type,         49,          test::ColsFor(type, 30 + seed % 300),
+                      1 + seed % 7, panel_tiles, seed % 2 == 0,
+                      seed % 3 == 0};
       SCOPED_TRACE(Describe(c));
       const Status status = Multiply(c, seed);
       ASSERT_TRUE(status.ok()) << status.message();
@@ -185,8 +186,8 @@ TEST_F(F16ProductsTest, TokensOutsideF16AreShiftedAndBack) {
   ASSERT_TRUE(Open(5).ok());
   for (const bool bias : {false, true}) {
     for (const bool add_to_y : {false, true}) {
-      const Case c = {{WeightKind::kInt4, WeightOffset::kMinimum, 32}, 33, 200, 5, 1, bias,
-                      add_to_y};
+      const Case c = {
+          {WeightKind::kInt4, WeightOffset::kMinimum, 32}, 33, 200, 5, 1, bias, add_to_y};
       SCOPED_TRACE(Describe(c));
       ASSERT_TRUE(Multiply(c, 7).ok());
       EXPECT_GT(exponents_[1], 0);
@@ -315,11 +316,10 @@ TEST_F(F16ProductsTest, EveryCallThatTheLibraryRefusesIsAnErrorThatLeavesNothing
        {"Create", "MatmulDescCreate", "MatmulDescSetAttribute", "MatrixLayoutCreate",
         "MatmulPreferenceCreate", "MatmulPreferenceSetAttribute", "MatmulAlgoGetHeuristic",
         "Matmul"}) {
-    for (const auto& [status, code] : {std::pair(3, ErrorCode::kOutOfMemory),
-                                       std::pair(8, ErrorCode::kUnsupported),
-                                       std::pair(15, ErrorCode::kUnsupported),
-                                       std::pair(1, ErrorCode::kIo),
-                                       std::pair(13, ErrorCode::kIo)}) {
+    for (const auto& [status, code] :
+         {std::pair(3, ErrorCode::kOutOfMemory), std::pair(8, ErrorCode::kUnsupported),
+          std::pair(15, ErrorCode::kUnsupported), std::pair(1, ErrorCode::kIo),
+          std::pair(13, ErrorCode::kIo)}) {
       library_.emplace(std::move(*LoadFake()));
       fake_->errors = {{function, status}};
       Status got = Open(2);
@@ -360,8 +360,8 @@ TEST(CublasLt, ALibraryThatIsNotThereOrNotItIsNoErrorButAReason) {
   const Result<CublasLt> another =
       CublasLt::Load(std::vector<std::string>{"libno-such.so.13", "libm.so.6"});
   EXPECT_EQ(another.status().code(), ErrorCode::kUnsupported);
-  EXPECT_THAT(another.status().message(),
-              AllOf(HasSubstr("libno-such.so.13"), HasSubstr("libm.so.6 has no cublasLtGetVersion")));
+  EXPECT_THAT(another.status().message(), AllOf(HasSubstr("libno-such.so.13"),
+                                                HasSubstr("libm.so.6 has no cublasLtGetVersion")));
   EXPECT_FALSE(CublasLt::Load({}).ok());
 }
 

@@ -84,11 +84,11 @@ class F16Prefill : public ::testing::Test {
     EXPECT_TRUE(engine.ok()) << engine.status().message();
     if (!engine.ok()) return {};
     std::vector<float> all;
-    const Status status = (*engine)->Evaluate(
-        std::vector(1, Prompt(40, 0).prompt), [&](int64_t, int64_t, std::span<const float> logits) {
-          all.insert(all.end(), logits.begin(), logits.end());
-          return true;
-        });
+    const Status status = (*engine)->Evaluate(std::vector(1, Prompt(40, 0).prompt),
+                                              [&](int64_t, int64_t, std::span<const float> logits) {
+                                                all.insert(all.end(), logits.begin(), logits.end());
+                                                return true;
+                                              });
     EXPECT_TRUE(status.ok()) << status.message();
     return all;
   }

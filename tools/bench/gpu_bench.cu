@@ -199,9 +199,9 @@ class Bench {
       std::printf("prefill in f16: skipped: %s\n", found.status().message().c_str());
     }
     PrefillTimes layer;
-    for (const auto& [rows, cols, times] : {std::tuple(4096, 4096, 2), std::tuple(1024, 4096, 2),
-                                            std::tuple(14336, 4096, 2),
-                                            std::tuple(4096, 14336, 1)}) {
+    for (const auto& [rows, cols, times] :
+         {std::tuple(4096, 4096, 2), std::tuple(1024, 4096, 2), std::tuple(14336, 4096, 2),
+          std::tuple(4096, 14336, 1)}) {
       const PrefillTimes once = PrefillOf(type, rows, cols, library ? &*library : nullptr);
       AddPrefill(type, std::to_string(rows) + " x " + std::to_string(cols), 1.0 * rows * cols,
                  once);
@@ -313,8 +313,8 @@ class Bench {
 
   static PrefillTimes PrefillOf(const WeightType& type, int64_t rows, int64_t cols,
                                 CublasLt* library) {
-    const TileLayout layout = *MakeTileLayout(type, static_cast<uint64_t>(rows),
-                                              static_cast<uint64_t>(cols), 16);
+    const TileLayout layout =
+        *MakeTileLayout(type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), 16);
     const GpuLayout gpu = *MakeGpuLayout(layout);
     const int64_t group = ActivationGroup(type);
     const int64_t groups = cols / group;
@@ -333,8 +333,8 @@ class Bench {
                                      group,
                                      groups,
                                      cols};
-    MatmulArgs args = {&layout, tiles,   rows / 16, rows, nullptr, 0, &xq,       kPromptTokens,
-                       nullptr, false,   y,         rows, 0,       cols / 128};
+    MatmulArgs args = {&layout,       tiles,   rows / 16, rows, nullptr, 0, &xq,
+                       kPromptTokens, nullptr, false,     y,    rows,    0, cols / 128};
     PrefillTimes times;
     times.int8 = Seconds(2, [&](int, cudaStream_t s) {
       cuda::kCudaTable.quantize({x, cols, cols, xq, 0, kPromptTokens}, s);

@@ -89,7 +89,7 @@ struct EngineInfo {
   std::string isa;
   PrefillType prefill = PrefillType::kInt8;
   std::string f16_library;  // that multiplies prompts in f16; "" where none does
-  std::string isa_note;  // why a faster table that the processor advertises was not taken; or ""
+  std::string isa_note;     // why a faster table that the processor advertises was not taken; or ""
   int threads = 0;
   int64_t context_tokens = 0;
   int64_t model_context_tokens = 0;

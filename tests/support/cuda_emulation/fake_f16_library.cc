@@ -47,9 +47,10 @@ bool FakeF16Library::IsGood(const FakeProduct& p, CUstream_st* stream) const {
   if (device_->lost()) return false;
   EXPECT_TRUE(device_->HasStream(stream)) << "a product on no stream of the device";
   EXPECT_FALSE(device_->recording(stream)) << "a product that is recorded";
-  const bool there = device_->Holds(p.a_data, SizeOf(p.a)) && device_->Holds(p.b_data, SizeOf(p.b)) &&
-                     device_->Holds(p.c_data, SizeOf(p.c)) && device_->Holds(p.d_data, SizeOf(p.d)) &&
-                     device_->Holds(p.workspace, p.workspace_bytes);
+  const bool there =
+      device_->Holds(p.a_data, SizeOf(p.a)) && device_->Holds(p.b_data, SizeOf(p.b)) &&
+      device_->Holds(p.c_data, SizeOf(p.c)) && device_->Holds(p.d_data, SizeOf(p.d)) &&
+      device_->Holds(p.workspace, p.workspace_bytes);
   EXPECT_TRUE(there) << "an operand is not in memory of the device";
   return there;
 }

@@ -1,5 +1,5 @@
-// cuBLASLt as far as kernels/cuda/cublaslt.cc calls it, on the host, in float64: a shared library of
-// that name. Written from NVIDIA's documentation of the functions ("cuBLAS", section "Using the
+// cuBLASLt as far as kernels/cuda/cublaslt.cc calls it, on the host, in float64: a shared library
+// of that name. Written from NVIDIA's documentation of the functions ("cuBLAS", section "Using the
 // cuBLASLt API"), with numbers of its own, so that it does not repeat a mistake of its caller.
 #include "tests/support/fake_cublaslt/fake_cublaslt.h"
 
@@ -184,7 +184,10 @@ int cublasLtMatmulAlgoGetHeuristic(void*, void* desc, void* a, void* b, void* c,
   if (const int error = CheckShapes(product); error != kSuccess) return error;
   const auto* const preferred = static_cast<const Preference*>(preference);
   const uint64_t k = product.transpose_a ? product.a.rows : product.a.cols;
-  state.choices.push_back({product.d.rows, product.d.cols, k, preferred->workspace_bytes,
+  state.choices.push_back({product.d.rows,
+                           product.d.cols,
+                           k,
+                           preferred->workspace_bytes,
                            preferred->reduction_schemes,
                            {preferred->alignments[0], preferred->alignments[1],
                             preferred->alignments[2], preferred->alignments[3]}});
