@@ -74,7 +74,8 @@ std::string GpuPlanText(const GpuPlan& plan) {
                     FormatBytes(kCudaBytes),
                     plan.fits ? "the GPU computes, at a speed that is not predicted; what "
                                 "follows is the processor's"
-                              : "it does not fit, the processor computes");
+                    : needed.library_bytes > 0 ? "it does not fit, and prompts in f16 are for a GPU"
+                                               : "it does not fit, the processor computes");
 }
 
 nlohmann::ordered_json GpuPlanJson(const GpuPlan& plan) {

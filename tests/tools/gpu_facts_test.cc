@@ -210,6 +210,8 @@ TEST_F(GpuPlanTest, PromptsInF16NeedAPanelAWorkspaceAndTheLibrary) {
   EXPECT_GE(with.smallest_bytes, without.smallest_bytes + kWorkspace + kF16LibraryBytes);
   EXPECT_THAT(GpuPlanText(with), HasSubstr("cuBLASLt taken for 64.0 MiB, "));
   EXPECT_EQ(GpuPlanJson(with)["f16_library_bytes"], kF16LibraryBytes);
+  EXPECT_THAT(GpuPlanText(Plan(Machine(), 1000)),
+              HasSubstr("it does not fit, and prompts in f16 are for a GPU"));
   // Passes are longer where contexts are.
   request_.context_tokens = 8192;
   const GpuPlan longer = Plan(Machine());
