@@ -37,10 +37,15 @@ uint64_t ReadPeakRef(const std::byte* memory, size_t size_bytes) {
 
 PeakLoops PeakLoopsOf(const OpTable& table) {
   const std::string_view name = table.name;
-  if (name == "amx") return {ArithmeticPeakAmx, ArithmeticPeakBf16Amx, ReadPeakAvx512};
-  if (name == "avx512") return {ArithmeticPeakAvx512, ArithmeticPeakBf16Avx512, ReadPeakAvx512};
-  if (name == "avx2") return {ArithmeticPeakAvx2, nullptr, ReadPeakAvx2};
-  return {ArithmeticPeakRef, ArithmeticPeakRef, ReadPeakRef};
+  if (name == "amx") {
+    return {ArithmeticPeakAmx, ArithmeticPeakBf16Amx, ArithmeticPeakF32Avx512, ReadPeakAvx512};
+  }
+  if (name == "avx512") {
+    return {ArithmeticPeakAvx512, ArithmeticPeakBf16Avx512, ArithmeticPeakF32Avx512,
+            ReadPeakAvx512};
+  }
+  if (name == "avx2") return {ArithmeticPeakAvx2, nullptr, ArithmeticPeakF32Avx2, ReadPeakAvx2};
+  return {ArithmeticPeakRef, ArithmeticPeakRef, ArithmeticPeakRef, ReadPeakRef};
 }
 
 }  // namespace sluice

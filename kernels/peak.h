@@ -16,6 +16,8 @@ struct PeakLoops {
   int64_t (*arithmetic)(int64_t rounds);
   // The same of matmul_bf16; null where the table has none.
   int64_t (*arithmetic_bf16)(int64_t rounds);
+  // The same of float32: multiplies and adds as attention and products of float weights do.
+  int64_t (*arithmetic_f32)(int64_t rounds);
   // Reads memory in the widest loads. Returns something that depends on all of it.
   uint64_t (*read)(const std::byte* memory, size_t size_bytes);
 };

@@ -13,8 +13,6 @@ using Json = nlohmann::json;
 
 constexpr double kPaperBiasMax = 8;
 
-int64_t FourTimes(int64_t size) { return size > 0 && size < (1 << 24) ? 4 * size : 0; }
-
 void ReadMptAttention(const Json& json, ModelConfig* model, FieldReader* outer) {
   FieldReader fields(json, "attn_config.");
   RefuseUnless(&fields, "alibi", true);
@@ -44,16 +42,10 @@ void ReadMptAttention(const Json& json, ModelConfig* model, FieldReader* outer) 
 Status ReadBloom(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
   // The old name wins in transformers, where it is there.
-  const auto size = [&fields](const char* name, const char* other) {
-    return fields.Find(name) != nullptr ? fields.Int(name, 0) : fields.RequiredInt(other);
-  };
-  model->vocab_size = fields.RequiredInt("vocab_size");
-  model->hidden_size = size("n_embed", "hidden_size");
-  model->num_layers = size("n_layer", "num_hidden_layers");
-  model->num_heads = size("n_head", "num_attention_heads");
-  model->num_kv_heads = model->num_heads;
-  model->head_dim = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
-  model->intermediate_size = FourTimes(model->hidden_size);
+  ReadGptSizes({{"n_embed", "hidden_size"},
+                {"n_layer", "num_hidden_layers"},
+                {"n_head", "num_attention_heads"}},
+               &fields, model);
   model->context_length = fields.Int("seq_length", 2048);
   model->norm_eps = fields.Number("layer_norm_epsilon", 1e-5);
   model->tie_embeddings = fields.Bool("tie_word_embeddings", true);
@@ -67,13 +59,7 @@ Status ReadBloom(const Json& json, ModelConfig* model) {
 
 Status ReadMpt(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  model->vocab_size = fields.RequiredInt("vocab_size");
-  model->hidden_size = fields.RequiredInt("d_model");
-  model->num_layers = fields.RequiredInt("n_layers");
-  model->num_heads = fields.RequiredInt("n_heads");
-  model->num_kv_heads = model->num_heads;
-  model->head_dim = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
-  model->intermediate_size = FourTimes(model->hidden_size);
+  ReadGptSizes({{"d_model"}, {"n_layers"}, {"n_heads"}}, &fields, model);
   model->context_length = fields.Int("max_seq_len", 2048);
   model->norm_eps = fields.Number("layer_norm_epsilon", 1e-5);
   model->tie_embeddings = fields.Bool("tie_word_embeddings", true);

@@ -33,16 +33,11 @@ Status ReadStarcoder2(const Json& json, ModelConfig* model) {
 
 Status ReadFalcon(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  const auto size = [&fields](const char* name, const char* old_name) {
-    return fields.Find(name) != nullptr ? fields.Int(name, 0) : fields.RequiredInt(old_name);
-  };
-  model->vocab_size = fields.RequiredInt("vocab_size");
-  model->hidden_size = size("hidden_size", "n_embed");
-  model->num_layers = size("num_hidden_layers", "n_layer");
-  model->num_heads = size("num_attention_heads", "n_head");
-  model->head_dim = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
-  model->intermediate_size =
-      fields.Int("ffn_hidden_size", model->hidden_size < (1 << 24) ? 4 * model->hidden_size : 0);
+  ReadGptSizes({{"hidden_size", "n_embed"},
+                {"num_hidden_layers", "n_layer"},
+                {"num_attention_heads", "n_head"}},
+               &fields, model);
+  model->intermediate_size = fields.Int("ffn_hidden_size", model->intermediate_size);
   model->context_length = fields.Int("max_position_embeddings", 2048);
   model->norm_eps = fields.Number("layer_norm_epsilon", 1e-5);
   model->tie_embeddings = fields.Bool("tie_word_embeddings", true);
@@ -56,10 +51,11 @@ Status ReadFalcon(const Json& json, ModelConfig* model) {
       fields.Bool("new_decoder_architecture", fields.String("model_type", "") == "RefinedWeb");
   const bool parallel = fields.Bool("parallel_attn", true);
   if (grouped) {
-    model->num_kv_heads = size("num_kv_heads", "n_head_kv");
+    const bool old_name = fields.Find("num_kv_heads") == nullptr;
+    model->num_kv_heads = fields.RequiredInt(old_name ? "n_head_kv" : "num_kv_heads");
     if (!parallel) RefuseUnless(&fields, "parallel_attn", true);
-  } else {
-    model->num_kv_heads = fields.Bool("multi_query", true) ? 1 : model->num_heads;
+  } else if (fields.Bool("multi_query", true)) {
+    model->num_kv_heads = 1;
   }
   model->parallel_blocks = grouped || parallel;
   model->separate_ffn_norm =
@@ -75,14 +71,9 @@ Status ReadFalcon(const Json& json, ModelConfig* model) {
 
 Status ReadGptBigCode(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  model->vocab_size = fields.RequiredInt("vocab_size");
-  model->hidden_size = fields.RequiredInt("n_embd");
-  model->num_layers = fields.RequiredInt("n_layer");
-  model->num_heads = fields.RequiredInt("n_head");
-  model->num_kv_heads = fields.Bool("multi_query", true) ? 1 : model->num_heads;
-  model->head_dim = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
-  model->intermediate_size =
-      fields.Int("n_inner", model->hidden_size < (1 << 24) ? 4 * model->hidden_size : 0);
+  ReadGptSizes({{"n_embd"}, {"n_layer"}, {"n_head"}}, &fields, model);
+  if (fields.Bool("multi_query", true)) model->num_kv_heads = 1;
+  model->intermediate_size = fields.Int("n_inner", model->intermediate_size);
   model->context_length = fields.Int("n_positions", 1024);
   model->norm_eps = fields.Number("layer_norm_epsilon", 1e-5);
   model->tie_embeddings = fields.Bool("tie_word_embeddings", true);
@@ -96,12 +87,7 @@ Status ReadGptBigCode(const Json& json, ModelConfig* model) {
 
 Status ReadOpt(const Json& json, ModelConfig* model) {
   FieldReader fields(json, "");
-  model->vocab_size = fields.RequiredInt("vocab_size");
-  model->hidden_size = fields.RequiredInt("hidden_size");
-  model->num_layers = fields.RequiredInt("num_hidden_layers");
-  model->num_heads = fields.RequiredInt("num_attention_heads");
-  model->num_kv_heads = model->num_heads;
-  model->head_dim = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
+  ReadGptSizes({{"hidden_size"}, {"num_hidden_layers"}, {"num_attention_heads"}}, &fields, model);
   model->intermediate_size = fields.RequiredInt("ffn_dim");
   model->context_length = fields.Int("max_position_embeddings", 2048);
   model->norm_eps = 1e-5;  // not in the file

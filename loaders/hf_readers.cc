@@ -74,6 +74,21 @@ void ReadSizes(const SizeDefaults& defaults, FieldReader* fields, ModelConfig* m
   model->intermediate_size = fields->RequiredInt("intermediate_size");
 }
 
+void ReadGptSizes(const GptSizeNames& names, FieldReader* fields, ModelConfig* model) {
+  const auto read = [fields](const GptSizeNames::Name& name) {
+    const bool is_second = name.second != nullptr && fields->Find(name.first) == nullptr;
+    return fields->RequiredInt(is_second ? name.second : name.first);
+  };
+  model->vocab_size = fields->RequiredInt("vocab_size");
+  model->hidden_size = read(names.hidden_size);
+  model->num_layers = read(names.num_layers);
+  model->num_heads = read(names.num_heads);
+  model->num_kv_heads = model->num_heads;
+  model->head_dim = model->num_heads > 0 ? model->hidden_size / model->num_heads : 0;
+  const bool fits = model->hidden_size > 0 && model->hidden_size < (1 << 24);  // Validate says so
+  model->intermediate_size = fits ? 4 * model->hidden_size : 0;
+}
+
 void ReadWindows(FieldReader* fields, int64_t window,
                  const std::function<bool(int64_t layer)>& has_window, ModelConfig* model) {
   if (!fields->status().ok()) return;  // num_layers may be anything

@@ -25,6 +25,20 @@ struct SizeDefaults {
 // The numbers that most architectures spell alike.
 void ReadSizes(const SizeDefaults& defaults, FieldReader* fields, ModelConfig* model);
 
+// Where GPT-2 and what came after it write their sizes: by one name, or by the first of two that is
+// there.
+struct GptSizeNames {
+  struct Name {
+    const char* first;
+    const char* second = nullptr;
+  };
+  Name hidden_size, num_layers, num_heads;
+};
+
+// These and the vocabulary. Heads divide the width, each has keys of its own, and an FFN is four
+// times as wide.
+void ReadGptSizes(const GptSizeNames& names, FieldReader* fields, ModelConfig* model);
+
 // The window of each layer: layer_types says which have one, else has_window does.
 void ReadWindows(FieldReader* fields, int64_t window,
                  const std::function<bool(int64_t layer)>& has_window, ModelConfig* model);

@@ -77,22 +77,25 @@ Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
 }
 
 Result<std::unique_ptr<Engine>> EngineImpl::Open(const EngineOptions& options,
-                                                 const GpuOpener& open_gpu) {
+                                                 const GpuOpener& open_gpu,
+                                                 TableSelector select_table) {
   if (Status status = Validate(options); !status.ok()) return status;
   try {
     std::unique_ptr<EngineImpl> engine(new EngineImpl());
-    if (Status status = engine->Load(options, open_gpu); !status.ok()) return status;
+    if (Status s = engine->Load(options, open_gpu, select_table); !s.ok()) return s;
     return std::unique_ptr<Engine>(std::move(engine));
   } catch (const std::bad_alloc&) {
     return Status(ErrorCode::kOutOfMemory, "no memory for the engine's tables");
   }
 }
 
-Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu) {
+Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu,
+                        TableSelector select_table) {
   const auto start = std::chrono::steady_clock::now();
   if (options.isa != "cuda") {
-    const Result<const OpTable*> ops = SelectTable(options.isa);
+    const Result<const OpTable*> ops = select_table(options.isa);
     if (!ops.ok()) return ops.status();
+    processor_ops_ = *ops;
     if (options.prefill == PrefillType::kBf16) {
       if (Status s = CheckBf16(**ops); !s.ok()) return s.WithContext("prefill in bf16");
     }

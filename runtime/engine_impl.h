@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/select.h"
 #include "loaders/chat_template/chat_template.h"
 #include "loaders/tokenizer/tokenizer.h"
 #include "offload/arena.h"
@@ -31,11 +32,15 @@ inline double SecondsBetween(std::chrono::steady_clock::time_point begin,
   return std::chrono::duration<double>(end - begin).count();
 }
 
+// As SelectTable.
+using TableSelector = Result<const OpTable*> (*)(std::string_view name);
+
 class EngineImpl : public Engine {
  public:
-  // `open_gpu` is for tests.
+  // `open_gpu` and `select_table` are for tests.
   static Result<std::unique_ptr<Engine>> Open(const EngineOptions& options,
-                                              const GpuOpener& open_gpu = OpenFirstGpu);
+                                              const GpuOpener& open_gpu = OpenFirstGpu,
+                                              TableSelector select_table = SelectTable);
 
   const EngineInfo& info() const override { return info_; }
   std::vector<TierReport> tiers() const override;
@@ -55,7 +60,7 @@ class EngineImpl : public Engine {
 
  private:
   EngineImpl() = default;
-  Status Load(const EngineOptions& options, const GpuOpener& open_gpu);
+  Status Load(const EngineOptions& options, const GpuOpener& open_gpu, TableSelector select_table);
   Status LoadText();
   // The weights, and all that a pass needs: on a GPU that is asked for, or that is there and holds
   // the model, else on the processor.
@@ -87,6 +92,7 @@ class EngineImpl : public Engine {
   ModelDescription description_;
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> chat_template_;
+  const OpTable* processor_ops_ = nullptr;  // none with isa cuda, which never falls back
   std::unique_ptr<ThreadTeam> team_;
   std::unique_ptr<Trace> trace_;  // before what writes to it
   Gpu gpu_;                       // no device: the processor; before what lies there

@@ -158,15 +158,13 @@ Status EngineImpl::CheckRamBesideGpu(const EngineOptions& options, const GpuMemo
 }
 
 Status EngineImpl::LoadOnProcessor(const EngineOptions& options) {
-  const Result<const OpTable*> ops = SelectTable(options.isa);
-  if (!ops.ok()) return ops.status();
   info_.kv_cache_bytes =
       KvCache::BlockBytes(description_.layer_states, ToKvType(options.kv_cache_type)) *
       static_cast<uint64_t>(NumBlocks(info_.context_tokens, options.max_sequences));
   info_.activation_bytes = ActivationBytes(description_, options.max_batch_tokens, info_.vocab_size,
                                            options.prefill == PrefillType::kBf16);
   if (Status s = OpenStore(options); !s.ok()) return s;
-  return MakeForward(options, *ops);
+  return MakeForward(options, processor_ops_);
 }
 
 Status EngineImpl::MakeForward(const EngineOptions& options, const Compute& compute) {

@@ -163,6 +163,11 @@ class Trial {
         });
   }
 
+  // MatmulRate::batch_bytes_per_s, if there are so many tokens.
+  double BatchRate(ThreadTeam* team) {
+    return size_bytes() * static_cast<double>(tokens_) / MedianSeconds([&] { Run(team); });
+  }
+
   double weights() const { return static_cast<double>(layout_.rows * layout_.cols); }
   double size_bytes() const { return static_cast<double>(layout_.size_bytes); }
 
@@ -258,8 +263,7 @@ Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int
   rate.type = WeightTypeName(type);
   rate.one_token_bytes_per_s =
       one.size_bytes() / MeanSeconds(kOneTokenSeconds, [&] { one.Run(&team); });
-  rate.batch_bytes_per_s =
-      batch.size_bytes() * kPrefillTokens / MedianSeconds([&] { batch.Run(&team); });
+  rate.batch_bytes_per_s = batch.BatchRate(&team);
   return rate;
 }
 
@@ -267,6 +271,16 @@ Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& is
   Result<const OpTable*> ops = SelectTable(isa);
   if (!ops.ok()) return ops.status();
   return MeasureMatmul(type, **ops, threads);
+}
+
+Result<double> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads) {
+  Result<const OpTable*> ops = SelectTable(isa);
+  if (!ops.ok()) return ops.status();
+  if (Status s = CheckBf16(**ops); !s.ok()) return s;
+  ThreadTeam team(threads);
+  Trial batch(type, **ops, kPrefillTokens, kBatchMatrixBytes, kMatrixCols, /*bf16=*/true);
+  if (Status status = batch.Allocate(); !status.ok()) return status;
+  return batch.BatchRate(&team);
 }
 
 double MeasureVerification(int threads) {

@@ -19,16 +19,19 @@ struct MatmulRate {
   double one_token_bytes_per_s = 0;
   // Times the tokens: bytes x tokens per second, in a batch of kPrefillTokens.
   double batch_bytes_per_s = 0;
+  double bf16_batch_bytes_per_s = 0;  // the same in bf16; 0: not measured
 };
 
 inline constexpr int64_t kPrefillTokens = 512;
 
-// Measured for about a second: matrices larger than the caches, all threads; one_token_bytes_per_s
-// is a mean over that time, as a run sees it.
+// Measured for about a second, but for bf16: matrices larger than the caches, all threads;
+// one_token_bytes_per_s is a mean over that time, as a run sees it.
 // Error: kOutOfMemory.
 Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int threads);
 // The same with the table of that name. Errors: those of SelectTable too.
 Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& isa, int threads);
+// bf16_batch_bytes_per_s of that table. Errors: those of SelectTable and CheckBf16; kOutOfMemory.
+Result<double> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads);
 
 // Bytes that `threads` threads verify in a second.
 double MeasureVerification(int threads);

@@ -44,8 +44,10 @@ double ProcessorSeconds(const ModelOutline& outline, const Plan& plan, const Pla
                         const PlanRates& rates, int64_t tokens) {
   double slowest = std::numeric_limits<double>::infinity();
   const auto rate_of = [&](const MatmulRate& rate) {
-    return tokens == 1 ? rate.one_token_bytes_per_s
-                       : rate.batch_bytes_per_s / static_cast<double>(tokens);
+    if (tokens == 1) return rate.one_token_bytes_per_s;
+    const double batch =
+        request.bf16_prompts ? rate.bf16_batch_bytes_per_s : rate.batch_bytes_per_s;
+    return batch / static_cast<double>(tokens);
   };
   for (const MatmulRate& rate : rates.matmul) slowest = std::min(slowest, rate_of(rate));
   // The embedding is gathered, not multiplied with: it is not among the bytes of a pass.
@@ -133,12 +135,14 @@ Result<Plan> PlanMemory(const ModelOutline& outline, const PlanRequest& request)
                               request.sequences, request.context_tokens));
   }
   // A shape that sluice does not run: as if its buffers were those of a Llama.
-  plan.activation_bytes =
-      outline.description
-          ? ActivationBytes(*outline.description, request.max_batch_tokens, outline.vocab_size)
-          : static_cast<uint64_t>(request.max_batch_tokens * outline.hidden_size * 13 +
-                                  kLogitRows * outline.vocab_size) *
-                4;
+  const int64_t floats_of_hidden = request.bf16_prompts ? 15 : 13;
+  plan.activation_bytes = outline.description
+                              ? ActivationBytes(*outline.description, request.max_batch_tokens,
+                                                outline.vocab_size, request.bf16_prompts)
+                              : static_cast<uint64_t>(request.max_batch_tokens *
+                                                          outline.hidden_size * floats_of_hidden +
+                                                      kLogitRows * outline.vocab_size) *
+                                    4;
   plan.overhead_bytes = OverheadBytes(outline.metadata_bytes);
   const uint64_t fixed = plan.kv_bytes + plan.activation_bytes + plan.overhead_bytes;
   const std::vector<PlacementGroup> groups = Groups(outline);

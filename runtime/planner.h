@@ -38,6 +38,7 @@ struct PlanRequest {
   bool f16_prompts = false;        // of a GPU, in longer passes
   uint64_t ram_bytes = 0;  // the budget
   uint64_t ring_bytes = uint64_t{128} << 20;
+  bool bf16_prompts = false;  // prefill is of products in bf16, and has a buffer for them
   std::span<const PlaceRule> rules;
 };
 
@@ -48,7 +49,9 @@ struct PlanRates {
   double busy_drive_bytes_per_s = 0;
   double memory_bytes_per_s = 0;
   double verification_bytes_per_s = 0;
-  std::vector<MatmulRate> matmul;  // by type name; a type that is missing counts as the slowest
+  // By type name; a type that is missing counts as the slowest. REQUIRES: where prompts are in
+  // bf16, all have a rate of it.
+  std::vector<MatmulRate> matmul;
 };
 
 enum class Bound : uint8_t { kDrive, kProcessor };

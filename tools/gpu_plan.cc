@@ -18,6 +18,7 @@ std::string WhyNot(const ModelOutline& outline, const PlanRequest& request,
   if (!outline.description) return "sluice does not run the model";
   if (request.kv_bytes_per_value != 2) return "the KV cache of a GPU is in f16";
   if (vram_bytes == 0u) return "--vram 0";
+  if (request.bf16_prompts) return "prefill in bf16 is for the processor";
   if (facts.cuda_build == "none") return "this build has no CUDA";
   if (vram_bytes) return "";  // a plan for the GPU that is meant
   return WhyNoGpu(facts);

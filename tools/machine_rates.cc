@@ -23,8 +23,9 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kMaxCacheBytes = 1 << 20;
 // To be raised with kernels that are faster or slower than those that were measured.
-constexpr int kKernelsRevision = 2;
-constexpr double kAssumedDriveBytesPerS = 2e9;  // an NVMe drive of the cheaper kind
+constexpr int kKernelsRevision = 3;
+constexpr double kAssumedDriveBytesPerS = 2e9;              // an NVMe drive of the cheaper kind
+constexpr char kBf16BatchKey[] = "bf16_batch_bytes_per_s";  // as plan --json writes it
 
 // 0 if it is no rate.
 double RateIn(const Json& object, const std::string& key) {
@@ -86,84 +87,127 @@ bool Matters(const OutlineType& type, const ModelOutline& outline) {
   return type.size_bytes * 50 >= outline.weight_bytes();
 }
 
+// What the cache knows of this machine, or a measurement finds and the cache keeps.
+class RatesOfMachine {
+ public:
+  RatesOfMachine(const RatesRequest& request, const MachineFacts& facts) : request_(request) {
+    report_.isa = request.isa.empty() ? facts.tables.back() : request.isa;
+    report_.threads = request.threads > 0 ? request.threads : facts.usable_cores;
+    prefix_ = fmt::format("{}, {} ({}), {} threads, ", facts.cpu, report_.isa, kKernelsRevision,
+                          report_.threads);
+  }
+
+  Status AddMatmul(const OutlineType& type) {
+    MatmulRate rate;
+    rate.type = type.name;
+    if (request_.bf16_prompts) {
+      if (Status s = ReadBf16(type, &rate); !s.ok()) return s.WithContext("prefill in bf16");
+    }
+    const std::string one_token = prefix_ + type.name + ", 1 token";
+    const std::string batch = prefix_ + type.name + ", batch";
+    rate.one_token_bytes_per_s = Known(one_token);
+    rate.batch_bytes_per_s = Known(batch);
+    if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0) {
+      if (request_.only_known) return Unknown();
+      Tell();
+      Result<MatmulRate> measured = MeasureMatmulOn(type.type, report_.isa, report_.threads);
+      if (!measured.ok()) return measured.status();
+      rate.one_token_bytes_per_s = Keep(one_token, measured->one_token_bytes_per_s);
+      rate.batch_bytes_per_s = Keep(batch, measured->batch_bytes_per_s);
+    }
+    report_.rates.matmul.push_back(std::move(rate));
+    return Status();
+  }
+
+  void AddMemory() {
+    report_.rates.memory_bytes_per_s = Once("memory", MeasureMemory);
+    report_.rates.verification_bytes_per_s = Once("verification", MeasureVerification);
+  }
+
+  void AddDrive() {
+    const std::string device = request_.file.empty() ? "" : DeviceOf(request_.file);
+    const std::string key = "drive " + device;
+    const std::string busy_key = key + fmt::format(", {} threads busy", report_.threads);
+    double* const alone = &report_.rates.drive_bytes_per_s;
+    double* const busy = &report_.rates.busy_drive_bytes_per_s;
+    *alone = device.empty() ? 0 : Known(key);
+    *busy = device.empty() ? 0 : Known(busy_key);
+    report_.drive_origin = "measured before";
+    const bool measured = *alone > 0 && *busy > 0;
+    if (!measured && !request_.only_known && CanBeMeasured(request_.file)) {
+      Tell();
+      const Result<StreamingRates> drive = MeasureStreaming(request_.file, report_.threads);
+      if (drive.ok()) {
+        *alone = Keep(key, drive->alone_bytes_per_s);
+        *busy = Keep(busy_key, drive->busy_bytes_per_s);
+        report_.drive_origin = "measured now";
+      }
+    }
+    if (*alone > 0) return;
+    *alone = kAssumedDriveBytesPerS;
+    report_.drive_origin = "assumed";
+  }
+
+  RatesReport Finish() {
+    cache_.Save();
+    return std::move(report_);
+  }
+
+ private:
+  double Known(const std::string& key) const { return request_.measure_anew ? 0 : cache_.Get(key); }
+  double Keep(const std::string& key, double rate) {
+    cache_.Set(key, rate);
+    return rate;
+  }
+  static Status Unknown() {
+    return Status(ErrorCode::kNotFound, "this machine was not measured yet");
+  }
+  void Tell() {
+    if (!std::exchange(told_, true) && !request_.quiet)
+      PrintLine("measuring this machine (kept in the cache)");
+  }
+
+  Status ReadBf16(const OutlineType& type, MatmulRate* rate) {
+    const std::string key = prefix_ + type.name + ", batch in bf16";
+    rate->bf16_batch_bytes_per_s = Known(key);
+    if (rate->bf16_batch_bytes_per_s > 0) return Status();
+    if (request_.only_known) return Unknown();
+    Tell();
+    Result<double> measured = MeasureBf16BatchOn(type.type, report_.isa, report_.threads);
+    if (!measured.ok()) return measured.status();
+    rate->bf16_batch_bytes_per_s = Keep(key, *measured);
+    return Status();
+  }
+
+  double Once(const std::string& name, double (*measure)(int)) {
+    const double known = Known(prefix_ + name);
+    if (known > 0 || request_.only_known) return known;
+    Tell();
+    return Keep(prefix_ + name, measure(report_.threads));
+  }
+
+  const RatesRequest& request_;
+  RatesReport report_;
+  std::string prefix_;
+  RatesCache cache_;
+  bool told_ = false;
+};
+
 }  // namespace
 
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request) {
-  const MachineFacts facts = ProbeMachine();
-  RatesReport report;
-  report.isa = request.isa.empty() ? facts.tables.back() : request.isa;
-  report.threads = request.threads > 0 ? request.threads : facts.usable_cores;
-  RatesCache cache;
-  const std::string prefix = fmt::format("{}, {} ({}), {} threads", facts.cpu, report.isa,
-                                         kKernelsRevision, report.threads);
-  const auto known = [&](const std::string& key) {
-    return request.measure_anew ? 0 : cache.Get(key);
-  };
-  bool told = false;
-  const auto tell = [&] {
-    if (!std::exchange(told, true) && !request.quiet)
-      PrintLine("measuring this machine (kept in the cache)");
-  };
-
-  const Status unknown(ErrorCode::kNotFound, "this machine was not measured yet");
+  RatesOfMachine rates(request, ProbeMachine());
   for (const OutlineType& type : outline.types) {
     if (!Matters(type, outline)) continue;
-    MatmulRate rate;
-    rate.type = type.name;
-    rate.one_token_bytes_per_s = known(prefix + ", " + type.name + ", 1 token");
-    rate.batch_bytes_per_s = known(prefix + ", " + type.name + ", batch");
-    if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0) {
-      if (request.only_known) return unknown;
-      tell();
-      Result<MatmulRate> measured = MeasureMatmulOn(type.type, report.isa, report.threads);
-      if (!measured.ok()) return measured.status();
-      rate = *measured;
-      cache.Set(prefix + ", " + type.name + ", 1 token", rate.one_token_bytes_per_s);
-      cache.Set(prefix + ", " + type.name + ", batch", rate.batch_bytes_per_s);
-    }
-    report.rates.matmul.push_back(rate);
+    if (Status s = rates.AddMatmul(type); !s.ok()) return s;
   }
-  const auto measured_once = [&](const std::string& key, double (*measure)(int)) {
-    double value = known(key);
-    if (value == 0 && !request.only_known) {
-      tell();
-      value = measure(report.threads);
-      cache.Set(key, value);
-    }
-    return value;
-  };
-  report.rates.memory_bytes_per_s = measured_once(prefix + ", memory", MeasureMemory);
-  report.rates.verification_bytes_per_s =
-      measured_once(prefix + ", verification", MeasureVerification);
-
-  const std::string device = request.file.empty() ? "" : DeviceOf(request.file);
-  const std::string drive_key = "drive " + device;
-  const std::string busy_key = drive_key + fmt::format(", {} threads busy", report.threads);
-  report.rates.drive_bytes_per_s = device.empty() ? 0 : known(drive_key);
-  report.rates.busy_drive_bytes_per_s = device.empty() ? 0 : known(busy_key);
-  report.drive_origin = "measured before";
-  const bool measured =
-      report.rates.drive_bytes_per_s > 0 && report.rates.busy_drive_bytes_per_s > 0;
-  if (!measured && !request.only_known && CanBeMeasured(request.file)) {
-    tell();
-    const Result<StreamingRates> drive = MeasureStreaming(request.file, report.threads);
-    if (drive.ok()) {
-      report.rates.drive_bytes_per_s = drive->alone_bytes_per_s;
-      report.rates.busy_drive_bytes_per_s = drive->busy_bytes_per_s;
-      report.drive_origin = "measured now";
-      cache.Set(drive_key, drive->alone_bytes_per_s);
-      cache.Set(busy_key, drive->busy_bytes_per_s);
-    }
-  }
-  if (report.rates.drive_bytes_per_s == 0) {
-    report.rates.drive_bytes_per_s = kAssumedDriveBytesPerS;
-    report.drive_origin = "assumed";
-  }
-  cache.Save();
-  return report;
+  rates.AddMemory();
+  rates.AddDrive();
+  return rates.Finish();
 }
 
-Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline) {
+Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline,
+                                bool bf16_prompts) {
   const auto corrupt = [&path](const std::string& what) {
     return Status(ErrorCode::kCorrupt, fmt::format("{}: {}", path, what));
   };
@@ -208,6 +252,15 @@ Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& out
     }
     if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0)
       return corrupt(fmt::format("'matmul' of type {} is no rate", type.name));
+    if (bf16_prompts && !found->contains(kBf16BatchKey)) {
+      return Status(ErrorCode::kNotFound,
+                    fmt::format("{}: no rate of weights of type {} in bf16 (plan --prefill bf16 "
+                                "--json writes them)",
+                                path, type.name));
+    }
+    rate.bf16_batch_bytes_per_s = RateIn(*found, kBf16BatchKey);
+    if (bf16_prompts && rate.bf16_batch_bytes_per_s == 0)
+      return corrupt(fmt::format("'matmul' of type {} in bf16 is no rate", type.name));
     rates.matmul.push_back(std::move(rate));
   }
   return report;

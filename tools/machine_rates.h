@@ -16,7 +16,8 @@ struct RatesRequest {
   std::string file;
   bool measure_anew = false;
   bool quiet = false;
-  bool only_known = false;  // measures nothing: kNotFound where a rate but the drive's is missing
+  bool only_known = false;    // measures nothing: kNotFound where a rate but the drive's is missing
+  bool bf16_prompts = false;  // the rates of products in bf16 too
 };
 
 struct RatesReport {
@@ -29,15 +30,16 @@ struct RatesReport {
 
 // Rates for the weight types of the outline: from the cache (keyed by processor, table, threads,
 // and for the drive by its device), or measured now, for some seconds at most, and kept there. A
-// cache that cannot be written is no error. Errors: those of SelectTable and MeasureMatmul;
-// kNotFound as only_known says.
+// cache that cannot be written is no error. Errors: those of MeasureMatmulOn and, for prompts in
+// bf16, of MeasureBf16BatchOn; kNotFound as only_known says.
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request);
 
 // Rates for the weight types of the outline from a file that `plan --json` wrote, on this machine
 // or on another one. Errors: those of ReadWholeFile; kCorrupt for anything but an object with the
-// rates, each a number above 0 (the busy drive's may be missing); kNotFound for a type of weights
-// that has none.
-Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline);
+// rates, each a number above 0 (the busy drive's may be missing, and those of bf16 where prompts
+// are not in it); kNotFound for a type of weights that has none.
+Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& outline,
+                                bool bf16_prompts);
 
 }  // namespace sluice
 

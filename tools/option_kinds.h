@@ -85,11 +85,12 @@ DeclaredOption AddRepeatableOption(CLI::App* verb, const std::string& names,
 DeclaredOption AddBiasOption(CLI::App* verb, const std::string& names,
                              std::vector<std::string>* values, const std::string& description);
 
-// --seed, --threads, --quiet
+// --seed, --threads, --prefill, --quiet
 DeclaredOption AddSeedOption(CLI::App* verb, uint64_t* seed, const std::string& description);
 DeclaredOption AddSeedOption(CLI::App* verb, std::optional<uint64_t>* seed,
                              const std::string& description);
 DeclaredOption AddThreadsOption(CLI::App* verb, int* threads);
+DeclaredOption AddPrefillOption(CLI::App* verb, std::string* prefill);
 void AddQuietOption(CLI::App* verb, bool* quiet);
 
 // Of an option that the verb has.

@@ -53,12 +53,7 @@ void AddModelOptions(CLI::App* verb, ModelOptions* options, const std::string& c
   AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx", "cuda"},
                   "Instruction set, or cuda: a GPU (default: the fastest that runs)")
       .Group(group);
-  AddChoiceOption(
-      verb, "--prefill", &options->prefill, {"int8", "bf16", "f16"},
-      "Products of prompts: bf16 rounds weights and activations to it, which is faster "
-      "with AMX and gives other results, and so does f16 on a GPU, by cuBLASLt; answers "
-      "are computed in int8 all the same")
-      .Group(group);
+  AddPrefillOption(verb, &options->prefill).Group(group);
   AddChoiceOption(
       verb, "--io", &options->io, {"auto", "uring", "pread", "mmap"},
       "How weights are read (auto: io_uring where it is allowed; mmap: not into memory)")

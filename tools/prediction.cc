@@ -19,12 +19,14 @@ std::optional<Plan> PredictionOf(const Engine& engine, const ModelOptions& optio
   rates_request.threads = info.threads;
   rates_request.file = path;
   rates_request.only_known = true;
+  rates_request.bf16_prompts = info.prefill == PrefillType::kBf16;
   const Result<RatesReport> rates = RatesFor(outline, rates_request);
   if (!rates.ok()) return std::nullopt;
   PlanRequest request;
   request.context_tokens = info.context_tokens;
   request.kv_bytes_per_value = options.kv == "f32" ? 4 : 2;
   request.ram_bytes = info.ram_budget_bytes;
+  request.bf16_prompts = rates_request.bf16_prompts;
   request.rules = *rules;
   const Result<Plan> plan = MakePlan(outline, request, rates->rates);
   if (!plan.ok()) return std::nullopt;

@@ -34,6 +34,7 @@ struct PlanOptions {
   std::optional<uint64_t> vram_bytes;
   std::string place;
   std::string isa;
+  std::string prefill = "int8";
   int threads = 0;
   bool measure = false;
   std::string rates_file;
@@ -93,6 +94,8 @@ Json MatmulJson(const std::vector<MatmulRate>& rates) {
   for (const MatmulRate& rate : rates) {
     json[rate.type] = {{"one_token_bytes_per_s", rate.one_token_bytes_per_s},
                        {"batch_bytes_per_s", rate.batch_bytes_per_s}};
+    if (rate.bf16_batch_bytes_per_s > 0)
+      json[rate.type]["bf16_batch_bytes_per_s"] = rate.bf16_batch_bytes_per_s;
   }
   return json;
 }
@@ -103,6 +106,8 @@ std::string ReportJson(const Report& report) {
   for (const OutlineType& type : report.outline.types) {
     types[type.name] = {{"parameters", type.parameters}, {"bytes", type.size_bytes}};
   }
+  Json prefill = SpeedJson(plan.prefill);
+  prefill["products"] = report.request.bf16_prompts ? "bf16" : "int8";
   const Json json = {{"source", report.outline.source},
                      {"runs", report.outline.description.has_value()},
                      {"parameters", report.outline.parameters()},
@@ -134,13 +139,13 @@ std::string ReportJson(const Report& report) {
                      {"verification_bytes_per_s", report.rates.rates.verification_bytes_per_s},
                      {"matmul", MatmulJson(report.rates.rates.matmul)},
                      {"decode", SpeedJson(plan.decode)},
-                     {"prefill", SpeedJson(plan.prefill)},
+                     {"prefill", prefill},
                      {"decode_with_a_gib_more_ram", plan.decode_with_a_gib_more}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-std::string SpeedLine(const char* name, const Speed& speed) {
-  std::string line = fmt::format("{:<14}{:.3g} tokens/s, bound by the {}", name, speed.tokens_per_s,
+std::string SpeedLine(const char* name, const char* unit, const Speed& speed) {
+  std::string line = fmt::format("{:<14}{:.3g} {}, bound by the {}", name, speed.tokens_per_s, unit,
                                  BoundName(speed.bound));
   if (speed.drive_s > 0) {
     line += fmt::format(" (a pass: {:.3g} s for the drive, {:.3g} s for the processor)",
@@ -196,8 +201,9 @@ std::string ReportText(const Report& report) {
                       "machine", report.rates.isa, report.rates.threads,
                       report.rates.rates.drive_bytes_per_s / 1e9, DriveNote(report.rates),
                       report.rates.rates.memory_bytes_per_s / 1e9);
-  text += SpeedLine("decode", plan.decode);
-  text += SpeedLine("prefill", plan.prefill);
+  text += SpeedLine("decode", "tokens/s", plan.decode);
+  text += SpeedLine("prefill", report.request.bf16_prompts ? "tokens/s in bf16" : "tokens/s",
+                    plan.prefill);
   text +=
       fmt::format("{:<14}{:.3g} tokens/s of decoding\n", "1 GiB more", plan.decode_with_a_gib_more);
   return text;
@@ -218,6 +224,11 @@ Status MakeReport(const PlanOptions& options) {
   request.kv_bytes_per_value = KvBytes(options.kv);
   request.ram_bytes =
       options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(ProbeMachine().available_bytes);
+  request.bf16_prompts = options.prefill == "bf16";
+  request.f16_prompts = options.prefill == "f16";
+  if (request.f16_prompts && options.vram_bytes == 0u) {
+    return Status(ErrorCode::kInvalidArgument, "prefill in f16 and no GPU memory (--vram 0)");
+  }
   request.rules = *rules;
   report.gpu = PlanGpu(report.outline, request, options.vram_bytes, ProbeMachine());
   // What does not fit is said before anything is measured.
@@ -225,9 +236,13 @@ Status MakeReport(const PlanOptions& options) {
     return memory.status().WithContext(options.model);
   Result<RatesReport> rates =
       options.rates_file.empty()
-          ? RatesFor(report.outline,
-                     {options.isa, options.threads, options.model, options.measure, options.quiet})
-          : RatesInFile(options.rates_file, report.outline);
+          ? RatesFor(report.outline, {.isa = options.isa,
+                                      .threads = options.threads,
+                                      .file = options.model,
+                                      .measure_anew = options.measure,
+                                      .quiet = options.quiet,
+                                      .bf16_prompts = request.bf16_prompts})
+          : RatesInFile(options.rates_file, report.outline, request.bf16_prompts);
   if (!rates.ok()) return rates.status();
   report.rates = std::move(*rates);
   Result<Plan> plan = MakePlan(report.outline, request, report.rates.rates);
@@ -245,6 +260,7 @@ void AddPlanVerb(Cli* cli) {
       "  sluice plan model.sluice --ram 16G\n"
       "  sluice plan Llama-3-70B/config.json --quant int4 --ctx 8192 --ram 24G\n"
       "  sluice plan model.gguf --parallel 16 --ctx 4096 --json | jq .decode\n"
+      "  sluice plan model.sluice --isa avx512 --prefill bf16\n"
       "  sluice plan model.sluice --json > here.json; then elsewhere: --rates here.json\n",
       [options] { return MakeReport(*options); });
   AddTextOption(verb, "MODEL", &options->model,
@@ -267,6 +283,7 @@ void AddPlanVerb(Cli* cli) {
   const DeclaredOption isa =
       AddChoiceOption(verb, "--isa", &options->isa, {"ref", "avx2", "avx512", "amx"},
                       "Instruction set (default: the fastest that runs)");
+  AddPrefillOption(verb, &options->prefill);
   const DeclaredOption threads = AddThreadsOption(verb, &options->threads);
   const DeclaredOption measure =
       AddFlag(verb, "--measure", &options->measure, "Measure this machine anew");

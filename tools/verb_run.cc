@@ -77,7 +77,6 @@ Json CompletionJson(const Engine& engine, const Completion& completion, bool log
                                 {"late_bytes", tier.late_bytes},
                                 {"stall_s", tier.stall_s}};
   }
-  const bool bf16 = engine.info().prefill == PrefillType::kBf16;
   if (engine.info().prefill != PrefillType::kInt8) {
     json["prefill"] = PrefillTypeName(engine.info().prefill);
   }
@@ -85,8 +84,6 @@ Json CompletionJson(const Engine& engine, const Completion& completion, bool log
     json["plan"] = {{"prefill_tokens_per_s", plan->prefill.tokens_per_s},
                     {"decode_tokens_per_s", plan->decode.tokens_per_s},
                     {"bound", BoundName(plan->decode.bound)}};
-    // The plan's rates are those of int8.
-    if (bf16) json["plan"].erase("prefill_tokens_per_s");
   }
   if (!logprobs) return json;
   json["logprobs"] = Json::array();

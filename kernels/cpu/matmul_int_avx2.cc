@@ -6,18 +6,15 @@
 #include <cstring>
 
 #include "kernels/cpu/avx2.h"
-#include "kernels/cpu/tile_output_avx2.h"
+#include "kernels/cpu/tile_streams_avx2.h"
 
 namespace sluice {
 namespace {
 
-constexpr int64_t kTokens = 4;       // in registers together
-constexpr int64_t kBatch = 64;       // that share the weights of a tile while they are in cache
-constexpr int64_t kDirect = 4;       // up to here nibbles are unpacked where they are used
-constexpr int64_t kMaxGroups = 8;    // of a block: 128 channels in groups of 16
-constexpr int64_t kChunk = 32;       // channels whose products fit 16 bits
-constexpr int64_t kPrefetch = 4096;  // bytes ahead, for tiles that are taken by themselves
-constexpr int64_t kStreams = 4;      // tiles that one token takes together (matmul_int_avx512.cc)
+constexpr int64_t kTokens = 4;     // in registers together
+constexpr int64_t kDirect = 4;     // up to here nibbles are unpacked where they are used
+constexpr int64_t kMaxGroups = 8;  // of a block: 128 channels in groups of 16
+constexpr int64_t kChunk = 32;     // channels whose products fit 16 bits
 
 enum class Source { kInt4, kInt8, kPanel };
 
@@ -265,66 +262,13 @@ void MultiplyBlock(const MatmulArgs& args, const Block& block, int64_t index, in
   }
 }
 
-template <bool int4>
-void MultiplyTile(const MatmulArgs& args, int64_t tile, int64_t first, int64_t count) {
-  const TileLayout& layout = *args.layout;
-  const std::byte* bytes = args.tiles + tile * static_cast<int64_t>(layout.tile_bytes);
-  alignas(32) float acc[kBatch][kTileRows];
-  std::memset(acc, 0, static_cast<size_t>(count) * sizeof(acc[0]));
-  Block block;
-  for (int64_t index = args.block_begin; index < args.block_end; ++index) {
-    LoadBlock(layout, bytes, index, &block);
-    const auto* ahead = reinterpret_cast<const char*>(block.values) + kPrefetch;
-    for (uint64_t at = 0; at < layout.block_bytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T0);
-    MultiplyBlock<int4>(args, block, index, first, count, acc);
-  }
-  for (int64_t t = 0; t < count; ++t) {
-    StoreTile(args, tile, first + t, _mm256_load_ps(acc[t]), _mm256_load_ps(acc[t] + 8));
-  }
-}
-
-// Tiles `distance` apart for one token, which waits for memory.
-template <bool int4>
-void MultiplyStreams(const MatmulArgs& args, int64_t tile, int64_t distance) {
-  const TileLayout& layout = *args.layout;
-  const auto tile_bytes = static_cast<int64_t>(layout.tile_bytes);
-  alignas(32) float acc[kStreams][kTileRows] = {};
-  Block block;
-  for (int64_t index = args.block_begin; index < args.block_end; ++index) {
-    for (int64_t n = 0; n < kStreams; ++n) {
-      LoadBlock(layout, args.tiles + (tile + n * distance) * tile_bytes, index, &block);
-      MultiplyBlock<int4>(args, block, index, 0, 1, &acc[n]);
-    }
-  }
-  for (int64_t n = 0; n < kStreams; ++n) {
-    StoreTile(args, tile + n * distance, 0, _mm256_load_ps(acc[n]), _mm256_load_ps(acc[n] + 8));
-  }
-}
-
-template <bool int4>
-void Multiply(const MatmulArgs& args) {
-  const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  int64_t done = 0;
-  if (args.tokens == 1) {
-    const int64_t distance = num_tiles / kStreams;
-    for (int64_t tile = 0; tile < distance; ++tile) MultiplyStreams<int4>(args, tile, distance);
-    done = distance * kStreams;
-  }
-  for (int64_t first = 0; first < args.tokens; first += kBatch) {
-    const int64_t count = std::min(kBatch, args.tokens - first);
-    for (int64_t tile = done; tile < num_tiles; ++tile) {
-      MultiplyTile<int4>(args, tile, first, count);
-    }
-  }
-}
-
 }  // namespace
 
 void MatmulIntAvx2(const MatmulArgs& args) {
   if (args.layout->type.kind == WeightKind::kInt4) {
-    Multiply<true>(args);
+    MultiplyAllTiles<Block, LoadBlock, MultiplyBlock<true>>(args);
   } else {
-    Multiply<false>(args);
+    MultiplyAllTiles<Block, LoadBlock, MultiplyBlock<false>>(args);
   }
 }
 

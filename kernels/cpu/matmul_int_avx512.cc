@@ -4,11 +4,11 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "kernels/cpu/avx512.h"
 #include "kernels/cpu/tile_output_avx512.h"
+#include "kernels/cpu/vnni_avx512.h"
 
 namespace sluice {
 namespace {
@@ -29,21 +29,6 @@ constexpr int64_t kAheadOfPair = 4096;
 
 enum class Kind { kInt4, kInt8 };
 
-inline __m512i Load(const uint8_t* p) { return _mm512_loadu_si512(p); }
-
-inline __m512i Broadcast4(const int8_t* p) {
-  int32_t four;
-  std::memcpy(&four, p, 4);
-  return _mm512_set1_epi32(four);
-}
-
-// vpdpbusd. Not the intrinsic, because GCC 12 copies its sums from register to register, and to
-// memory, in every round of a loop.
-inline __m512i AddDots(__m512i sum, __m512i weights, __m512i activations) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
-  return sum;
-}
-
 // Where lines that are asked for go.
 enum class Fetch { kNothing, kFirstCache, kSecondCache };
 
@@ -52,10 +37,6 @@ inline void Prefetch(const void* p, int64_t ahead) {
   const char* line = static_cast<const char*>(p) + ahead;
   if constexpr (fetch == Fetch::kFirstCache) _mm_prefetch(line, _MM_HINT_T0);
   if constexpr (fetch == Fetch::kSecondCache) _mm_prefetch(line, _MM_HINT_T1);
-}
-
-inline __m512 LoadHalves(const std::byte* p) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
 // A group's 16 zero points: -z in the lower 16 of 32 bits, 0 in the upper.

@@ -7,17 +7,14 @@
 #include <cstring>
 
 #include "kernels/cpu/avx2.h"
-#include "kernels/cpu/tile_output_avx2.h"
+#include "kernels/cpu/tile_streams_avx2.h"
 
 namespace sluice {
 namespace {
 
-constexpr int64_t kTokens = 4;       // in registers together
-constexpr int64_t kBatch = 64;       // that share the weights of a tile while they are in cache
-constexpr int64_t kDirect = 2;       // up to here integers are unpacked where they are used
-constexpr int64_t kMaxGroups = 8;    // of a block: 128 channels in groups of 16
-constexpr int64_t kPrefetch = 4096;  // bytes ahead, for tiles that are taken by themselves
-constexpr int64_t kStreams = 4;      // tiles that one token takes together (matmul_int_avx512.cc)
+constexpr int64_t kTokens = 4;     // in registers together
+constexpr int64_t kDirect = 2;     // up to here integers are unpacked where they are used
+constexpr int64_t kMaxGroups = 8;  // of a block: 128 channels in groups of 16
 
 // How the integers of a group of channels lie, for `high` bits above the lower four.
 template <int high>
@@ -285,60 +282,8 @@ void MultiplyBlock(const MatmulArgs& args, const Block& block, int64_t index, in
 }
 
 template <int high, bool minimum>
-void MultiplyTile(const MatmulArgs& args, int64_t tile, int64_t first, int64_t count) {
-  const TileLayout& layout = *args.layout;
-  const std::byte* bytes = args.tiles + tile * static_cast<int64_t>(layout.tile_bytes);
-  const uint64_t ahead_bytes =
-      layout.num_super_blocks() > 0 ? layout.block_bytes / 2 : layout.block_bytes;
-  alignas(32) float acc[kBatch][kTileRows];
-  std::memset(acc, 0, static_cast<size_t>(count) * sizeof(acc[0]));
-  Block block;
-  for (int64_t index = args.block_begin; index < args.block_end; ++index) {
-    LoadBlock(layout, bytes, index, &block);
-    const auto* ahead = reinterpret_cast<const char*>(block.values) + kPrefetch;
-    for (uint64_t at = 0; at < ahead_bytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T0);
-    MultiplyBlock<high, minimum>(args, block, index, first, count, acc);
-  }
-  for (int64_t t = 0; t < count; ++t) {
-    StoreTile(args, tile, first + t, _mm256_load_ps(acc[t]), _mm256_load_ps(acc[t] + 8));
-  }
-}
-
-// Tiles `distance` apart for one token, which waits for memory.
-template <int high, bool minimum>
-void MultiplyStreams(const MatmulArgs& args, int64_t tile, int64_t distance) {
-  const TileLayout& layout = *args.layout;
-  const auto tile_bytes = static_cast<int64_t>(layout.tile_bytes);
-  alignas(32) float acc[kStreams][kTileRows] = {};
-  Block block;
-  for (int64_t index = args.block_begin; index < args.block_end; ++index) {
-    for (int64_t n = 0; n < kStreams; ++n) {
-      LoadBlock(layout, args.tiles + (tile + n * distance) * tile_bytes, index, &block);
-      MultiplyBlock<high, minimum>(args, block, index, 0, 1, &acc[n]);
-    }
-  }
-  for (int64_t n = 0; n < kStreams; ++n) {
-    StoreTile(args, tile + n * distance, 0, _mm256_load_ps(acc[n]), _mm256_load_ps(acc[n] + 8));
-  }
-}
-
-template <int high, bool minimum>
 void Multiply(const MatmulArgs& args) {
-  const int64_t num_tiles = (args.rows + kTileRows - 1) / kTileRows;
-  int64_t done = 0;
-  if (args.tokens == 1) {
-    const int64_t distance = num_tiles / kStreams;
-    for (int64_t tile = 0; tile < distance; ++tile) {
-      MultiplyStreams<high, minimum>(args, tile, distance);
-    }
-    done = distance * kStreams;
-  }
-  for (int64_t first = 0; first < args.tokens; first += kBatch) {
-    const int64_t count = std::min(kBatch, args.tokens - first);
-    for (int64_t tile = done; tile < num_tiles; ++tile) {
-      MultiplyTile<high, minimum>(args, tile, first, count);
-    }
-  }
+  MultiplyAllTiles<Block, LoadBlock, MultiplyBlock<high, minimum>>(args);
 }
 
 }  // namespace

@@ -1,26 +1,23 @@
 // Products with the types of GGUF that have 4 to 6 bits (int5, Q4_K, Q5_K, Q6_K) by vpdpbusd, as
-// matmul_int_avx512.cc has them for int4. Few tokens take the integers as they lie; for more, a
-// few blocks are unpacked to bytes once.
+// matmul_int_avx512.cc has them for int4. Few tokens unpack the integers where they use them, of
+// four tiles; more in batches (batch_avx512.h).
 #include <immintrin.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
-#include "kernels/cpu/avx2.h"
 #include "kernels/cpu/avx512.h"
+#include "kernels/cpu/batch_avx512.h"
+#include "kernels/cpu/tile_output_avx512.h"
+#include "kernels/cpu/vnni_avx512.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kMaxTokens = 6;      // in registers together
-constexpr int64_t kDirectTokens = 32;  // up to here integers are unpacked where they are used
+constexpr int64_t kDirectTokens = 18;  // up to here integers are unpacked where they are used
 constexpr int64_t kStreams = 4;        // tiles that those take together (matmul_int_avx512.cc)
-constexpr int64_t kTiles = 2;          // that share each broadcast of activations with more tokens
-constexpr int64_t kBatch = 64;         // tokens that share an unpacked block
-constexpr int64_t kPanelBlocks = 4;    // that are unpacked together
-constexpr int64_t kMaxGroups = 8;      // of a block: 128 channels in groups of 16
-constexpr int64_t kPrefetch = 4096;    // bytes ahead, for the first tokens that see a tile
+constexpr int64_t kPrefetch = 4096;    // bytes ahead, where there is one tile
 
 enum class Form { kQ5_0, kQ5_1, kQ4K, kQ5K, kQ6K };
 
@@ -37,33 +34,15 @@ struct Traits {
   static constexpr int64_t kSteps = kGroup / 4;
 };
 
-inline __m512i Load(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline __m128i Load16(const std::byte* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-}
-
-inline __m512i Broadcast4(const int8_t* p) {
-  int32_t four;
-  std::memcpy(&four, p, 4);
-  return _mm512_set1_epi32(four);
-}
-
-// vpdpbusd. Not the intrinsic, because GCC 12 copies its sums from register to register, and to
-// memory, in every round of a loop.
-inline __m512i AddDots(__m512i sum, __m512i weights, __m512i activations) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
-  return sum;
-}
-
-inline __m512 LoadHalves(const std::byte* p) {
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
 inline __m512 BytesToFloats(__m128i bytes) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
 }
 
-// A block of one tile as it lies, or as it was unpacked.
+// A block of one tile.
 struct Block {
   const std::byte* header;
   int64_t first_group;  // of the block in its header
@@ -136,62 +115,18 @@ inline __m512i LoadIntegers(const uint8_t* group, __m512i plane, int64_t step) {
   return _mm512_ternarylogic_epi32(low, moved, _mm512_set1_epi8(kHigh == 1 ? 16 : 48), 0xf8);
 }
 
-// Unpacked blocks, group after group.
-struct Panel {
-  alignas(64) uint8_t values[kPanelBlocks * kBlockChannels * kTileRows];  // 64 for four channels
-  alignas(64) float scales[kPanelBlocks * kMaxGroups][kTileRows];
-  alignas(64) float minimums[kPanelBlocks * kMaxGroups][kTileRows];
-};
-
-// As groups [first_group, first_group + block.groups) of the panel.
-template <Form form>
-void Unpack(const Block& block, int64_t first_group, Panel* panel) {
-  uint8_t* to = panel->values + first_group * Traits<form>::kGroup * kTileRows;
-  for (int64_t group = 0; group < block.groups; ++group) {
-    const uint8_t* values = block.values + group * Traits<form>::kGroupBytes;
-    const __m512i plane = Load(values);
-#pragma GCC unroll 8
-    for (int64_t step = 0; step < Traits<form>::kSteps; ++step, to += 64) {
-      _mm512_store_si512(to, LoadIntegers<form>(values, plane, step));
-    }
-    const Scales scales = ScalesOf<form>(block, group);
-    const int64_t place = first_group + group;
-    _mm512_store_ps(panel->scales[place], scales.scale);
-    if constexpr (Traits<form>::kMinimum) _mm512_store_ps(panel->minimums[place], scales.minimum);
-  }
-}
-
-// Activations of some tokens for one block: `stride` bytes and `groups` numbers apart.
-struct Tokens {
-  const int8_t* values;
-  const float* scales;
-  const int32_t* sums;
-  int64_t stride;
-  int64_t groups;
-};
-
-Tokens TokensAt(const QuantizedActivations& x, int64_t token, int64_t block) {
-  const int64_t group = block * kBlockChannels / x.group_size;
-  return {x.values + token * x.padded_cols + block * kBlockChannels,
-          x.scales + token * x.groups + group, x.sums + token * x.groups + group, x.padded_cols,
-          x.groups};
-}
-
-// Adds some groups of each tile to the totals, of a block or of a panel, one after another
-// (kernels/README.md).
-template <Form form, bool unpacked, int tokens, int tiles>
-inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, const Tokens& x,
-                      __m512 (*total)[tokens]) {
+// Adds the groups of a block of each tile to the totals, one after another (kernels/README.md).
+template <Form form, int tokens, int tiles>
+inline void AddGroups(const Block* blocks, const Tokens& x, __m512 (*total)[tokens]) {
   using T = Traits<form>;
-  for (int64_t group = 0; group < groups; ++group) {
+  for (int64_t group = 0; group < blocks[0].groups; ++group) {
     __m512i sums[tiles][tokens];
     __m512i planes[tiles];
     const uint8_t* values[tiles];
 #pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
-      values[n] = unpacked ? panels[n].values + group * T::kGroup * kTileRows
-                           : blocks[n].values + group * T::kGroupBytes;
-      planes[n] = unpacked ? _mm512_setzero_si512() : Load(values[n]);
+      values[n] = blocks[n].values + group * T::kGroupBytes;
+      planes[n] = Load(values[n]);
 #pragma GCC unroll 6
       for (int t = 0; t < tokens; ++t) {
         sums[n][t] =
@@ -204,8 +139,7 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
       __m512i integers[tiles];
 #pragma GCC unroll 4
       for (int n = 0; n < tiles; ++n) {
-        integers[n] =
-            unpacked ? Load(values[n] + 64 * step) : LoadIntegers<form>(values[n], planes[n], step);
+        integers[n] = LoadIntegers<form>(values[n], planes[n], step);
       }
 #pragma GCC unroll 6
       for (int t = 0; t < tokens; ++t) {
@@ -216,13 +150,7 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
     }
 #pragma GCC unroll 4
     for (int n = 0; n < tiles; ++n) {
-      Scales scales;
-      if constexpr (unpacked) {
-        scales = {_mm512_load_ps(panels[n].scales[group]),
-                  T::kMinimum ? _mm512_load_ps(panels[n].minimums[group]) : _mm512_setzero_ps()};
-      } else {
-        scales = ScalesOf<form>(blocks[n], group);
-      }
+      const Scales scales = ScalesOf<form>(blocks[n], group);
 #pragma GCC unroll 6
       for (int t = 0; t < tokens; ++t) {
         const float scale = x.scales[t * x.groups + group];
@@ -236,16 +164,6 @@ inline void AddGroups(const Block* blocks, const Panel* panels, int64_t groups, 
       }
     }
   }
-}
-
-void StoreToken(const MatmulArgs& args, int64_t tile, int64_t token, __m512 sum) {
-  const int64_t row = tile * kTileRows;
-  const int64_t rows = std::min<int64_t>(kTileRows, args.rows - row);
-  const auto mask = static_cast<__mmask16>((1u << rows) - 1);
-  float* y = args.y + token * args.y_stride + row;
-  if (args.bias != nullptr) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, args.bias + row));
-  if (args.add_to_y) sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, y));
-  _mm512_mask_storeu_ps(y, mask, sum);
 }
 
 const std::byte* TileAt(const MatmulArgs& args, int64_t tile) {
@@ -274,31 +192,15 @@ void MultiplyDirectly(const MatmulArgs& args, int64_t tile, int64_t distance, in
       blocks[n] = BlockAt<form>(*args.layout, TileAt(args, tile + n * distance), index);
       if constexpr (tiles == 1) PrefetchBlock<form>(*args.layout, blocks[n]);
     }
-    AddGroups<form, false, tokens, tiles>(blocks, nullptr, blocks[0].groups,
-                                          TokensAt(*args.xq, first, index), total);
+    const int64_t group = index * (kBlockChannels / Traits<form>::kGroup);
+    AddGroups<form, tokens, tiles>(blocks, TokensAt(*args.xq, first, group), total);
   }
   for (int n = 0; n < tiles; ++n) {
     for (int t = 0; t < tokens; ++t) StoreToken(args, tile + n * distance, first + t, total[n][t]);
   }
 }
 
-// Tokens of a batch: their sums wait in the first-level cache for the next panel.
-template <Form form, int tokens, int tiles>
-void AddUnpacked(const Panel* panels, int64_t groups, const Tokens& x,
-                 float (*acc)[kTiles][kTileRows]) {
-  __m512 total[tiles][tokens];
-  for (int n = 0; n < tiles; ++n) {
-    for (int t = 0; t < tokens; ++t) total[n][t] = _mm512_load_ps(acc[t][n]);
-  }
-  AddGroups<form, true, tokens, tiles>(nullptr, panels, groups, x, total);
-  for (int n = 0; n < tiles; ++n) {
-    for (int t = 0; t < tokens; ++t) _mm512_store_ps(acc[t][n], total[n][t]);
-  }
-}
-
 using DirectFunction = void (*)(const MatmulArgs&, int64_t, int64_t, int64_t);
-using UnpackedFunction = void (*)(const Panel*, int64_t, const Tokens&,
-                                  float (*)[kTiles][kTileRows]);
 
 template <Form form, int tiles, int... tokens>
 DirectFunction ChooseDirect(int64_t count, std::integer_sequence<int, tokens...>) {
@@ -306,58 +208,38 @@ DirectFunction ChooseDirect(int64_t count, std::integer_sequence<int, tokens...>
   return kFunctions[count - 1];
 }
 
-template <Form form, int tiles, int... tokens>
-UnpackedFunction ChooseUnpacked(int64_t count, std::integer_sequence<int, tokens...>) {
-  constexpr UnpackedFunction kFunctions[] = {AddUnpacked<form, tokens + 1, tiles>...};
-  return kFunctions[count - 1];
-}
-
 constexpr auto kCounts = std::make_integer_sequence<int, kMaxTokens>();
 
-// Blocks [index, end) of some tiles; returns the groups that each panel has now.
+// What a batch reads of a tile (batch_avx512.h).
 template <Form form>
-int64_t UnpackPanels(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t index,
-                     int64_t end, Panel* panels) {
-  int64_t groups = 0;
-  for (; index < end; ++index) {
-    int64_t in_block = 0;
-    for (int64_t n = 0; n < tiles; ++n) {
-      const Block block = BlockAt<form>(*args.layout, TileAt(args, tile + n), index);
-      PrefetchBlock<form>(*args.layout, block);
-      Unpack<form>(block, groups, &panels[n]);
-      in_block = block.groups;
-    }
-    groups += in_block;
-  }
-  return groups;
-}
+struct Source {
+  using Block = ::sluice::Block;
+  static constexpr int32_t kMiddle = Traits<form>::kMinimum ? 0 : Traits<form>::kMiddle;
+  static constexpr int kGroups = kPanelChannels / Traits<form>::kGroup;
 
-template <Form form>
-void MultiplyBatch(const MatmulArgs& args, int64_t tile, int64_t tiles, int64_t first,
-                   int64_t count) {
-  alignas(64) float acc[kBatch][kTiles][kTileRows];
-  std::memset(acc, 0, static_cast<size_t>(count) * sizeof(acc[0]));
-  Panel panels[kTiles];
-  // As few rounds as the registers allow, of nearly equal size: 7 tokens are 4 and 3.
-  const int64_t rounds = (count + kMaxTokens - 1) / kMaxTokens;
-  for (int64_t index = args.block_begin; index < args.block_end; index += kPanelBlocks) {
-    const int64_t end = std::min(index + kPanelBlocks, args.block_end);
-    const int64_t groups = UnpackPanels<form>(args, tile, tiles, index, end, panels);
-    int64_t done = 0;
-    for (int64_t round = 0; round < rounds; ++round) {
-      const int64_t tokens = (count - done + rounds - round - 1) / (rounds - round);
-      const UnpackedFunction add = tiles == 1 ? ChooseUnpacked<form, 1>(tokens, kCounts)
-                                              : ChooseUnpacked<form, 2>(tokens, kCounts);
-      add(panels, groups, TokensAt(*args.xq, first + done, index), acc + done);
-      done += tokens;
+  Block BlockAt(const std::byte* tile, int64_t index) const {
+    return ::sluice::BlockAt<form>(layout, tile, index);
+  }
+
+  static void Unpack(const Block& block, int64_t panel, __m512i* weights, GroupOfRows* rows) {
+    using T = Traits<form>;
+#pragma GCC unroll 2
+    for (int g = 0; g < kGroups; ++g) {
+      const int64_t group = panel * kGroups + g;
+      const uint8_t* values = block.values + group * T::kGroupBytes;
+      const __m512i plane = Load(values);
+#pragma GCC unroll 8
+      for (int64_t step = 0; step < T::kSteps; ++step) {
+        weights[g * T::kSteps + step] = LoadIntegers<form>(values, plane, step);
+      }
+      const Scales scales = ScalesOf<form>(block, group);
+      rows[g].scale = scales.scale;
+      rows[g].minimum = scales.minimum;
     }
   }
-  for (int64_t n = 0; n < tiles; ++n) {
-    for (int64_t t = 0; t < count; ++t) {
-      StoreToken(args, tile + n, first + t, _mm512_load_ps(acc[t][n]));
-    }
-  }
-}
+
+  const TileLayout& layout;
+};
 
 // Some tiles for all tokens, in as few rounds as registers allow, of nearly equal size. The second
 // round finds the tiles in the second-level cache.
@@ -385,12 +267,7 @@ void Multiply(const MatmulArgs& args) {
     }
     return;
   }
-  for (int64_t tile = 0; tile < num_tiles; tile += kTiles) {
-    const int64_t tiles = std::min(kTiles, num_tiles - tile);
-    for (int64_t first = 0; first < args.tokens; first += kBatch) {
-      MultiplyBatch<form>(args, tile, tiles, first, std::min(kBatch, args.tokens - first));
-    }
-  }
+  MultiplyBatches(args, Source<form>{*args.layout}, num_tiles);
 }
 
 }  // namespace

@@ -28,6 +28,26 @@ int64_t ArithmeticPeakAvx2(int64_t rounds) {
   return rounds * kChains * 32 * 2;
 }
 
+int64_t ArithmeticPeakF32Avx2(int64_t rounds) {
+  constexpr int kChains = 12;
+  __m256 sums[kChains];
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm256_set1_ps(static_cast<float>(i));
+  __m256 a = _mm256_set1_ps(0.5f);
+  __m256 b = _mm256_set1_ps(0.25f);
+  for (int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) sums[i] = _mm256_fmadd_ps(a, b, sums[i]);
+    // The compiler must not know the operands, or it would compute the product beforehand.
+    __asm__ volatile("" : "+x"(a), "+x"(b));
+  }
+  __m256 all = sums[0];
+#pragma GCC unroll 12
+  for (int i = 1; i < kChains; ++i) all = _mm256_add_ps(all, sums[i]);
+  __asm__ volatile("" : : "x"(all));
+  return rounds * kChains * 8 * 2;
+}
+
 uint64_t ReadPeakAvx2(const std::byte* memory, size_t size_bytes) {
   constexpr size_t kStep = 8 * 32;
   __m256i sums[8] = {};

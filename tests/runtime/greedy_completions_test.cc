@@ -6,8 +6,10 @@
 #include <map>
 #include <random>
 
+#include "kernels/cpu_features.h"
 #include "kernels/select.h"
-#include "sluice/engine.h"
+#include "runtime/engine_impl.h"
+#include "tests/support/amx_emulation/matmul_emulated_amx.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/scratch_directory.h"
@@ -16,13 +18,18 @@ namespace sluice {
 namespace {
 
 constexpr int kCompletions = test::kSanitized ? 200 : 1000;
+constexpr int kEmulatedCompletions = 200;  // an emulated product takes long
 constexpr int kCompletionsPerEngine = 40;
 constexpr size_t kPrompts = 24;
 
 class GreedyCompletions {
  public:
-  GreedyCompletions(std::string path, std::string isa, PrefillType prefill, int64_t vocab_size)
-      : path_(std::move(path)), isa_(std::move(isa)), prefill_(prefill) {
+  GreedyCompletions(std::string path, std::string isa, PrefillType prefill, int64_t vocab_size,
+                    TableSelector select_table)
+      : path_(std::move(path)),
+        isa_(std::move(isa)),
+        prefill_(prefill),
+        select_table_(select_table) {
     for (size_t i = 0; i < kPrompts; ++i) {
       std::vector<int32_t> prompt(1 + random_() % 70);
       for (int32_t& id : prompt) id = static_cast<int32_t>(random_() % vocab_size);
@@ -45,8 +52,9 @@ class GreedyCompletions {
     options.threads = 1 + static_cast<int>(random_() % 4);
     options.max_sequences = 1 + static_cast<int64_t>(random_() % 12);
     options.max_batch_tokens = options.max_sequences + static_cast<int64_t>(random_() % 90);
-    Result<std::unique_ptr<Engine>> engine = Engine::Open(options);
+    Result<std::unique_ptr<Engine>> engine = EngineImpl::Open(options, OpenFirstGpu, select_table_);
     ASSERT_TRUE(engine.ok()) << engine.status().message();
+    ASSERT_EQ((*engine)->info().isa, (*select_table_(isa_))->name);
     std::map<uint64_t, size_t> prompt_of;
     for (int i = 0; i < completions; ++i) {
       const size_t prompt = random_() % kPrompts;
@@ -74,31 +82,33 @@ class GreedyCompletions {
     }
   }
 
-  void ExpectOneOutputOfEachPrompt() const {
+  void ExpectOneOutputOfEachPrompt(int expected_completions) const {
     int completions = 0;
     for (const auto& [prompt, outputs] : outputs_) {
       EXPECT_EQ(outputs.size(), 1u) << "prompt " << prompt << " has different answers";
       for (const auto& [tokens, count] : outputs) completions += count;
     }
-    EXPECT_EQ(completions, kCompletions);
+    EXPECT_EQ(completions, expected_completions);
     EXPECT_EQ(outputs_.size(), kPrompts);
   }
 
  private:
   std::string path_, isa_;
   PrefillType prefill_;
+  TableSelector select_table_;
   std::mt19937 random_{7};
   std::vector<std::vector<int32_t>> prompts_;
   std::map<size_t, std::map<std::vector<int32_t>, int>> outputs_;
 };
 
 void RunAll(const std::string& path, const std::string& isa, int64_t vocab_size,
-            PrefillType prefill = PrefillType::kInt8) {
-  GreedyCompletions completions(path, isa, prefill, vocab_size);
-  for (int done = 0; done < kCompletions; done += kCompletionsPerEngine) {
+            PrefillType prefill = PrefillType::kInt8, int count = kCompletions,
+            TableSelector select_table = SelectTable) {
+  GreedyCompletions completions(path, isa, prefill, vocab_size, select_table);
+  for (int done = 0; done < count; done += kCompletionsPerEngine) {
     ASSERT_NO_FATAL_FAILURE(completions.RunEngine(kCompletionsPerEngine));
   }
-  completions.ExpectOneOutputOfEachPrompt();
+  completions.ExpectOneOutputOfEachPrompt(count);
 }
 
 TEST(GreedyCompletions, UnderRandomLoadsEachPromptHasOneOutputOnEveryTable) {
@@ -114,11 +124,29 @@ TEST(GreedyCompletions, UnderRandomLoadsEachPromptHasOneOutputOnEveryTable) {
   }
 }
 
+TEST(GreedyCompletions, OnTheEmulatedTableAmxToo) {
+  if (!CpuHasAvx512()) GTEST_SKIP() << "no AVX-512";
+  ScratchDirectory folder;
+  const testing::GoldenModel model = testing::LoadGolden("gqa");
+  const std::string path = testing::ConvertGolden(model, "int4:g32", folder / "m.sluice");
+  const TableSelector emulated = [](std::string_view) -> Result<const OpTable*> {
+    return &test::EmulatedAmxTable();
+  };
+  for (const PrefillType prefill : {PrefillType::kInt8, PrefillType::kBf16}) {
+    SCOPED_TRACE(prefill == PrefillType::kBf16 ? "prefill in bf16" : "prefill in int8");
+    if (prefill == PrefillType::kBf16 && !CpuHasAvx512Bf16()) continue;
+    ASSERT_NO_FATAL_FAILURE(
+        RunAll(path, "amx", model.vocab, prefill, kEmulatedCompletions, emulated));
+  }
+}
+
 // The same with a model of the caller's: SLUICE_TEST_MODEL is a .sluice file.
 TEST(GreedyCompletions, OfAModelGivenByHand) {
   const char* path = std::getenv("SLUICE_TEST_MODEL");
   if (path == nullptr) GTEST_SKIP() << "SLUICE_TEST_MODEL is not set";
-  RunAll(path, "", 1000);
+  const OpTable& fastest = *AvailableTables().back();
+  ASSERT_NO_FATAL_FAILURE(RunAll(path, fastest.name, 1000));
+  if (CheckBf16(fastest).ok()) RunAll(path, fastest.name, 1000, PrefillType::kBf16);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/select.h"
+
 namespace sluice {
 namespace {
 
@@ -17,6 +19,18 @@ TEST(Machine, MeasuresAndProbesWithoutTrouble) {
   EXPECT_GT(rate->one_token_bytes_per_s, 0);
   EXPECT_GT(rate->batch_bytes_per_s, 0);
   EXPECT_EQ(MeasureMatmulOn({}, "mmx", 1).status().code(), ErrorCode::kInvalidArgument);
+}
+
+TEST(Machine, ProductsInBf16AreMeasuredWhereATableHasThem) {
+  const WeightType type = {WeightKind::kInt4, WeightOffset::kNone, 32};
+  for (const OpTable* table : AvailableTables()) {
+    const Result<double> rate = MeasureBf16BatchOn(type, table->name, 1);
+    EXPECT_EQ(rate.status().code(), CheckBf16(*table).code()) << table->name;
+    if (rate.ok()) {
+      EXPECT_GT(*rate, 0) << table->name;
+    }
+  }
+  EXPECT_EQ(MeasureBf16BatchOn(type, "mmx", 1).status().code(), ErrorCode::kInvalidArgument);
 }
 
 }  // namespace

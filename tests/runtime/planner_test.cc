@@ -273,6 +273,33 @@ TEST(Planner, ADriveThatIsSlowerBesideWorkFinishesAlone) {
   EXPECT_EQ(plan->decode.bound, Bound::kDrive);
 }
 
+TEST(Planner, PromptsInBf16GoAtTheirOwnRateAndAnswersAtThatOfInt8) {
+  const ModelOutline outline = Outline(kLlama2_70B);
+  PlanRequest request;
+  request.context_tokens = 512;
+  request.ram_bytes = 60 * kGiB;
+  PlanRates rates = Rates(2e9);
+  for (MatmulRate& rate : rates.matmul) rate.bf16_batch_bytes_per_s = 3 * rate.batch_bytes_per_s;
+  const Result<Plan> int8 = MakePlan(outline, request, rates);
+  request.bf16_prompts = true;
+  const Result<Plan> bf16 = MakePlan(outline, request, rates);
+  ASSERT_TRUE(int8.ok() && bf16.ok());
+  EXPECT_EQ(bf16->decode.tokens_per_s, int8->decode.tokens_per_s);
+  // About 35 GB and 512 tokens at 100 or 300 GB/s; a layer takes 25 us besides.
+  EXPECT_NEAR((int8->prefill.processor_s - 80 * 25e-6) / (bf16->prefill.processor_s - 80 * 25e-6),
+              3, 1e-9);
+  // A copy of 512 tokens of the widest buffer, 28,672 channels of two bytes; and its alignment.
+  const uint64_t copy = bf16->activation_bytes - int8->activation_bytes;
+  EXPECT_GE(copy, 512u * 28'672 * 2);
+  EXPECT_LE(copy, 512u * 28'672 * 2 + 4096);
+  EXPECT_EQ(bf16->smallest_ram_bytes, int8->smallest_ram_bytes + copy);
+  // A shape that sluice does not run has about as much.
+  const ModelOutline unknown = Outline(kMixtral);
+  const uint64_t guessed = PlanMemory(unknown, request)->activation_bytes;
+  request.bf16_prompts = false;
+  EXPECT_EQ(guessed - PlanMemory(unknown, request)->activation_bytes, 512u * 4096 * 8);
+}
+
 TEST(Planner, InMemoryTheProcessorDecidesAndMoreMemoryHelpsNothing) {
   const ModelOutline outline = Outline(kLlama2_70B);
   PlanRequest request;

@@ -6,130 +6,22 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <memory>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "formats/sluice_file.h"
 #include "kernels/select.h"
-#include "loaders/architecture.h"
-#include "offload/device_store.h"
-#include "runtime/cuda_layout.h"
 #include "runtime/draft_tree.h"
-#include "runtime/forward.h"
 #include "tests/support/cuda_emulation/emulated_gpu.h"
-#include "tests/support/fake_device.h"
+#include "tests/support/cuda_emulation/model_runner.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/scratch_directory.h"
 
 namespace sluice {
 namespace {
 
-constexpr int64_t kContext = 128;
-
-// A model with a cache for two sequences; on the host if `table` is the CPU's, else on a device
-// whose memory the host cannot touch.
-class Model {
- public:
-  Model(const std::string& path, const OpTable& table, KvType kv_type, int threads = 1)
-      : team_(threads) {
-    file_ = *SluiceFile::Open(path);
-    store_ = std::move(*OpenMappedStore(file_));
-    Compute compute(&table);
-    if (table.on_device) {
-      gpu_.emplace(&device_);
-      Result<std::unique_ptr<WeightStore>> store = OpenDeviceStore(
-          std::move(store_), file_, &device_, {DeviceKind::kCuda, 0}, CudaLayout(), 2, nullptr);
-      EXPECT_TRUE(store.ok()) << store.status().message();
-      store_ = std::move(*store);
-      stream_ = std::move(*device_.CreateStream());
-      compute = Compute(&table, &device_, &stream_);
-    }
-    description_ = *DescribeModel(file_->config());
-    cache_ = std::move(
-        *KvCache::Create(description_.layer_states, kv_type, 24, compute.device, compute.stream));
-    Result<std::unique_ptr<Forward>> forward =
-        Forward::Create(file_->config(), description_, store_.get(), compute, cache_.get(), &team_,
-                        kContext, kContext);
-    EXPECT_TRUE(forward.ok()) << forward.status().message();
-    forward_ = std::move(*forward);
-  }
-  ~Model() {
-    for (BlockTable& table : tables_) cache_->Truncate(&table, 0);
-  }
-
-  int64_t vocab() const { return file_->config().vocab_size; }
-  test::FakeDevice& device() { return device_; }
-  test::EmulatedGpu& gpu() { return *gpu_; }
-  Forward& forward() { return *forward_; }
-  int64_t length(size_t sequence) const { return lengths_[sequence]; }
-  void set_length(size_t sequence, int64_t length) { lengths_[sequence] = length; }
-
-  // The next tokens of a sequence, into the batch; a chain.
-  void Add(size_t sequence, const std::vector<int32_t>& ids, Batch* batch) {
-    DraftTree chain = {ids, {}};
-    for (size_t i = 0; i < ids.size(); ++i) chain.parents.push_back(static_cast<int32_t>(i) - 1);
-    AddTree(sequence, chain, batch);
-    lengths_[sequence] += static_cast<int64_t>(ids.size());
-  }
-
-  // A tree behind the sequence's tokens, which stays as long as it is.
-  void AddTree(size_t sequence, const DraftTree& tree, Batch* batch) {
-    BlockTable& table = tables_[sequence];
-    const int64_t length = lengths_[sequence];
-    ASSERT_TRUE(
-        cache_->Reserve(&table, length + static_cast<int64_t>(tree.ids.size()), length).ok());
-    const Status status = AppendTree(tree, table, length, batch);
-    ASSERT_TRUE(status.ok()) << status.message();
-  }
-
-  // Logits of the wanted tokens.
-  std::vector<float> Run(Batch batch) {
-    FillTrees(&batch);
-    Status status = forward_->Run(batch, nullptr);
-    EXPECT_TRUE(status.ok()) << status.message();
-    const auto count = static_cast<int64_t>(batch.wanted.size());
-    std::vector<float> logits(static_cast<size_t>(count * vocab()));
-    for (int64_t first = 0; first < count; first += kLogitRows) {
-      status = forward_->Logits(first, std::min(kLogitRows, count - first),
-                                logits.data() + first * vocab());
-      EXPECT_TRUE(status.ok()) << status.message();
-    }
-    return logits;
-  }
-
-  std::vector<float> Append(size_t sequence, const std::vector<int32_t>& ids) {
-    Batch batch;
-    Add(sequence, ids, &batch);
-    return Run(std::move(batch));
-  }
-  std::vector<float> Verify(size_t sequence, const DraftTree& tree) {
-    Batch batch;
-    AddTree(sequence, tree, &batch);
-    return Run(std::move(batch));
-  }
-  void Keep(size_t sequence, const DraftTree& tree, int64_t node) {
-    const std::vector<int64_t> path = PathTo(tree, node);
-    const Status status = cache_->KeepPath(&tables_[sequence], lengths_[sequence], path);
-    ASSERT_TRUE(status.ok()) << status.message();
-    lengths_[sequence] += static_cast<int64_t>(path.size());
-  }
-
- private:
-  ThreadTeam team_;
-  std::shared_ptr<const SluiceFile> file_;
-  test::FakeDevice device_;
-  std::optional<test::EmulatedGpu> gpu_;
-  std::unique_ptr<WeightStore> store_;
-  ModelDescription description_;
-  std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<Forward> forward_;
-  DeviceStream stream_;  // ends first: its work uses what is above
-  BlockTable tables_[2];
-  int64_t lengths_[2] = {0, 0};
-};
+using Model = test::ModelRunner;
+using test::DistanceOf;
 
 // Long paths, so that windows end among the nodes, and siblings at every depth.
 DraftTree RandomTree(int nodes, const std::vector<int32_t>& ids, std::mt19937& random) {
@@ -210,23 +102,6 @@ std::vector<float> TokenByToken(Model& model, const Story& story) {
   return logits;
 }
 
-struct Distance {
-  double root_mean_square = 0;
-  double largest = 0;
-};
-
-Distance DistanceOf(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  Distance distance;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double difference = std::fabs(double{a[i]} - double{b[i]});
-    if (!(difference <= distance.largest)) distance.largest = difference;
-    distance.root_mean_square += difference * difference;
-  }
-  distance.root_mean_square = std::sqrt(distance.root_mean_square / static_cast<double>(a.size()));
-  return distance;
-}
-
 double LargestOf(const std::vector<float>& values) {
   double largest = 0;
   for (float value : values) largest = std::max(largest, std::fabs(double{value}));
@@ -264,7 +139,7 @@ TEST_P(TreeForward, NodesHaveTheLogitsOfTheirPathsInFloat32) {
       Model unmasked(path, *table, KvType::kF32);
       const std::vector<float> expected = TokenByToken(alone, story);
       const double bound = kTolerance * LargestOf(expected);
-      const Distance distance = DistanceOf(InATree(in_tree, story), expected);
+      const test::LogitsDistance distance = DistanceOf(InATree(in_tree, story), expected);
       EXPECT_TRUE(distance.largest <= bound)
           << table->name << " " << nodes << " nodes: " << distance.largest << ", bound " << bound;
       RecordProperty(std::string(table->name) + "_" + std::to_string(nodes) + "_millionths",
@@ -287,9 +162,9 @@ void ExpectAsGoodAsTokenByToken(const testing::GoldenModel& golden, const std::s
   Model reference(path, kRefTable, KvType::kF32);
   const std::vector<float> exact = TokenByToken(reference, story);
   Model alone(path, table, KvType::kF16);
-  const Distance of_paths = DistanceOf(TokenByToken(alone, story), exact);
+  const test::LogitsDistance of_paths = DistanceOf(TokenByToken(alone, story), exact);
   Model in_tree(path, table, KvType::kF16);
-  const Distance of_tree = DistanceOf(InATree(in_tree, story), exact);
+  const test::LogitsDistance of_tree = DistanceOf(InATree(in_tree, story), exact);
   EXPECT_TRUE(of_tree.root_mean_square <= 1.25 * of_paths.root_mean_square)
       << table.name << ": " << of_tree.root_mean_square << ", paths " << of_paths.root_mean_square;
   EXPECT_TRUE(of_tree.largest <= 2 * of_paths.largest)

@@ -16,6 +16,7 @@ namespace sluice {
 namespace {
 
 using Json = nlohmann::json;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -131,6 +132,65 @@ TEST_F(PlanVerbs, RatesThatAreNoneAreRefused) {
     words.insert(words.end(), option.begin(), option.end());
     EXPECT_EQ(Sluice(words).exit_code, 2) << option[0];
   }
+}
+
+TEST_F(PlanVerbs, PromptsInF16CountInTheMemoryOfAGpuAlone) {
+  const std::string rates = scratch_.Write("rates.json", MachineOf(1e8).dump());
+  const auto plan_with = [&](const std::string& prefill, const std::string& vram) {
+    return Sluice(
+        {"plan", model_, "--json", "--rates", rates, "--prefill", prefill, "--vram", vram});
+  };
+  Json int8 = Json::parse(plan_with("int8", "4G").out);
+  Json f16 = Json::parse(plan_with("f16", "4G").out);
+  if (int8["gpu"].contains("why_not")) {
+    EXPECT_EQ(f16["gpu"]["why_not"], int8["gpu"]["why_not"]);
+    EXPECT_EQ(int8["gpu"]["why_not"], "this build has no CUDA");
+  } else {
+    // Workspace, and what the library takes for itself.
+    EXPECT_GE(f16["gpu"]["vram_smallest_bytes"].get<uint64_t>(),
+              int8["gpu"]["vram_smallest_bytes"].get<uint64_t>() + (uint64_t{96} << 20));
+    EXPECT_TRUE(f16["gpu"].contains("f16_library_bytes"));
+  }
+  int8.erase("gpu");
+  f16.erase("gpu");
+  EXPECT_EQ(f16, int8) << "what the processor does is the same";
+  EXPECT_EQ(plan_with("f16", "0").exit_code, 2);
+}
+
+TEST_F(PlanVerbs, PromptsInBf16HaveRatesAndABufferOfTheirOwn) {
+  const std::vector<std::string> words = {"plan", model_, "--json", "--vram", "4G", "--rates"};
+  const auto plan_with = [&](const Json& rates, const std::string& prefill) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {scratch_.Write("rates.json", rates.dump()), "--prefill", prefill});
+    return Sluice(all);
+  };
+  Json rates = MachineOf(1e8);
+  const ProgramResult without = plan_with(rates, "bf16");
+  EXPECT_EQ(without.exit_code, 1);
+  EXPECT_THAT(without.err, HasSubstr("in bf16"));
+  for (auto& [type, rate] : rates["matmul"].items()) rate["bf16_batch_bytes_per_s"] = 4e10;
+  const Json int8 = Json::parse(plan_with(rates, "int8").out);
+  const Json bf16 = Json::parse(plan_with(rates, "bf16").out);
+  EXPECT_EQ(int8["prefill"]["products"], "int8");
+  EXPECT_EQ(bf16["prefill"]["products"], "bf16");
+  EXPECT_EQ(bf16["decode"], int8["decode"]);
+  // Products take a quarter of the time; what the layers take besides is in both.
+  const auto layers =
+      Json::parse(Sluice({"inspect", model_, "--json"}).out)["config"]["num_layers"].get<double>();
+  const auto products = [&](const Json& plan) {
+    return plan["prefill"]["processor_s"].get<double>() - 25e-6 * layers;
+  };
+  EXPECT_GT(products(bf16), 0);
+  // MachineOf's batch rate is 100 times that of one token, and verification is in neither.
+  EXPECT_NEAR(products(int8) / products(bf16), 4, 1e-6);
+  // Two bytes for each of 512 tokens and each channel of the widest buffer, the FFN's.
+  EXPECT_GE(bf16["activation_bytes"].get<double>(),
+            int8["activation_bytes"].get<double>() + 2 * 512 * 96);
+  EXPECT_THAT(bf16["gpu"]["why_not"], AnyOf(HasSubstr("bf16"), HasSubstr("no CUDA")));
+  EXPECT_EQ(bf16["matmul"], int8["matmul"]);
+  for (auto& [type, rate] : rates["matmul"].items()) rate["bf16_batch_bytes_per_s"] = -1;
+  EXPECT_EQ(plan_with(rates, "bf16").exit_code, 1);
+  EXPECT_EQ(Sluice({"plan", model_, "--isa", "avx2", "--prefill", "bf16"}).exit_code, 3);
 }
 
 // The one test that measures this machine, since that takes some seconds.
