@@ -68,6 +68,48 @@ struct RoundBf16Args {
   int64_t token_begin, token_end;
 };
 
+// Activations rounded to f16 (--prefill f16), each token times a power of two that brings its
+// largest magnitude into f16's range: values = f16(x 2^-exponent). The exponent is 0 for magnitudes
+// that need none (kernels/cuda/panel.cu), and where one is not finite.
+struct F16Activations {
+  uint16_t* values;     // [tokens, padded_cols], zero beyond cols
+  int32_t* exponents;   // [tokens]
+  int64_t padded_cols;  // PaddedF16Cols(cols)
+};
+inline constexpr int64_t kF16Channels = 32;
+inline int64_t PaddedF16Cols(int64_t cols) {
+  return (cols + kF16Channels - 1) / kF16Channels * kF16Channels;
+}
+
+struct RoundF16Args {
+  const float* x;  // [tokens, cols]
+  int64_t x_stride;
+  int64_t cols;
+  F16Activations out;
+  int64_t token_begin, token_end;
+};
+
+// out[r, k] = f16 of weight k of row r, as DequantizeRow gives it; zero beyond the matrix.
+struct UnpackF16Args {
+  const TileLayout* layout;
+  const std::byte* tiles;  // num_tiles, in the layout of the table's products
+  int64_t num_tiles;
+  uint16_t* out;  // [16 num_tiles, PaddedF16Cols(cols)]
+};
+
+// y[t, r] = (y[t, r] + bias[r]) 2^exponents[t], or 2^-exponents[t] if `down`; without keep_y as if
+// y had been 0.
+struct ShiftRowsArgs {
+  float* y;  // [tokens, y_stride]
+  int64_t y_stride;
+  int64_t rows;
+  const float* bias;         // [rows] or null
+  const int32_t* exponents;  // [tokens]
+  bool down;
+  bool keep_y;
+  int64_t token_begin, token_end;
+};
+
 struct QuantizeArgs {
   const float* x;  // [tokens, cols]
   int64_t x_stride;
@@ -302,6 +344,11 @@ struct OpTable {
   // table runs these (CheckBf16 in select.h).
   void (*round_bf16)(const RoundBf16Args&, CUstream_st*) = nullptr;
   void (*matmul_bf16)(const MatmulArgs&, CUstream_st*) = nullptr;
+  // What products in f16 by a library need beside it (--prefill f16; kernels/cuda/f16_products.h):
+  // tables of a device alone.
+  void (*round_f16)(const RoundF16Args&, CUstream_st*) = nullptr;
+  void (*unpack_f16)(const UnpackF16Args&, CUstream_st*) = nullptr;
+  void (*shift_rows)(const ShiftRowsArgs&, CUstream_st*) = nullptr;
 };
 
 }  // namespace sluice

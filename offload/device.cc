@@ -112,19 +112,24 @@ Status DeviceStream::Launch(const DeviceGraph& graph) {
 
 Status DeviceStream::Synchronize() { return device_->Synchronize(handle_); }
 
+Status Device::CountTaken(uint64_t size_bytes) {
+  const uint64_t taken = allocated_bytes_.fetch_add(InUnits(size_bytes));
+  uint64_t all = 0;
+  if (CheckedAdd(taken, InUnits(size_bytes), &all) && CheckedAdd(all, own_bytes(), &all) &&
+      all <= limit_bytes_) {
+    return Status();
+  }
+  allocated_bytes_ -= InUnits(size_bytes);
+  return Status(ErrorCode::kOutOfMemory,
+                name() + ": " + std::to_string(size_bytes) + " bytes beside " +
+                    std::to_string(taken) + " and its own " + std::to_string(own_bytes()) +
+                    " are more than the " + std::to_string(limit_bytes_) + " allowed");
+}
+
 Result<DeviceBuffer> Device::Allocate(uint64_t size_bytes, MemorySpace space) {
   if (size_bytes == 0) return DeviceBuffer();
   if (space == MemorySpace::kDevice) {
-    const uint64_t taken = allocated_bytes_.fetch_add(InUnits(size_bytes));
-    uint64_t all = 0;
-    if (!CheckedAdd(taken, InUnits(size_bytes), &all) || !CheckedAdd(all, own_bytes(), &all) ||
-        all > limit_bytes_) {
-      allocated_bytes_ -= InUnits(size_bytes);
-      return Status(ErrorCode::kOutOfMemory,
-                    name() + ": " + std::to_string(size_bytes) + " bytes beside " +
-                        std::to_string(taken) + " and its own " + std::to_string(own_bytes()) +
-                        " are more than the " + std::to_string(limit_bytes_) + " allowed");
-    }
+    if (Status s = CountTaken(size_bytes); !s.ok()) return s;
   }
   const Result<std::byte*> data = AllocateBytes(size_bytes, space);
   if (!data.ok()) {

@@ -154,6 +154,9 @@ class Device {
   uint64_t allocated_bytes() const { return allocated_bytes_; }
 
   Result<DeviceBuffer> Allocate(uint64_t size_bytes, MemorySpace space = MemorySpace::kDevice);
+  // Counts memory of the device that a library took for this program, as allocated for as long as
+  // the device lives. Error: kOutOfMemory where the bound leaves less; it is not counted then.
+  Status CountTaken(uint64_t size_bytes);
   Result<DeviceStream> CreateStream();
   Result<DeviceEvent> CreateEvent();
 

@@ -45,7 +45,7 @@ int64_t QuantizedStride(int64_t cols) {
 }
 
 uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_tokens, bool on_device,
-                                bool with_bf16) {
+                                bool with_bf16, bool with_f16) {
   const auto tokens = static_cast<uint64_t>(max_tokens);
   const uint64_t widest = RoundUp(static_cast<uint64_t>(WidestBuffer(model)), 32);
   const auto stride = static_cast<uint64_t>(QuantizedStride(WidestBuffer(model)));
@@ -54,6 +54,9 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
     bytes += tokens * static_cast<uint64_t>(width) * 4 + kAlignment;
   }
   if (with_bf16) bytes += Bf16Values(max_tokens, widest) * sizeof(uint16_t) + kAlignment;
+  if (with_f16) {
+    bytes += tokens * (widest * sizeof(uint16_t) + sizeof(int32_t)) + 2 * kAlignment;
+  }
   if (!on_device) {
     bytes += kAttentionParts * static_cast<uint64_t>(PartialFloats(model)) * 4 + kAlignment;
   }
@@ -61,9 +64,9 @@ uint64_t Activations::SizeBytes(const ModelDescription& model, int64_t max_token
 }
 
 Result<Activations> Activations::Create(const ModelDescription& model, int64_t max_tokens,
-                                        Device* device, bool with_bf16) {
+                                        Device* device, bool with_bf16, bool with_f16) {
   Result<Arena> arena =
-      Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr, with_bf16));
+      Arena::Allocate(device, SizeBytes(model, max_tokens, device != nullptr, with_bf16, with_f16));
   if (!arena.ok()) return arena.status().WithContext("activations");
   Activations activations;
   activations.arena_ = std::move(*arena);
@@ -81,6 +84,11 @@ Result<Activations> Activations::Create(const ModelDescription& model, int64_t m
   if (with_bf16) {
     activations.bf16_values_ = carver.Take<uint16_t>(
         static_cast<int64_t>(Bf16Values(max_tokens, static_cast<uint64_t>(widest))));
+  }
+  if (with_f16) {
+    static_assert(kF16Channels == 32);
+    activations.f16_values_ = carver.Take<uint16_t>(max_tokens * widest);
+    activations.f16_exponents_ = carver.Take<int32_t>(max_tokens);
   }
   if (device == nullptr) {
     activations.attention_partials_ = carver.Take<float>(kAttentionParts * PartialFloats(model));
@@ -102,6 +110,10 @@ QuantizedActivations Activations::Quantized(int64_t cols, int64_t group_size) co
 
 Bf16Activations Activations::Bf16(int64_t cols) const {
   return {bf16_values_, static_cast<int64_t>(RoundUp(static_cast<uint64_t>(cols), kBf16Channels))};
+}
+
+F16Activations Activations::F16(int64_t cols) const {
+  return {f16_values_, f16_exponents_, PaddedF16Cols(cols)};
 }
 
 }  // namespace sluice

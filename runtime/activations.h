@@ -23,11 +23,13 @@ int64_t QuantizedStride(int64_t cols);
 class Activations {
  public:
   // Room for max_tokens tokens in every buffer, in the memory of `device`; null: the host's.
-  // `with_bf16`: there is one for a copy in bf16 too. Errors: as Arena::Allocate.
+  // `with_bf16`, `with_f16`: there is one for a copy in bf16, or f16, too. Errors: as
+  // Arena::Allocate.
   static Result<Activations> Create(const ModelDescription& model, int64_t max_tokens,
-                                    Device* device = nullptr, bool with_bf16 = false);
+                                    Device* device = nullptr, bool with_bf16 = false,
+                                    bool with_f16 = false);
   static uint64_t SizeBytes(const ModelDescription& model, int64_t max_tokens,
-                            bool on_device = false, bool with_bf16 = false);
+                            bool on_device = false, bool with_bf16 = false, bool with_f16 = false);
 
   int64_t max_tokens() const { return max_tokens_; }
   // Room for the partial results of attention of so many pairs of a split and a token; null on a
@@ -53,6 +55,9 @@ class Activations {
   // The one copy of a buffer in bf16, and the buffer that it is of.
   Bf16Activations Bf16(int64_t cols) const;
   std::optional<Buffer> bf16_content;
+  // The same for f16.
+  F16Activations F16(int64_t cols) const;
+  std::optional<Buffer> f16_content;
 
   // Vectors of the model (norm weight, bias) in float32, when they are stored in 16 bits.
   static constexpr size_t kVectorScratches = 2;
@@ -68,6 +73,8 @@ class Activations {
   float* quantized_scales_ = nullptr;
   int32_t* quantized_sums_ = nullptr;
   uint16_t* bf16_values_ = nullptr;
+  uint16_t* f16_values_ = nullptr;
+  int32_t* f16_exponents_ = nullptr;
   float* attention_partials_ = nullptr;
 };
 

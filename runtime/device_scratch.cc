@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "kernels/cuda/f16_products.h"
 #include "kernels/cuda/support.h"
 #include "kernels/ops.h"
 #include "runtime/activations.h"
@@ -19,7 +20,19 @@ struct Others {
   float* logits;
   float* best;
   float* attention_scratch;
+  uint16_t* panel;
+  std::byte* workspace;
 };
+
+// Memory that begins on a multiple of kCublasLtWorkspaceAlignment.
+std::byte* CarveWorkspace(uint64_t size_bytes, Carver* carver) {
+  if (size_bytes == 0) return nullptr;
+  auto* const range =
+      carver->Take<std::byte>(static_cast<int64_t>(size_bytes + kCublasLtWorkspaceAlignment));
+  if (range == nullptr) return nullptr;
+  const auto address = reinterpret_cast<uintptr_t>(range);
+  return range + (RoundUp(address, kCublasLtWorkspaceAlignment) - address);
+}
 
 // Elements of 4 bytes: of each row a sum, logits and ids.
 int64_t BestSize(const DeviceScratchSizes& sizes) {
@@ -35,14 +48,32 @@ Others CarveOthers(const DeviceScratchSizes& sizes, Carver* carver) {
   others.logits = carver->Take<float>(sizes.logit_rows * sizes.vocab);
   others.best = carver->Take<float>(BestSize(sizes));
   others.attention_scratch = carver->Take<float>(sizes.attention_scratch);
+  others.panel = carver->Take<uint16_t>(sizes.panel_values);
+  others.workspace = CarveWorkspace(sizes.workspace_bytes, carver);
   return others;
+}
+
+// Of the matrices that prompts are multiplied with: all but the head's.
+int64_t LargestPanel(const ModelDescription& model) {
+  int64_t values = 0;
+  for (size_t g = 0; g + 1 < model.groups.size(); ++g) {
+    const GroupDescription& group = model.groups[g];
+    for (const Step& step : group.steps) {
+      const auto* linear = std::get_if<LinearStep>(&step);
+      if (linear == nullptr) continue;
+      const TensorRequirement& matrix = group.tensors[linear->weight];
+      values = std::max(values, PanelValues(static_cast<int64_t>(matrix.rows),
+                                            static_cast<int64_t>(matrix.cols)));
+    }
+  }
+  return values;
 }
 
 }  // namespace
 
 DeviceScratchSizes DeviceScratchSizesOf(const ModelDescription& model, int64_t vocab,
                                         int64_t max_tokens, int64_t context_tokens,
-                                        int64_t table_blocks) {
+                                        int64_t table_blocks, bool f16_prompts) {
   DeviceScratchSizes sizes;
   sizes.max_tokens = max_tokens;
   sizes.table_blocks = table_blocks;
@@ -61,6 +92,10 @@ DeviceScratchSizes DeviceScratchSizesOf(const ModelDescription& model, int64_t v
                                          GpuAttentionScratch(max_tokens, attention->num_heads,
                                                              attention->head_dim, context_tokens));
     }
+  }
+  if (f16_prompts) {
+    sizes.workspace_bytes = kCublasLtWorkspaceBytes;
+    sizes.panel_values = LargestPanel(model);
   }
   return sizes;
 }
@@ -119,6 +154,8 @@ Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream
   scratch.logits_ = others.logits;
   scratch.best_ = others.best;
   scratch.attention_scratch_ = others.attention_scratch;
+  scratch.panel_ = others.panel;
+  scratch.workspace_ = others.workspace;
   Carver on_host(scratch.staging_.data());
   scratch.host_ = CarveArrays(sizes, &on_host);
   for (float*& rows : scratch.row_staging_) {

@@ -43,12 +43,15 @@ struct DeviceScratchSizes {
   int64_t attention_scratch = 0;          // floats
   std::vector<int64_t> rope_frequencies;  // floats of each
   int64_t alibi_slopes = 0;
+  // Of products in f16 (kernels/cuda/f16_products.h); 0: there are none.
+  int64_t panel_values = 0;
+  uint64_t workspace_bytes = 0;
 };
 
 // What a pass of this model needs; context_tokens is the longest of a sequence.
 DeviceScratchSizes DeviceScratchSizesOf(const ModelDescription& model, int64_t vocab,
                                         int64_t max_tokens, int64_t context_tokens,
-                                        int64_t table_blocks);
+                                        int64_t table_blocks, bool f16_prompts = false);
 
 // Memory is taken once, at Create. One thread at a time.
 class DeviceScratch {
@@ -83,6 +86,10 @@ class DeviceScratch {
   float* logits() const { return logits_; }  // [logit_rows, vocab]
   float* attention_scratch() const { return attention_scratch_; }
   int64_t attention_scratch_size() const { return sizes_.attention_scratch; }
+  uint16_t* panel() const { return panel_; }
+  int64_t panel_values() const { return sizes_.panel_values; }
+  std::byte* workspace() const { return workspace_; }
+  uint64_t workspace_bytes() const { return sizes_.workspace_bytes; }
 
  private:
   // The same places in device memory and in the staging memory.
@@ -109,6 +116,8 @@ class DeviceScratch {
   float* best_ = nullptr;       // weight sums, logits, ids of Best
   float* host_best_ = nullptr;  // the same in the staging memory
   float* attention_scratch_ = nullptr;
+  uint16_t* panel_ = nullptr;
+  std::byte* workspace_ = nullptr;
   DeviceStream* stream_ = nullptr;
   DeviceEvent sent_;
 };

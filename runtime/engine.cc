@@ -32,12 +32,14 @@ Status Validate(const EngineOptions& options) {
   if (options.max_sequences < 1 || options.max_sequences > 4096) {
     return wrong(fmt::format("{} sequences at once", options.max_sequences));
   }
-  if (options.max_batch_tokens < 1 || options.max_batch_tokens > 16384) {
+  if (options.max_batch_tokens < 0 || options.max_batch_tokens > 16384) {
     return wrong(fmt::format("a batch of {} tokens", options.max_batch_tokens));
   }
-  if (options.max_batch_tokens < options.max_sequences) {
-    return wrong(fmt::format("a batch of {} tokens for {} sequences at once",
-                             options.max_batch_tokens, options.max_sequences));
+  const int64_t batch_tokens =
+      options.max_batch_tokens > 0 ? options.max_batch_tokens : kUsualBatchTokens;
+  if (batch_tokens < options.max_sequences) {
+    return wrong(fmt::format("a batch of {} tokens for {} sequences at once", batch_tokens,
+                             options.max_sequences));
   }
   return ValidateGpuOptions(options);
 }
@@ -56,6 +58,18 @@ const char* FinishReasonName(FinishReason reason) {
       return "cancelled";
   }
   return "none";
+}
+
+const char* PrefillTypeName(PrefillType type) {
+  switch (type) {
+    case PrefillType::kInt8:
+      return "int8";
+    case PrefillType::kBf16:
+      return "bf16";
+    case PrefillType::kF16:
+      return "f16";
+  }
+  return "int8";
 }
 
 Result<std::unique_ptr<Engine>> Engine::Open(const EngineOptions& options) {
@@ -113,10 +127,15 @@ Status EngineImpl::Load(const EngineOptions& options, const GpuOpener& open_gpu,
   if (options.trace) trace_ = std::make_unique<Trace>();
   team_ = std::make_unique<ThreadTeam>(info_.threads);
   info_.threads = team_->threads();
-  if (Status s = LoadOnBestDevice(options, open_gpu); !s.ok()) return s;
+  EngineOptions chosen = options;
+  if (chosen.max_batch_tokens == 0) {
+    chosen.max_batch_tokens = DefaultBatchTokens(options.prefill == PrefillType::kF16,
+                                                 info_.context_tokens, options.max_sequences);
+  }
+  if (Status s = LoadOnBestDevice(chosen, open_gpu); !s.ok()) return s;
   scheduler_ =
-      std::make_unique<Scheduler>(kv_cache_.get(), options.max_sequences, options.max_batch_tokens,
-                                  options.prefill == PrefillType::kBf16);
+      std::make_unique<Scheduler>(kv_cache_.get(), chosen.max_sequences, chosen.max_batch_tokens,
+                                  /*only_prompts=*/chosen.prefill != PrefillType::kInt8);
   info_.load_s = SecondsBetween(start, std::chrono::steady_clock::now());
   return Status();
 }

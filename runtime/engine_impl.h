@@ -67,6 +67,7 @@ class EngineImpl : public Engine {
   Status LoadOnBestDevice(const EngineOptions& options, const GpuOpener& open_gpu);
   Status LoadOnGpu(const EngineOptions& options, const GpuOpener& open_gpu);
   Status LoadOnProcessor(const EngineOptions& options);
+  Status FindF16LibraryIfWanted(const EngineOptions& options);
   Status CheckVram(const EngineOptions& options, const GpuMemory& needed);
   Status CheckRamBesideGpu(const EngineOptions& options, const GpuMemory& needed);
   void DropGpu();

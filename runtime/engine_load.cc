@@ -30,7 +30,9 @@ constexpr uint64_t kUploadBytes = uint64_t{32} << 20;
 
 Status ValidateGpuOptions(const EngineOptions& options) {
   if (!GpuIsAskedFor(options)) return Status();
-  const char* const asked = options.isa == "cuda" ? "isa cuda" : "a budget of GPU memory";
+  const char* const asked = options.isa == "cuda"                ? "isa cuda"
+                            : options.vram_bytes.value_or(0) > 0 ? "a budget of GPU memory"
+                                                                 : "prefill in f16";
   const auto against = [&](const std::string& other) {
     return Status(ErrorCode::kInvalidArgument, fmt::format("{} and {}", asked, other));
   };
@@ -71,14 +73,20 @@ void EngineImpl::DropGpu() {
 
 Status EngineImpl::LoadOnGpu(const EngineOptions& options, const GpuOpener& open_gpu) {
   Result<Gpu> gpu = open_gpu();
+  if (!gpu.ok() && options.prefill == PrefillType::kF16) {
+    return gpu.status().WithContext("prefill in f16 is for a GPU");
+  }
   if (!gpu.ok()) return gpu.status();
   gpu_ = std::move(*gpu);
   info_.gpu_found = true;
+  if (Status s = FindF16LibraryIfWanted(options); !s.ok()) return s;
   Device* device = gpu_.device.get();
   const int64_t num_blocks = NumBlocks(info_.context_tokens, options.max_sequences);
   const KvType kv_type = ToKvType(options.kv_cache_type);
-  const Result<GpuMemory> needed = GpuMemoryOf(
-      *file_, description_, {kv_type, info_.context_tokens, num_blocks, options.max_batch_tokens});
+  const Result<GpuMemory> needed =
+      GpuMemoryOf(*file_, description_,
+                  {kv_type, info_.context_tokens, num_blocks, options.max_batch_tokens,
+                   gpu_.f16_library.has_value()});
   if (!needed.ok()) return needed.status();
   if (Status s = CheckVram(options, *needed); !s.ok()) return s;
   if (Status s = CheckRamBesideGpu(options, *needed); !s.ok()) return s;
@@ -93,9 +101,19 @@ Status EngineImpl::LoadOnGpu(const EngineOptions& options, const GpuOpener& open
                       info_.threads, options.load_progress);
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
-  if (Status s = MakeForward(options, {gpu_.ops, device, &stream_}); !s.ok()) return s;
+  CublasLt* const f16_library = gpu_.f16_library ? &*gpu_.f16_library : nullptr;
+  if (Status s = MakeForward(options, {gpu_.ops, device, &stream_, f16_library}); !s.ok()) return s;
   info_.gpu = device->name();
   info_.vram_bytes = device->allocated_bytes() + device->own_bytes();
+  return Status();
+}
+
+Status EngineImpl::FindF16LibraryIfWanted(const EngineOptions& options) {
+  if (options.prefill != PrefillType::kF16) return Status();
+  Result<CublasLt> library = CublasLt::Load(gpu_.f16_libraries);
+  if (!library.ok()) return library.status().WithContext("prefill in f16");
+  info_.f16_library = library->description();
+  gpu_.f16_library.emplace(std::move(*library));
   return Status();
 }
 
@@ -113,11 +131,12 @@ Status EngineImpl::CheckVram(const EngineOptions& options, const GpuMemory& need
         ErrorCode::kDoesNotFit,
         fmt::format(
             "{}: {} bytes of GPU memory are needed at least (weights {}, KV cache of {} tokens {}, "
-            "activations and scratch {}, {} itself {}), and {} are {}: a model is computed by a "
+            "activations and scratch {},{} {} itself {}), and {} are {}: a model is computed by a "
             "GPU that holds all of it; --vram 0 computes it on the processor",
             file_->path(), total, needed.weight_bytes, info_.context_tokens, needed.kv_cache_bytes,
-            needed.activation_bytes + needed.scratch_bytes, device->name(), device->own_bytes(),
-            info_.vram_budget_bytes,
+            needed.activation_bytes + needed.scratch_bytes,
+            needed.library_bytes == 0 ? "" : fmt::format(" cuBLASLt {},", needed.library_bytes),
+            device->name(), device->own_bytes(), info_.vram_budget_bytes,
             allowed <= free_bytes && options.vram_bytes ? "allowed" : "free"));
   }
   device->set_limit_bytes(info_.vram_budget_bytes);

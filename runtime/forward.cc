@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/support.h"
 #include "kernels/select.h"
+#include "runtime/gpu.h"
 
 namespace sluice {
 
@@ -35,7 +36,8 @@ Result<std::unique_ptr<Forward>> Forward::Create(const ModelConfig& config,
                                                  int64_t max_batch_tokens, int64_t context_tokens,
                                                  bool bf16_prompts) {
   Result<Activations> activations =
-      Activations::Create(description, max_batch_tokens, compute.device, bf16_prompts);
+      Activations::Create(description, max_batch_tokens, compute.device, bf16_prompts,
+                          /*with_f16=*/compute.f16_library != nullptr);
   if (!activations.ok()) return activations.status();
   std::unique_ptr<Forward> forward(new Forward(config, description, store, compute, kv_cache, team,
                                                std::move(*activations), context_tokens,
@@ -54,11 +56,53 @@ Status Forward::PrepareDevice(int64_t context_tokens) {
   Result<DeviceScratch> scratch = DeviceScratch::Create(
       compute_.device, compute_.stream,
       DeviceScratchSizesOf(description_, config_.vocab_size, max_batch_tokens(), context_tokens,
-                           kv_cache_->num_blocks()),
+                           kv_cache_->num_blocks(), compute_.f16_library != nullptr),
       rope_frequencies_, description_.alibi_slopes);
   if (!scratch.ok()) return scratch.status();
   scratch_ = std::move(*scratch);
   graphs_.emplace(compute_.device, compute_.stream);
+  return compute_.f16_library == nullptr ? Status() : PrepareF16();
+}
+
+// A library loads its code when it first needs it. No memory is to be taken after loading a model,
+// so all shapes are multiplied here, and what that took is counted, or what is planned with.
+Status Forward::PrepareF16() {
+  const Result<DeviceMemory> before = compute_.device->Memory();
+  if (!before.ok()) return before.status();
+  CublasLt* const library = compute_.f16_library;
+  if (Status s =
+          library->Open(scratch_->workspace(), scratch_->workspace_bytes(), max_batch_tokens());
+      !s.ok()) {
+    return s;
+  }
+  f16_.emplace(ops_, library, scratch_->panel(), scratch_->panel_values());
+  std::set<Shape> done;
+  for (size_t g = 0; g + 1 < groups_.size(); ++g) {
+    if (Status s = MultiplyOnce(groups_[g], &done); !s.ok()) return s;
+  }
+  if (Status s = compute_.stream->Synchronize(); !s.ok()) return s;
+  const Result<DeviceMemory> after = compute_.device->Memory();
+  if (!after.ok()) return after.status();
+  const uint64_t taken = before->free_bytes - std::min(before->free_bytes, after->free_bytes);
+  return compute_.device->CountTaken(std::max(taken, kF16LibraryBytes))
+      .WithContext(library->description());
+}
+
+Status Forward::MultiplyOnce(const Group& group, std::set<Shape>* done) {
+  for (const Step& step : group.description->steps) {
+    const auto* linear = std::get_if<LinearStep>(&step);
+    if (linear == nullptr) continue;
+    const TensorRequirement& matrix = group.description->tensors[linear->weight];
+    const auto rows = static_cast<int64_t>(matrix.rows);
+    const auto cols = static_cast<int64_t>(matrix.cols);
+    const int64_t stride = activations_.width(linear->out);
+    if (!done->insert({rows, cols, stride}).second) continue;
+    if (Status s = f16_->Prepare(rows, cols, activations_.F16(cols), max_batch_tokens(),
+                                 activations_.data(linear->out), stride, compute_.handle());
+        !s.ok()) {
+      return s;
+    }
+  }
   return Status();
 }
 
@@ -134,6 +178,7 @@ Status Forward::Run(const Batch& batch, const std::atomic<bool>* cancel) {
   }
   activations_.quantized_content.reset();
   activations_.bf16_content.reset();
+  activations_.f16_content.reset();
   SetHeadInUse(!batch.wanted.empty());
   if (Status status = Send(batch); !status.ok()) return status;
   if (Status status = RunLayers(batch, cancel); !status.ok()) return status;
@@ -145,8 +190,10 @@ Status Forward::RunLayers(const Batch& batch, const std::atomic<bool>* cancel) {
   if (!graphs_) return RunGroups(batch, cancel);
   const std::optional<PassShape> shape =
       RecordableShape(batch.tokens(), longest_.run, longest_.length, context_tokens_);
-  // A trace has times of single groups; trees have kernels that no recording of the shape knows.
-  if (!shape || trace_ != nullptr || batch.has_trees()) return RunGroups(batch, cancel);
+  // A trace has times of single groups; trees and prompts in f16 have kernels that no recording of
+  // the shape knows.
+  const bool has_f16 = f16_ && batch.first_prompt_token < batch.tokens();
+  if (!shape || trace_ != nullptr || batch.has_trees() || has_f16) return RunGroups(batch, cancel);
   longest_.length = shape->longest_length;
   const Status status = graphs_->Run(*shape, [&] { return RunGroups(batch, cancel); });
   // A recording does not say what it left there.
@@ -156,7 +203,7 @@ Status Forward::RunLayers(const Batch& batch, const std::atomic<bool>* cancel) {
 
 Status Forward::RunGroups(const Batch& batch, const std::atomic<bool>* cancel) {
   activations_.quantized_content.reset();
-  const int64_t prompt_begin = bf16_prompts_ ? batch.first_prompt_token : batch.tokens();
+  const int64_t prompt_begin = bf16_prompts_ || f16_ ? batch.first_prompt_token : batch.tokens();
   for (size_t g = 0; g + 1 < groups_.size(); ++g) {
     if (cancel != nullptr && cancel->load(std::memory_order_relaxed)) {
       return Status(ErrorCode::kCancelled, "the pass was cancelled");

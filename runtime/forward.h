@@ -2,14 +2,17 @@
 #ifndef SLUICE_RUNTIME_FORWARD_H_
 #define SLUICE_RUNTIME_FORWARD_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "formats/model_config.h"
 #include "formats/status.h"
+#include "kernels/cuda/f16_products.h"
 #include "kernels/ops.h"
 #include "loaders/architecture.h"
 #include "offload/trace.h"
@@ -32,7 +35,8 @@ class Forward {
   // becomes longer than context_tokens. On a device, `store` gives pointers of its memory in the
   // layout of its operations (offload/device_store.h), and the cache lies there. With
   // `bf16_prompts` the products of a batch's prompt tokens are those of matmul_bf16, but for the
-  // head's. REQUIRES for that: CheckBf16 of the operations.
+  // head's. REQUIRES for that: CheckBf16 of the operations. With `compute.f16_library`, which is
+  // not open yet, they are those of F16Products, and what it takes of the device is counted there.
   // Errors: kCorrupt naming the tensor, kOutOfMemory, kUnsupported for what the device's operations
   // do not know, those of the device.
   static Result<std::unique_ptr<Forward>> Create(const ModelConfig& config,
@@ -96,6 +100,11 @@ class Forward {
   Status Bind();
   // Memory and copies that the operations of a device need.
   Status PrepareDevice(int64_t context_tokens);
+  // Opens the library for prompts in f16, and lets it work once on each shape.
+  Status PrepareF16();
+  // Rows and columns of a matrix, and the stride of what it is multiplied into.
+  using Shape = std::array<int64_t, 3>;
+  Status MultiplyOnce(const Group& group, std::set<Shape>* done);
   // The batch's arrays and embeddings where the operations read them.
   Status Send(const Batch& batch);
   static Longest LongestOf(const Batch& batch);
@@ -133,6 +142,7 @@ class Forward {
   void Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
   // Those from `first` on.
   void RoundBf16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens);
+  void RoundF16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens);
   // A vector of the model in float32: where it lies, or in that scratch until the next call for it.
   Result<const float*> Vector(const Pass& pass, TensorIndex index, size_t scratch = 0);
   void Written(Buffer buffer);
@@ -150,6 +160,7 @@ class Forward {
   std::vector<Group> groups_;             // those with steps, in order; the head is the last
   std::optional<DeviceScratch> scratch_;  // none on the host
   std::optional<PassGraphs> graphs_;      // none on the host
+  std::optional<F16Products> f16_;        // none without prompts in f16
   BatchArrays arrays_;                    // of the batch that is being computed
   Longest longest_;                       // of that batch
   int64_t context_tokens_;

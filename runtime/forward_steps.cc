@@ -276,7 +276,9 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
     xq = activations_.Quantized(cols, group);
   }
   Bf16Activations x_bf16 = {};
-  if (exact < pass.tokens) {
+  if (exact < pass.tokens && f16_) {
+    RoundF16(in, cols, exact, pass.tokens);
+  } else if (exact < pass.tokens) {
     RoundBf16(in, cols, exact, pass.tokens);
     x_bf16 = activations_.Bf16(cols);
   }
@@ -310,9 +312,14 @@ Status Forward::Matmul(const Pass& pass, TensorId tensor, Buffer in, const float
           .block_end = static_cast<int64_t>(CeilDiv(layout.padded_cols, kBlockChannels))};
       if (exact > 0) ops_->matmul(args, compute_.handle());
       if (exact == pass.tokens) return;
-      args.x_bf16 = &x_bf16;
       args.tokens = pass.tokens - exact;
       args.y += exact * out_stride;
+      if (f16_) {
+        const Status s = f16_->Multiply(args, activations_.F16(cols), compute_.handle());
+        if (!s.ok()) error.Set(s);
+        return;
+      }
+      args.x_bf16 = &x_bf16;
       ops_->matmul_bf16(args, compute_.handle());
     });
     pass.lease.Done(part);
@@ -354,6 +361,19 @@ void Forward::RoundBf16(Buffer buffer, int64_t cols, int64_t first, int64_t toke
   activations_.bf16_content = buffer;
 }
 
+void Forward::RoundF16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens) {
+  if (activations_.f16_content == buffer) return;
+  const int64_t stride = activations_.width(buffer);
+  ops_->round_f16({.x = activations_.data(buffer) + first * stride,
+                   .x_stride = stride,
+                   .cols = cols,
+                   .out = activations_.F16(cols),
+                   .token_begin = 0,
+                   .token_end = tokens - first},
+                  compute_.handle());
+  activations_.f16_content = buffer;
+}
+
 Result<const float*> Forward::Vector(const Pass& pass, TensorIndex index, size_t scratch) {
   const TensorId tensor = pass.group.tensors[index];
   const TileLayout& layout = store_->file().tensors()[tensor].layout;
@@ -380,6 +400,7 @@ void Forward::Written(Buffer buffer) {
     activations_.quantized_content.reset();
   }
   if (activations_.bf16_content == buffer) activations_.bf16_content.reset();
+  if (activations_.f16_content == buffer) activations_.f16_content.reset();
 }
 
 }  // namespace sluice

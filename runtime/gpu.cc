@@ -30,9 +30,16 @@ Result<Gpu> OpenFirstGpu() {
   return gpu;
 }
 
+Result<std::string> FindF16Library() {
+  const Result<CublasLt> library = CublasLt::Load(CublasLt::Libraries());
+  if (!library.ok()) return library.status();
+  return library->description();
+}
+
 uint64_t GpuMemory::TotalBytes(uint64_t unit_bytes, uint64_t own_bytes) const {
   uint64_t total = own_bytes;
-  for (uint64_t bytes : {weight_bytes, kv_cache_bytes, activation_bytes, scratch_bytes}) {
+  for (uint64_t bytes :
+       {weight_bytes, kv_cache_bytes, activation_bytes, scratch_bytes, library_bytes}) {
     total += RoundUp(std::min(bytes, kMostBytes), unit_bytes);
   }
   return total;
@@ -46,15 +53,17 @@ Result<GpuMemory> GpuMemoryBesideWeights(const ModelDescription& description, in
   }
   const DeviceScratchSizes scratch =
       DeviceScratchSizesOf(description, vocab_size, request.max_batch_tokens,
-                           request.context_tokens, request.num_blocks);
+                           request.context_tokens, request.num_blocks, request.f16_prompts);
   GpuMemory memory;
   if (!CheckedMul(KvCache::BlockBytes(description.layer_states, request.kv_type),
                   static_cast<uint64_t>(request.num_blocks), &memory.kv_cache_bytes)) {
     memory.kv_cache_bytes = kMostBytes;
   }
   memory.activation_bytes =
-      Activations::SizeBytes(description, request.max_batch_tokens, /*on_device=*/true);
+      Activations::SizeBytes(description, request.max_batch_tokens, /*on_device=*/true,
+                             /*with_bf16=*/false, request.f16_prompts);
   memory.scratch_bytes = DeviceScratch::DeviceBytes(scratch);
+  if (request.f16_prompts) memory.library_bytes = kF16LibraryBytes;
   memory.staging_bytes = DeviceScratch::StagingBytes(scratch) +
                          static_cast<uint64_t>(kLogitRows * vocab_size) * sizeof(float);
   return memory;

@@ -5,9 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "formats/sluice_file.h"
 #include "formats/status.h"
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/ops.h"
 #include "loaders/architecture.h"
 #include "offload/device.h"
@@ -17,6 +21,9 @@ namespace sluice {
 struct Gpu {
   std::shared_ptr<Device> device;
   const OpTable* ops = nullptr;  // for pointers of its memory
+  // Where the library for prompts in f16 is sought, and what was found if it was asked for.
+  std::vector<std::string> f16_libraries = CublasLt::Libraries();
+  std::optional<CublasLt> f16_library = std::nullopt;
 };
 
 using GpuOpener = std::function<Result<Gpu>()>;
@@ -24,13 +31,22 @@ using GpuOpener = std::function<Result<Gpu>()>;
 // The first GPU that the driver counts. Errors: as OpenCudaDevice.
 Result<Gpu> OpenFirstGpu();
 
+// The library that multiplies prompts in f16 on this machine: "cuBLASLt 13.1.0
+// (libcublasLt.so.13)". Error: kUnsupported with the reason why there is none.
+Result<std::string> FindF16Library();
+
 // What an engine runs at most.
 struct GpuRequest {
   KvType kv_type = KvType::kF16;
   int64_t context_tokens = 0;
   int64_t num_blocks = 0;
   int64_t max_batch_tokens = 0;
+  bool f16_prompts = false;
 };
+
+// What the library for prompts in f16 takes of a GPU for its own code is known when it has worked;
+// until then this stands for it.
+inline constexpr uint64_t kF16LibraryBytes = uint64_t{64} << 20;
 
 // Device memory by use, and the pinned memory of the host beside it.
 struct GpuMemory {
@@ -38,9 +54,10 @@ struct GpuMemory {
   uint64_t kv_cache_bytes = 0;
   uint64_t activation_bytes = 0;
   uint64_t scratch_bytes = 0;
+  uint64_t library_bytes = 0;  // with prompts in f16
   uint64_t staging_bytes = 0;  // of the host, while the model runs
 
-  // What --vram must allow: each of the four in whole units, and what the device takes itself.
+  // What --vram must allow: each of the five in whole units, and what the device takes itself.
   uint64_t TotalBytes(uint64_t unit_bytes, uint64_t own_bytes) const;
 };
 

@@ -168,8 +168,7 @@ void ChatSession::PrintStats() const {
   PrintLine(fmt::format("{} answers, {} tokens, {:.1f} tokens/s", answers_, tokens_,
                         decode_s_ > 0 ? static_cast<double>(tokens_) / decode_s_ : 0.0));
   PrintLine(fmt::format("{}: isa {}{}, {} threads, weights {}, KV cache {}", info.architecture,
-                        info.isa, info.prefill == PrefillType::kBf16 ? ", prefill in bf16" : "",
-                        info.threads, FormatBytes(info.weight_bytes),
+                        info.isa, PrefillText(info), info.threads, FormatBytes(info.weight_bytes),
                         FormatBytes(info.kv_cache_bytes)));
   for (const TierReport& tier : engine_->tiers()) {
     PrintLine(fmt::format("{}: {} resident, {} read, {:.2f} s stalled", tier.name,

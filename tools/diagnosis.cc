@@ -112,6 +112,8 @@ std::string DiagnosisJson(const Diagnosis& diagnosis) {
                {"gpu_cuda", facts.gpu_cuda},
                {"cuda_build", facts.cuda_build},
                {"gpus", GpusJson(facts.gpus)},
+               {"f16_library", diagnosis.f16_library},
+               {"no_f16_library", diagnosis.no_f16_library},
                {"findings", findings}};
   if (diagnosis.drive) {
     json["drive"] = {{"bytes_per_s", diagnosis.drive->bytes_per_s},
@@ -144,6 +146,12 @@ std::string DiagnosisText(const Diagnosis& diagnosis) {
     text += fmt::format("{:<14}{}; driver {}\n", "GPU", GpuText(gpu), OnOneLine(facts.gpu_driver));
   }
   if (facts.gpus.empty()) text += fmt::format("{:<14}none ({})\n", "GPU", facts.gpu_driver);
+  if (!facts.gpus.empty()) {
+    text += fmt::format("{:<14}{}\n", "--prefill f16",
+                        diagnosis.f16_library.empty()
+                            ? fmt::format("not here ({})", OnOneLine(diagnosis.no_f16_library))
+                            : OnOneLine(diagnosis.f16_library));
+  }
   text += fmt::format("{:<14}{}\n", "build",
                       facts.cuda_build == "none" ? "without CUDA" : "with " + facts.cuda_build);
   for (const Finding& finding : diagnosis.findings) {

@@ -18,6 +18,9 @@ struct Diagnosis {
   MachineFacts facts;
   double memory_bytes_per_s = 0;
   std::optional<DriveRate> drive;
+  // That multiplies prompts in f16 on a GPU; where it is empty, why there is none.
+  std::string f16_library;
+  std::string no_f16_library;
   std::vector<Finding> findings;
 };
 

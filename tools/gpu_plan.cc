@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/engine_options.h"
 #include "tools/gpu_facts.h"
 #include "tools/output.h"
 
@@ -33,9 +34,13 @@ GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
   plan.why_not = WhyNot(outline, request, vram_bytes, facts);
   if (!plan.why_not.empty()) return plan;
   const int64_t blocks = (request.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
-  Result<GpuMemory> needed = GpuMemoryBesideWeights(
-      *outline.description, outline.vocab_size,
-      {KvType::kF16, request.context_tokens, blocks * request.sequences, request.max_batch_tokens});
+  const int64_t batch_tokens =
+      request.f16_prompts ? DefaultBatchTokens(true, request.context_tokens, request.sequences)
+                          : request.max_batch_tokens;
+  Result<GpuMemory> needed =
+      GpuMemoryBesideWeights(*outline.description, outline.vocab_size,
+                             {KvType::kF16, request.context_tokens, blocks * request.sequences,
+                              batch_tokens, request.f16_prompts});
   if (!needed.ok()) {
     plan.why_not = needed.status().message();
     return plan;
@@ -60,14 +65,18 @@ std::string GpuPlanText(const GpuPlan& plan) {
   const GpuMemory& needed = plan.needed;
   return text + fmt::format(
                     "{:<14}{} of {}: weights about {}, KV cache {}, activations and "
-                    "scratch {}, CUDA itself taken for {}; {}\n",
+                    "scratch {}, {}CUDA itself taken for {}; {}\n",
                     "VRAM", FormatBytes(plan.smallest_bytes), FormatBytes(plan.budget_bytes),
                     FormatBytes(needed.weight_bytes), FormatBytes(needed.kv_cache_bytes),
                     FormatBytes(needed.activation_bytes + needed.scratch_bytes),
+                    needed.library_bytes == 0
+                        ? ""
+                        : fmt::format("cuBLASLt taken for {}, ", FormatBytes(needed.library_bytes)),
                     FormatBytes(kCudaBytes),
                     plan.fits ? "the GPU computes, at a speed that is not predicted; what "
                                 "follows is the processor's"
-                              : "it does not fit, the processor computes");
+                    : needed.library_bytes > 0 ? "it does not fit, and prompts in f16 are for a GPU"
+                                               : "it does not fit, the processor computes");
 }
 
 nlohmann::ordered_json GpuPlanJson(const GpuPlan& plan) {
@@ -82,6 +91,7 @@ nlohmann::ordered_json GpuPlanJson(const GpuPlan& plan) {
   json["kv_cache_bytes"] = plan.needed.kv_cache_bytes;
   json["activation_bytes"] = plan.needed.activation_bytes;
   json["scratch_bytes"] = plan.needed.scratch_bytes;
+  if (plan.needed.library_bytes > 0) json["f16_library_bytes"] = plan.needed.library_bytes;
   json["fits"] = plan.fits;
   return json;
 }

@@ -32,14 +32,19 @@ std::string ChoicesLine(const EngineInfo& info, const ModelOptions& options) {
       "{}{}: isa {}{}, {} thread{}, context {} of {} tokens, weights {} ({}; {}), KV cache {} "
       "({}), activations {}, loaded in {:.2f} s",
       info.architecture, info.model_name.empty() ? "" : " " + Printable(info.model_name), info.isa,
-      info.prefill == PrefillType::kBf16 ? ", prefill in bf16" : "", info.threads,
-      info.threads == 1 ? "" : "s", info.context_tokens, info.model_context_tokens,
-      FormatBytes(info.weight_bytes), PlacementText(info), info.io,
+      PrefillText(info), info.threads, info.threads == 1 ? "" : "s", info.context_tokens,
+      info.model_context_tokens, FormatBytes(info.weight_bytes), PlacementText(info), info.io,
       FormatBytes(info.kv_cache_bytes), options.kv, FormatBytes(info.activation_bytes),
       info.load_s);
 }
 
 }  // namespace
+
+std::string PrefillText(const EngineInfo& info) {
+  if (info.prefill == PrefillType::kInt8) return "";
+  const std::string by = info.f16_library.empty() ? "" : " by " + OnOneLine(info.f16_library);
+  return fmt::format(", prefill in {}{}", PrefillTypeName(info.prefill), by);
+}
 
 Result<std::unique_ptr<Engine>> OpenModel(const ModelOptions& options, std::string* file) {
   Result<std::string> path = SluiceFileFor(options.model, options.quiet);

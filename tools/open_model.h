@@ -11,6 +11,9 @@
 
 namespace sluice {
 
+// ", prefill in bf16": how prompts are multiplied, where that is not as all else is.
+std::string PrefillText(const EngineInfo& info);
+
 // Converts MODEL first if need be, loads it, and prints what was chosen automatically on stderr
 // unless quiet. Errors: those of SluiceFileFor and Engine::Open.
 // `path`, if it is not null, becomes that of the .sluice file.

@@ -216,9 +216,10 @@ DeclaredOption AddThreadsOption(CLI::App* verb, int* threads) {
 
 DeclaredOption AddPrefillOption(CLI::App* verb, std::string* prefill) {
   return AddChoiceOption(
-      verb, "--prefill", prefill, {"int8", "bf16"},
+      verb, "--prefill", prefill, {"int8", "bf16", "f16"},
       "Products of prompts: bf16 rounds weights and activations to it, which is faster with AMX "
-      "and gives other results; answers are computed in int8 all the same");
+      "and gives other results, and so does f16 on a GPU, by cuBLASLt; answers are computed in "
+      "int8 all the same");
 }
 
 void AddQuietOption(CLI::App* verb, bool* quiet) {

@@ -17,7 +17,9 @@ EngineOptions ModelOptions::ToEngineOptions() const {
   options.max_sequences = max_sequences;
   options.kv_cache_type = kv == "f32" ? KvCacheType::kF32 : KvCacheType::kF16;
   options.isa = isa;
-  options.prefill = prefill == "bf16" ? PrefillType::kBf16 : PrefillType::kInt8;
+  options.prefill = prefill == "bf16"  ? PrefillType::kBf16
+                    : prefill == "f16" ? PrefillType::kF16
+                                       : PrefillType::kInt8;
   options.io = io == "uring"   ? WeightIo::kUring
                : io == "pread" ? WeightIo::kPread
                : io == "mmap"  ? WeightIo::kMapped

@@ -111,6 +111,10 @@ Status BenchIo(const BenchOptions& options) {
 // Matrices of the shapes of a large model against what memory and arithmetic allow, measured in the
 // same run: the limit of a line is the slower of the two.
 Status BenchKernels(const BenchOptions& options) {
+  if (options.model.prefill == "f16") {
+    return Status(ErrorCode::kInvalidArgument,
+                  "bench kernels measures the processor's, which have no products in f16");
+  }
   const MachineFacts facts = ProbeMachine();
   const std::string isa = options.model.isa.empty() ? facts.tables.back() : options.model.isa;
   const int threads = options.model.threads > 0 ? options.model.threads : facts.usable_cores;
@@ -286,7 +290,7 @@ Status BenchModel(const BenchOptions& options) {
   if (Status s = WriteTraceIfWanted(model, **engine); !s.ok()) return s;
   BenchRow row;
   row.name = fmt::format("prefill of {} tokens{}", options.prompt_tokens * options.sequences,
-                         model.prefill == "bf16" ? " in bf16" : "");
+                         model.prefill == "int8" ? "" : " in " + model.prefill);
   row.tokens_per_s = Median(prefill);
   return WriteStdout(FormatBenchRows(
       {row, DecodeRow(options, (*engine)->info(), path, Median(decode))}, options.format));

@@ -2,6 +2,7 @@
 #include <memory>
 #include <utility>
 
+#include "runtime/gpu.h"
 #include "runtime/machine.h"
 #include "tools/cli.h"
 #include "tools/diagnosis.h"
@@ -24,6 +25,11 @@ Status Examine(const DoctorOptions& options) {
     Result<DriveRate> drive = MeasureDrive(options.file, DriveTrial{});
     if (!drive.ok()) return drive.status();
     diagnosis.drive = std::move(*drive);
+  }
+  if (!diagnosis.facts.gpus.empty()) {
+    const Result<std::string> f16_library = FindF16Library();
+    diagnosis.f16_library = f16_library.ok() ? *f16_library : "";
+    diagnosis.no_f16_library = f16_library.status().message();
   }
   FindProblems(&diagnosis);
   return WriteStdout(options.json ? DiagnosisJson(diagnosis) : DiagnosisText(diagnosis));

@@ -225,6 +225,10 @@ Status MakeReport(const PlanOptions& options) {
   request.ram_bytes =
       options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(ProbeMachine().available_bytes);
   request.bf16_prompts = options.prefill == "bf16";
+  request.f16_prompts = options.prefill == "f16";
+  if (request.f16_prompts && options.vram_bytes == 0u) {
+    return Status(ErrorCode::kInvalidArgument, "prefill in f16 and no GPU memory (--vram 0)");
+  }
   request.rules = *rules;
   report.gpu = PlanGpu(report.outline, request, options.vram_bytes, ProbeMachine());
   // What does not fit is said before anything is measured.

@@ -77,7 +77,9 @@ Json CompletionJson(const Engine& engine, const Completion& completion, bool log
                                 {"late_bytes", tier.late_bytes},
                                 {"stall_s", tier.stall_s}};
   }
-  if (engine.info().prefill == PrefillType::kBf16) json["prefill"] = "bf16";
+  if (engine.info().prefill != PrefillType::kInt8) {
+    json["prefill"] = PrefillTypeName(engine.info().prefill);
+  }
   if (plan) {
     json["plan"] = {{"prefill_tokens_per_s", plan->prefill.tokens_per_s},
                     {"decode_tokens_per_s", plan->decode.tokens_per_s},

@@ -25,6 +25,9 @@ void Attention(const AttentionArgs& args, CUstream_st* stream);
 void Activate(const ActivateArgs& args, CUstream_st* stream);
 void Softcap(const SoftcapArgs& args, CUstream_st* stream);
 void TopK(const TopKArgs& args, CUstream_st* stream);
+void RoundF16(const RoundF16Args& args, CUstream_st* stream);
+void UnpackF16(const UnpackF16Args& args, CUstream_st* stream);
+void ShiftRows(const ShiftRowsArgs& args, CUstream_st* stream);
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE
 

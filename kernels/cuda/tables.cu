@@ -18,6 +18,9 @@ const OpTable kCudaTable = {
     .softcap = Softcap,
     .top_k = TopK,
     .on_device = true,
+    .round_f16 = RoundF16,
+    .unpack_f16 = UnpackF16,
+    .shift_rows = ShiftRows,
 };
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -36,6 +36,8 @@ void Matmuls() {
                          false, y.data(), 16, 0, 2},
                         nullptr);
     }
+    std::vector<uint16_t> panel(16 * kCols);
+    kCudaTable.unpack_f16({&matrix.layout, tiles.data(), 1, panel.data()}, nullptr);
     std::vector<float> row(kCols);
     const std::byte* tile = tiles.data();
     const uint32_t in_tile = 3;
@@ -109,6 +111,10 @@ void Others() {
   float sum = 0;
   cuda_emulation::TopK({x.data(), kCols, 1, kCols, 1, x.data(), &best, &sum}, nullptr);
   kCudaTable.softcap({x.data(), 2.0f, 0, kCols}, nullptr);
+  std::vector<uint16_t> halves(kCols);
+  int32_t exponent = 0;
+  kCudaTable.round_f16({x.data(), kCols, kCols, {halves.data(), &exponent, kCols}, 0, 1}, nullptr);
+  kCudaTable.shift_rows({x.data(), kCols, kCols, x.data(), &exponent, true, true, 0, 1}, nullptr);
   kCudaTable.activate({Activation::kSilu, x.data(), x.data(), kCols, kCols, x.data(), kCols, 0, 1},
                       nullptr);
   kCudaTable.store_kv({x.data(),

@@ -11,6 +11,14 @@
 
 namespace sluice::test {
 
+namespace {
+
+// Of a new allocation: all of what tests of small models use, but not of the tens of MiB that a
+// library may have beside it, whose pages would cost each access of a kernel.
+constexpr uint64_t kSpoiledBytes = uint64_t{8} << 20;
+
+}  // namespace
+
 FakeDevice::~FakeDevice() {
   if (live_objects_ == 0) return;
   std::fprintf(stderr, "FakeDevice: %lld objects outlive it\n",
@@ -73,7 +81,7 @@ Result<std::byte*> FakeDevice::AllocateBytes(uint64_t size_bytes, MemorySpace sp
   if (mapped == MAP_FAILED) std::abort();
   std::byte* begin = static_cast<std::byte*>(mapped) + page;
   mprotect(begin, inside, PROT_READ | PROT_WRITE);
-  std::memset(begin, 0xff, inside);
+  std::memset(begin, 0xff, std::min(inside, kSpoiledBytes));
   if (open_ == 0) mprotect(begin, inside, PROT_NONE);
   std::byte* data = begin + inside - aligned;
   memory_[data] = {begin, inside};

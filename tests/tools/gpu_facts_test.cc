@@ -198,10 +198,62 @@ TEST_F(GpuPlanTest, ABudgetIsPlannedWithWhateverGpuThereIs) {
   EXPECT_EQ(Plan(facts, 0).why_not, "--vram 0");
 }
 
+TEST_F(GpuPlanTest, PromptsInF16NeedAPanelAWorkspaceAndTheLibrary) {
+  const GpuPlan without = Plan(Machine());
+  EXPECT_FALSE(GpuPlanJson(without).contains("f16_library_bytes"));
+  request_.f16_prompts = true;
+  const GpuPlan with = Plan(Machine());
+  EXPECT_EQ(with.needed.library_bytes, kF16LibraryBytes);
+  constexpr uint64_t kWorkspace = uint64_t{32} << 20;
+  EXPECT_GT(with.needed.scratch_bytes, without.needed.scratch_bytes + kWorkspace);
+  EXPECT_GT(with.needed.activation_bytes, without.needed.activation_bytes);
+  EXPECT_GE(with.smallest_bytes, without.smallest_bytes + kWorkspace + kF16LibraryBytes);
+  EXPECT_THAT(GpuPlanText(with), HasSubstr("cuBLASLt taken for 64.0 MiB, "));
+  EXPECT_EQ(GpuPlanJson(with)["f16_library_bytes"], kF16LibraryBytes);
+  EXPECT_THAT(GpuPlanText(Plan(Machine(), 1000)),
+              HasSubstr("it does not fit, and prompts in f16 are for a GPU"));
+  // Passes are longer where contexts are.
+  request_.context_tokens = 8192;
+  const GpuPlan longer = Plan(Machine());
+  EXPECT_GT(longer.needed.activation_bytes, 7 * with.needed.activation_bytes);
+}
+
+TEST(Diagnosis, WhetherPromptsInF16CanBeHad) {
+  Diagnosis diagnosis = Examined(Machine());
+  diagnosis.no_f16_library = "there is no cuBLASLt: libcublasLt.so.13: cannot open";
+  EXPECT_THAT(DiagnosisText(diagnosis),
+              HasSubstr("--prefill f16 not here (there is no cuBLASLt: libcublasLt.so.13: cannot "
+                        "open)\n"));
+  EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["no_f16_library"], diagnosis.no_f16_library);
+  diagnosis.f16_library = "cuBLASLt 13.1.0 (libcublasLt.so.13)";
+  diagnosis.no_f16_library = "";
+  EXPECT_THAT(DiagnosisText(diagnosis),
+              HasSubstr("--prefill f16 cuBLASLt 13.1.0 (libcublasLt.so.13)\n"));
+  EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["f16_library"], diagnosis.f16_library);
+}
+
+TEST(PrefillInF16, IsForAGpuAlone) {
+  const ScratchDirectory scratch;
+  const std::string model =
+      testing::ConvertGolden(testing::LoadGolden("gqa"), "int4", scratch / "model.sluice");
+  const std::vector<std::string> words = {"run", model, "-p", "x", "-n", "1", "--prefill", "f16"};
+  const ProgramResult result = RunSluice(words);
+  if (result.exit_code != 0) {  // there is no GPU, no library for it, or no CUDA in this build
+    EXPECT_EQ(result.exit_code, 3) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("prefill in f16"));
+  }
+  std::vector<std::string> on_processor = words;
+  on_processor.insert(on_processor.end(), {"--vram", "0"});
+  const ProgramResult refused = RunSluice(on_processor);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("prefill in f16 and no GPU memory (--vram 0)"));
+  EXPECT_EQ(RunSluice({"bench", "kernels", "--prefill", "f16"}).exit_code, 2);
+}
+
 // The whole way: the program, with a management library of a GPU that is not there.
 TEST(Doctor, TellsWhatTheManagementLibrarySays) {
   ProgramOptions options;
-  options.environment = {{"LD_LIBRARY_PATH", SLUICE_FAKE_NVML_DIR},
+  options.environment = {{"LD_LIBRARY_PATH", SLUICE_FAKE_NVML_DIR ":" SLUICE_FAKE_CUBLASLT_DIR},
                          {"FAKE_NVML", "470.10|11040;Old\nGPU|8589934592|1073741824|7|0|3|8"}};
   const ProgramResult json = RunSluice({"doctor", "--json"}, options);
   ASSERT_EQ(json.exit_code, 0) << json.err;
@@ -212,6 +264,7 @@ TEST(Doctor, TellsWhatTheManagementLibrarySays) {
   EXPECT_EQ(facts["gpus"][0]["name"], "Old\nGPU");
   EXPECT_EQ(facts["gpus"][0]["compute_capability"], "7.0");
   EXPECT_FALSE(facts["findings"].empty());
+  EXPECT_EQ(facts["f16_library"], "cuBLASLt 13.2.5 (libcublasLt.so.13)");
   const ProgramResult text = RunSluice({"doctor"}, options);
   ASSERT_EQ(text.exit_code, 0) << text.err;
   EXPECT_THAT(text.out, AllOf(HasSubstr("8.00 GiB (1.00 GiB free), compute 7.0, PCIe 3 x8"),

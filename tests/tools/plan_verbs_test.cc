@@ -134,6 +134,29 @@ TEST_F(PlanVerbs, RatesThatAreNoneAreRefused) {
   }
 }
 
+TEST_F(PlanVerbs, PromptsInF16CountInTheMemoryOfAGpuAlone) {
+  const std::string rates = scratch_.Write("rates.json", MachineOf(1e8).dump());
+  const auto plan_with = [&](const std::string& prefill, const std::string& vram) {
+    return Sluice(
+        {"plan", model_, "--json", "--rates", rates, "--prefill", prefill, "--vram", vram});
+  };
+  Json int8 = Json::parse(plan_with("int8", "4G").out);
+  Json f16 = Json::parse(plan_with("f16", "4G").out);
+  if (int8["gpu"].contains("why_not")) {
+    EXPECT_EQ(f16["gpu"]["why_not"], int8["gpu"]["why_not"]);
+    EXPECT_EQ(int8["gpu"]["why_not"], "this build has no CUDA");
+  } else {
+    // Workspace, and what the library takes for itself.
+    EXPECT_GE(f16["gpu"]["vram_smallest_bytes"].get<uint64_t>(),
+              int8["gpu"]["vram_smallest_bytes"].get<uint64_t>() + (uint64_t{96} << 20));
+    EXPECT_TRUE(f16["gpu"].contains("f16_library_bytes"));
+  }
+  int8.erase("gpu");
+  f16.erase("gpu");
+  EXPECT_EQ(f16, int8) << "what the processor does is the same";
+  EXPECT_EQ(plan_with("f16", "0").exit_code, 2);
+}
+
 TEST_F(PlanVerbs, PromptsInBf16HaveRatesAndABufferOfTheirOwn) {
   const std::vector<std::string> words = {"plan", model_, "--json", "--vram", "4G", "--rates"};
   const auto plan_with = [&](const Json& rates, const std::string& prefill) {

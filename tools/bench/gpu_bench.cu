@@ -9,9 +9,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "kernels/cuda/f16_products.h"
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/support.h"
@@ -209,6 +213,39 @@ class Bench {
     }
   }
 
+  // The matrices of a layer of 8 billion weights with a prompt of 4,096 tokens: int8 activations on
+  // the tensor cores, the panel in f16 through cuBLASLt with all that it needs, and cuBLASLt alone
+  // with weights that lie there in f16. Shares are of the last one's rate. Without the library the
+  // first way alone.
+  void Prefill(const WeightType& type) {
+    sluice::Result<CublasLt> found = CublasLt::Load(CublasLt::Libraries());
+    std::optional<CublasLt> library;
+    if (found.ok()) {
+      library.emplace(std::move(*found));
+      const Status opened = library->Open(Allocate<std::byte>(kCublasLtWorkspaceBytes, 0),
+                                          kCublasLtWorkspaceBytes, kPromptTokens);
+      if (!opened.ok()) {
+        std::printf("prefill in f16: skipped: %s\n", opened.message().c_str());
+        library.reset();
+      }
+    } else {
+      std::printf("prefill in f16: skipped: %s\n", found.status().message().c_str());
+    }
+    PrefillTimes layer;
+    for (const auto& [rows, cols, times] :
+         {std::tuple(4096, 4096, 2), std::tuple(1024, 4096, 2), std::tuple(14336, 4096, 2),
+          std::tuple(4096, 14336, 1)}) {
+      const PrefillTimes once = PrefillOf(type, rows, cols, library ? &*library : nullptr);
+      AddPrefill(type, std::to_string(rows) + " x " + std::to_string(cols), 1.0 * rows * cols,
+                 once);
+      layer.int8 += times * once.int8;
+      layer.panel += times * once.panel;
+      layer.alone += times * once.alone;
+    }
+    AddPrefill(type, "a layer of 8B", 2.0 * 4096 * 4096 + 2.0 * 1024 * 4096 + 3.0 * 14336 * 4096,
+               layer);
+  }
+
   // `sequences` of 8k each, one new token for each; blocks in order, or spread over the cache.
   void Attention(int sequences, bool spread) {
     constexpr int64_t kLength = 8192, kHeads = 32, kKvHeads = 8, kDim = 128;
@@ -305,6 +342,79 @@ class Bench {
   }
 
  private:
+  static constexpr int64_t kPromptTokens = 4096;
+
+  // Seconds; 0: not measured.
+  struct PrefillTimes {
+    double int8 = 0, panel = 0, alone = 0;
+  };
+
+  static PrefillTimes PrefillOf(const WeightType& type, int64_t rows, int64_t cols,
+                                CublasLt* library) {
+    const TileLayout layout =
+        *MakeTileLayout(type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), 16);
+    const GpuLayout gpu = *MakeGpuLayout(layout);
+    const int64_t group = ActivationGroup(type);
+    const int64_t groups = cols / group;
+    std::vector<void*> memory;
+    const auto take = [&memory]<typename T>(int64_t count, int fill, T) {
+      T* data = Allocate<T>(count, fill);
+      memory.push_back(data);
+      return data;
+    };
+    const std::byte* tiles = take(rows / 16 * gpu.tile_bytes, 0x11, std::byte{});
+    const float* x = take(kPromptTokens * cols, 0x11, float{});
+    float* y = take(kPromptTokens * rows, 0, float{});
+    const QuantizedActivations xq = {take(kPromptTokens * cols, 1, int8_t{}),
+                                     take(kPromptTokens * groups, 0, float{}),
+                                     take(kPromptTokens * groups, 0, int32_t{}),
+                                     group,
+                                     groups,
+                                     cols};
+    MatmulArgs args = {&layout,       tiles,   rows / 16, rows, nullptr, 0, &xq,
+                       kPromptTokens, nullptr, false,     y,    rows,    0, cols / 128};
+    PrefillTimes times;
+    times.int8 = Seconds(2, [&](int, cudaStream_t s) {
+      cuda::kCudaTable.quantize({x, cols, cols, xq, 0, kPromptTokens}, s);
+      cuda::kCudaTable.matmul(args, s);
+    });
+    if (library != nullptr) {
+      const int64_t values = PanelValues(rows, cols);
+      uint16_t* panel = take(std::max(values, rows * cols), 0x11, uint16_t{});
+      const F16Activations x16 = {take(kPromptTokens * cols, 0x11, uint16_t{}),
+                                  take(kPromptTokens, 0, int32_t{}), cols};
+      const F16Products products(&cuda::kCudaTable, library, panel, values);
+      const auto check = [](const Status& status) {
+        if (status.ok()) return;
+        std::fprintf(stderr, "gpu_bench: %s\n", status.message().c_str());
+        std::exit(1);
+      };
+      times.panel = Seconds(2, [&](int, cudaStream_t s) {
+        cuda::kCudaTable.round_f16({x, cols, cols, x16, 0, kPromptTokens}, s);
+        check(products.Multiply(args, x16, s));
+      });
+      times.alone = Seconds(2, [&](int, cudaStream_t s) {
+        check(library->Multiply(
+            {panel, cols, x16.values, cols, y, rows, rows, cols, kPromptTokens, false}, s));
+      });
+    }
+    for (void* data : memory) cudaFree(data);
+    return times;
+  }
+
+  void AddPrefill(const WeightType& type, const std::string& shape, double weights,
+                  const PrefillTimes& times) {
+    const double operations = 2 * weights * static_cast<double>(kPromptTokens);
+    const auto add = [&](const char* way, double seconds) {
+      if (seconds == 0) return;
+      Add({"4096 tokens, " + WeightTypeName(type) + " " + shape + ", " + way, seconds,
+           operations / seconds / 1e12, times.alone / seconds, "TFLOP/s"});
+    };
+    add("int8", times.int8);
+    add("panel in f16", times.panel);
+    add("cuBLASLt f16 alone", times.alone);
+  }
+
   void Add(const Result& r) {
     if (results_.empty()) std::printf("| | us | | share of the peak |\n|---|---|---|---|\n");
     std::printf("| %s | %.1f | %.4g %s | %.3f |\n", r.name.c_str(), r.seconds * 1e6, r.value,
@@ -337,6 +447,8 @@ int Run(const char* json_path) {
                                  WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
     bench.Matmuls(type);
   }
+  bench.Prefill({WeightKind::kInt4, WeightOffset::kNone, 128});
+  bench.Prefill({WeightKind::kQ6K, WeightOffset::kNone, 16});
   for (int sequences : {1, 8}) {
     for (bool spread : {false, true}) bench.Attention(sequences, spread);
   }

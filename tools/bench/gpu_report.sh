@@ -131,6 +131,18 @@ probe() {
     "$here/kernels_test" --gtest_filter='*CudaDevice.SmallOperations*/Gpu' >"$logs/$1-probe.log" 2>&1
 }
 
+# Where cuBLASLt lies, if it is on the machine: in the toolkit or in a package of Python's. "." where the loader finds it by itself.
+cublaslt_folder() {
+  local folder packages
+  ldconfig -p 2>/dev/null | grep -q 'libcublasLt\.so\.1[23] ' && echo . && return
+  packages=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)
+  for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib "$packages"/nvidia/cu13/lib "$packages"/nvidia/cublas/lib; do
+    for file in "$folder"/libcublasLt.so.1[23]; do
+      [ -e "$file" ] && echo "$folder" && return
+    done
+  done
+}
+
 steps() {
   local sluice=$here/sluice part=$here/part.sluice tokens=$here/part.tokens
   local gpu_tests='*CudaDevice*/Gpu' large=$scratch/8b.sluice
@@ -149,7 +161,23 @@ steps() {
 
   step recorded 40 bash -c 'recorded "$@"' - "$part"
 
-  step bench 110 "$here/gpu_bench" "$out/bench.json"
+  # What multiplies prompts in f16 is not packed: the machine has it, or that is skipped.
+  local f16 with_f16="env"
+  f16=$(cublaslt_folder)
+  [ "${f16:-.}" = . ] || with_f16="env LD_LIBRARY_PATH=$f16"
+  if [ -n "$dry$f16" ]; then
+    step f16-products 40 $with_f16 "$here/kernels_test" --gtest_filter='CublasLtOnGpu.*'
+    code "Products in f16 through cuBLASLt" "$logs/f16-products.log"
+    for name in f16 f16-again; do
+      step $name 30 $with_f16 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/$name.npy" --vram 4G --prefill f16
+    done
+    step tokens-f16 40 python3 "$here/compare_tables.py" "$tokens" "$scratch"/{exact,cpu,f16,f16-again}.npy
+    code "The same with prompts in f16" "$logs/tokens-f16.log"
+  else
+    note f16-products skipped "there is no libcublasLt.so.13 or .12" 0
+  fi
+
+  step bench 140 $with_f16 "$here/gpu_bench" "$out/bench.json"
   table "Operations" "$logs/bench.log"
 
   # The shape of a model of 8 billion weights, all in GPU memory.
@@ -158,6 +186,10 @@ steps() {
     code "8B shape in --vram 8G, prompt of 512" "$logs/vram.log"
     step prefill 50 "$sluice" bench "$large" --isa cuda --prompt-tokens 4096 -n 32 --repeats 2
     code "8B shape, prompt of 4096" "$logs/prefill.log"
+    if [ -n "$dry$f16" ]; then
+      step prefill-f16 50 $with_f16 "$sluice" bench "$large" --prefill f16 --prompt-tokens 4096 -n 32 --repeats 2
+      code "8B shape, prompt of 4096 in f16" "$logs/prefill-f16.log"
+    fi
     step batch 50 "$sluice" bench "$large" --isa cuda --prompt-tokens 128 -n 64 --sequences 16 --repeats 2
     code "8B shape, 16 sequences" "$logs/batch.log"
   fi

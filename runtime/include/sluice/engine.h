@@ -47,7 +47,12 @@ enum class PrefillType : uint8_t {
   // Weights and activations rounded to bf16. A result still depends on the request alone, but it is
   // another one; and a prompt takes over from an earlier sequence only what was its prompt.
   kBf16,
+  // Of a GPU: weights and activations rounded to f16 and multiplied by NVIDIA's cuBLASLt, which is
+  // loaded if the machine has it. What is said of kBf16 holds, but that the library alone knows in
+  // which order it adds; and sums are in float32.
+  kF16,
 };
+const char* PrefillTypeName(PrefillType type);  // "int8", "bf16", "f16"
 
 struct EngineOptions {
   std::string model_path;      // a .sluice file
@@ -57,7 +62,7 @@ struct EngineOptions {
   // "ref", "avx2", ...: the processor's operations of that name; "cuda": the GPU's. "": those of a
   // GPU that holds the whole model, else the fastest that the processor runs.
   std::string isa;
-  PrefillType prefill = PrefillType::kInt8;  // kBf16: of the processor
+  PrefillType prefill = PrefillType::kInt8;  // kBf16: of the processor; kF16: of a GPU
   WeightIo io = WeightIo::kAuto;
   // Bound on all that the engine holds: weights, KV cache, activations, ring, tokenizer. 0: what is
   // free, less a margin. Weights that do not fit stream from disk in every pass.
@@ -70,8 +75,9 @@ struct EngineOptions {
   bool trace = false;                         // keeps what WriteTrace writes
   std::string place;                          // rules that override placement (offload/placement.h)
   int64_t max_sequences = 1;                  // that run at once
-  // Of one pass, at least max_sequences; longer prompts are prefilled in chunks.
-  int64_t max_batch_tokens = 512;
+  // Of one pass, at least max_sequences; longer prompts are prefilled in chunks. 0: 512; with
+  // prompts in f16 as many as all contexts hold, from 512 up to 4,096.
+  int64_t max_batch_tokens = 0;
   // Called while weights are read, with bytes done and in all; false ends the loading.
   std::function<bool(uint64_t done_bytes, uint64_t total_bytes)> load_progress;
 };
@@ -82,7 +88,8 @@ struct EngineInfo {
   std::string model_name;
   std::string isa;
   PrefillType prefill = PrefillType::kInt8;
-  std::string isa_note;  // why a faster table that the processor advertises was not taken; or ""
+  std::string f16_library;  // that multiplies prompts in f16; "" where none does
+  std::string isa_note;     // why a faster table that the processor advertises was not taken; or ""
   int threads = 0;
   int64_t context_tokens = 0;
   int64_t model_context_tokens = 0;

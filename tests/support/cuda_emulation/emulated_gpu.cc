@@ -193,6 +193,28 @@ void CheckTopK(const TopKArgs& a, CallCheck& check) {
   check.Require(a.count >= 1 && a.count <= std::min(a.width, kMostTopK), "a count is wrong");
 }
 
+void CheckRoundF16(const RoundF16Args& a, CallCheck& check) {
+  check.Rows("x", a.x, a.x_stride, a.cols, a.token_begin, a.token_end);
+  check.Rows("values", a.out.values, a.out.padded_cols, a.out.padded_cols, a.token_begin,
+             a.token_end);
+  check.Array("exponents", a.out.exponents + a.token_begin, a.token_end - a.token_begin);
+  check.Require(a.out.padded_cols == PaddedF16Cols(a.cols), "rows are not padded");
+}
+
+void CheckUnpackF16(const UnpackF16Args& a, CallCheck& check) {
+  const Result<GpuLayout> layout = MakeGpuLayout(*a.layout);
+  check.Require(layout.ok(), "a type that it does not know");
+  if (!layout.ok()) return;
+  check.Array("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
+  check.Array("out", a.out, a.num_tiles * kTileRows * PaddedF16Cols(layout->cols));
+}
+
+void CheckShiftRows(const ShiftRowsArgs& a, CallCheck& check) {
+  check.Rows("y", a.y, a.y_stride, a.rows, a.token_begin, a.token_end);
+  if (a.bias != nullptr) check.Array("bias", a.bias, a.rows);
+  check.Array("exponents", a.exponents + a.token_begin, a.token_end - a.token_begin);
+}
+
 // Arguments, and what they point to that need not outlive the call.
 template <typename Args>
 struct Kept {
@@ -224,6 +246,18 @@ struct Kept<GatherRowsArgs> {
     return all;
   }
   GatherRowsArgs args;
+  TileLayout layout;
+};
+
+template <>
+struct Kept<UnpackF16Args> {
+  explicit Kept(const UnpackF16Args& a) : args(a), layout(*a.layout) {}
+  UnpackF16Args get() const {
+    UnpackF16Args all = args;
+    all.layout = &layout;
+    return all;
+  }
+  UnpackF16Args args;
   TileLayout layout;
 };
 
@@ -288,6 +322,9 @@ const OpTable& EmulatedGpu::table() {
     checked.activate = Checked<&OpTable::activate, CheckActivate>;
     checked.softcap = Checked<&OpTable::softcap, CheckSoftcap>;
     checked.top_k = Checked<&OpTable::top_k, CheckTopK>;
+    checked.round_f16 = Checked<&OpTable::round_f16, CheckRoundF16>;
+    checked.unpack_f16 = Checked<&OpTable::unpack_f16, CheckUnpackF16>;
+    checked.shift_rows = Checked<&OpTable::shift_rows, CheckShiftRows>;
     return checked;
   }();
   return table;
