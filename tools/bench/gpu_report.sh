@@ -100,19 +100,6 @@ note() {
 table() { [ -n "$dry" ] || { printf '\n## %s\n\n' "$1" && cat "$2" && echo; } >>"$out/report.md" 2>/dev/null; }
 code() { [ -n "$dry" ] || { printf '\n## %s\n\n```\n' "$1" && tail -n 40 "$2" && printf '```\n'; } >>"$out/report.md" 2>/dev/null; }
 
-# cuBLASLt, which multiplies prompts in f16, is not packed: the machine has it, in the toolkit or in a package of Python's, or what needs it is skipped.
-# Beside the programs they find it. Fails where it is not.
-link_cublaslt() {
-  local packages file
-  ldconfig -p 2>/dev/null | grep -q 'libcublasLt\.so\.1[23] ' && return 0
-  packages=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)
-  for file in /usr/local/cuda*/lib64/libcublasLt.so.1[23] /usr/local/cuda*/targets/x86_64-linux/lib/libcublasLt.so.1[23] \
-    "$packages"/nvidia/{cu13,cublas}/lib/libcublasLt.so.1[23]; do
-    [ -e "$file" ] && ln -sf "$file" "$here/lib/" && return 0
-  done
-  return 1
-}
-
 # The most memory that the driver counted while a command ran.
 watched() {
   local peak=0 used pid
@@ -130,11 +117,21 @@ watched() {
 }
 export -f watched
 
+# Where cuBLASLt lies, if it is on the machine: in the toolkit or in a package of Python's. "." where the loader finds it by itself.
+cublaslt_folder() {
+  local folder packages
+  ldconfig -p 2>/dev/null | grep -q 'libcublasLt\.so\.1[23] ' && echo . && return
+  packages=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' 2>/dev/null)
+  for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/x86_64-linux/lib "$packages"/nvidia/cu13/lib "$packages"/nvidia/cublas/lib; do
+    for file in "$folder"/libcublasLt.so.1[23]; do
+      [ -e "$file" ] && echo "$folder" && return
+    done
+  done
+}
+
 steps() {
   local sluice=$here/sluice part=$here/part.sluice tokens=$here/part.tokens
   local gpu_tests='*CudaDevice*/Gpu' large=$scratch/8b.sluice
-  local has_f16=$dry
-  [ -n "$dry" ] || ! link_cublaslt || has_f16=yes
   step doctor 20 "$sluice" doctor
   code "Machine" "$logs/doctor.log"
   step kernels 90 "$here/kernels_test" --gtest_filter="$gpu_tests"
@@ -148,7 +145,23 @@ steps() {
   step tokens 40 python3 "$here/compare_tables.py" "$tokens" "$scratch"/{exact,cpu,gpu,again}.npy
   code "SmolLM2's first layers against the processor" "$logs/tokens.log"
 
-  step bench 110 "$here/gpu_bench" "$out/bench.json"
+  # What multiplies prompts in f16 is not packed: the machine has it, or that is skipped.
+  local f16 with_f16="env"
+  f16=$(cublaslt_folder)
+  [ "${f16:-.}" = . ] || with_f16="env LD_LIBRARY_PATH=$f16"
+  if [ -n "$dry$f16" ]; then
+    step f16-products 40 $with_f16 "$here/kernels_test" --gtest_filter='CublasLtOnGpu.*'
+    code "Products in f16 through cuBLASLt" "$logs/f16-products.log"
+    for name in f16 f16-again; do
+      step $name 30 $with_f16 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/$name.npy" --vram 4G --prefill f16
+    done
+    step tokens-f16 40 python3 "$here/compare_tables.py" "$tokens" "$scratch"/{exact,cpu,f16,f16-again}.npy
+    code "The same with prompts in f16" "$logs/tokens-f16.log"
+  else
+    note f16-products skipped "there is no libcublasLt.so.13 or .12" 0
+  fi
+
+  step bench 140 $with_f16 "$here/gpu_bench" "$out/bench.json"
   table "Operations" "$logs/bench.log"
 
   # The shape of a model of 8 billion weights, all in GPU memory.
@@ -157,23 +170,12 @@ steps() {
     code "8B shape in --vram 8G, prompt of 512" "$logs/vram.log"
     step prefill 50 "$sluice" bench "$large" --isa cuda --prompt-tokens 4096 -n 32 --repeats 2
     code "8B shape, prompt of 4096" "$logs/prefill.log"
-    if [ -n "$has_f16" ]; then
-      step prefill-f16 50 "$sluice" bench "$large" --prefill f16 --prompt-tokens 4096 -n 32 --repeats 2
+    if [ -n "$dry$f16" ]; then
+      step prefill-f16 50 $with_f16 "$sluice" bench "$large" --prefill f16 --prompt-tokens 4096 -n 32 --repeats 2
       code "8B shape, prompt of 4096 in f16" "$logs/prefill-f16.log"
     fi
     step batch 50 "$sluice" bench "$large" --isa cuda --prompt-tokens 128 -n 64 --sequences 16 --repeats 2
     code "8B shape, 16 sequences" "$logs/batch.log"
-  fi
-  if [ -n "$has_f16" ]; then
-    step f16-products 40 "$here/kernels_test" --gtest_filter='CublasLtOnGpu.*'
-    code "Products in f16 through cuBLASLt" "$logs/f16-products.log"
-    for name in f16 f16-again; do
-      step $name 30 "$sluice" eval "$part" --tokens "$tokens" --logits "$scratch/$name.npy" --vram 4G --prefill f16
-    done
-    step tokens-f16 40 python3 "$here/compare_tables.py" "$tokens" "$scratch"/{exact,cpu,f16,f16-again}.npy
-    code "The first layers of SmolLM2 with prompts in f16" "$logs/tokens-f16.log"
-  else
-    note f16-products skipped "there is no libcublasLt.so.13 or .12" 0
   fi
   step cublas 40 python3 "$here/cublas_rate.py"
   code "cuBLAS, f16" "$logs/cublas.log"
