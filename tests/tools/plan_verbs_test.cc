@@ -137,8 +137,8 @@ TEST_F(PlanVerbs, RatesThatAreNoneAreRefused) {
 TEST_F(PlanVerbs, PromptsInF16CountInTheMemoryOfAGpuAlone) {
   const std::string rates = scratch_.Write("rates.json", MachineOf(1e8).dump());
   const auto plan_with = [&](const std::string& prefill, const std::string& vram) {
-    return Sluice(
-        {"plan", model_, "--json", "--rates", rates, "--prefill", prefill, "--vram", vram});
+    return Sluice({"plan", model_, "--json", "--rates", rates, "--prefill", prefill, "--vram", vram,
+                   "--ram", "1G"});
   };
   Json int8 = Json::parse(plan_with("int8", "4G").out);
   Json f16 = Json::parse(plan_with("f16", "4G").out);
