@@ -362,8 +362,10 @@ class Bench {
       memory.push_back(data);
       return data;
     };
-    const std::byte* tiles = take(rows / 16 * gpu.tile_bytes, 0x11, std::byte{});
-    const float* x = take(kPromptTokens * cols, 0x11, float{});
+    // Constant bytes would let the clock rise.
+    auto* tiles = AllocateRandom<std::byte>(rows / 16 * gpu.tile_bytes);
+    auto* x = AllocateRandom<float>(kPromptTokens * cols);
+    memory.assign({tiles, x});
     float* y = take(kPromptTokens * rows, 0, float{});
     const QuantizedActivations xq = {take(kPromptTokens * cols, 1, int8_t{}),
                                      take(kPromptTokens * groups, 0, float{}),
@@ -380,8 +382,8 @@ class Bench {
     });
     if (library != nullptr) {
       const int64_t values = PanelValues(rows, cols);
-      uint16_t* panel = take(std::max(values, rows * cols), 0x11, uint16_t{});
-      const F16Activations x16 = {take(kPromptTokens * cols, 0x11, uint16_t{}),
+      uint16_t* panel = take(std::max(values, rows * cols), 0, uint16_t{});
+      const F16Activations x16 = {take(kPromptTokens * cols, 0, uint16_t{}),
                                   take(kPromptTokens, 0, int32_t{}), cols};
       const F16Products products(&cuda::kCudaTable, library, panel, values);
       const auto check = [](const Status& status) {
