@@ -31,10 +31,10 @@ void Activate(const ActivateArgs& args) {
     const float* up = args.up == nullptr ? nullptr : args.up + token * args.stride;
     float* out = args.out + token * args.out_stride;
     for (int64_t i = 0; i < args.width; i += 8) {
-      const __m256i mask = LaneMask(args.width - i < 8 ? args.width - i : 8);
-      __m256 value = Apply<activation>(_mm256_maskload_ps(gate + i, mask));
-      if (up != nullptr) value = _mm256_mul_ps(value, _mm256_maskload_ps(up + i, mask));
-      _mm256_maskstore_ps(out + i, mask, value);
+      const int64_t left = args.width - i;
+      __m256 value = Apply<activation>(LoadFirst(gate + i, left));
+      if (up != nullptr) value = _mm256_mul_ps(value, LoadFirst(up + i, left));
+      StoreFirst(out + i, value, left);
     }
   }
 }

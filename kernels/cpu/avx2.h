@@ -13,6 +13,7 @@ void MatmulIntAvx2(const MatmulArgs& args);     // int8, int4
 void MatmulKQuantAvx2(const MatmulArgs& args);  // int5, Q4_K, Q5_K, Q6_K
 void MatmulFloatAvx2(const MatmulArgs& args);   // f32, f16, bf16
 void RmsNormAvx2(const RmsNormArgs& args, CUstream_st* stream);
+void LayerNormAvx2(const LayerNormArgs& args, CUstream_st* stream);
 void RopeAvx2(const RopeArgs& args, CUstream_st* stream);
 void StoreKvAvx2(const StoreKvArgs& args, CUstream_st* stream);
 void AttentionAvx2(const AttentionArgs& args, CUstream_st* stream);

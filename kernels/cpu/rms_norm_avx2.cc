@@ -18,7 +18,7 @@ double SumOfSquares(const float* x, int64_t count) {
   };
   int64_t i = 0;
   for (; i + 8 <= count; i += 8) add(_mm256_loadu_ps(x + i));
-  if (i < count) add(_mm256_maskload_ps(x + i, LaneMask(count - i)));
+  if (i < count) add(LoadFirst(x + i, count - i));
   const __m256d sum = _mm256_add_pd(low, high);
   const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(sum), _mm256_extractf128_pd(sum, 1));
   return _mm_cvtsd_f64(pair) + _mm_cvtsd_f64(_mm_unpackhi_pd(pair, pair));
@@ -34,11 +34,11 @@ void RmsNormAvx2(const RmsNormArgs& args, CUstream_st*) {
     const __m256 factor =
         _mm256_set1_ps(static_cast<float>(1 / std::sqrt(mean + double{args.eps})));
     for (int64_t i = 0; i < args.width; i += 8) {
-      const __m256i mask = LaneMask(args.width - i < 8 ? args.width - i : 8);
-      const __m256 scaled = _mm256_mul_ps(_mm256_maskload_ps(x + i, mask), factor);
-      __m256 value = _mm256_mul_ps(scaled, _mm256_maskload_ps(args.weight + i, mask));
-      if (args.add_to_y) value = _mm256_add_ps(_mm256_maskload_ps(y + i, mask), value);
-      _mm256_maskstore_ps(y + i, mask, value);
+      const int64_t left = args.width - i;
+      const __m256 scaled = _mm256_mul_ps(LoadFirst(x + i, left), factor);
+      __m256 value = _mm256_mul_ps(scaled, LoadFirst(args.weight + i, left));
+      if (args.add_to_y) value = _mm256_add_ps(LoadFirst(y + i, left), value);
+      StoreFirst(y + i, value, left);
     }
   }
 }

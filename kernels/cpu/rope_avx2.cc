@@ -49,15 +49,13 @@ inline void SineCosine(__m256 angle, __m256* sine, __m256* cosine) {
 // Turns `count` pairs of one head.
 void Rotate(float* first, float* second, int64_t count, const float* cosines, const float* sines) {
   for (int64_t i = 0; i < count; i += 8) {
-    const __m256i mask = LaneMask(std::min<int64_t>(8, count - i));
-    const __m256 a = _mm256_maskload_ps(first + i, mask);
-    const __m256 b = _mm256_maskload_ps(second + i, mask);
+    const int64_t left = count - i;
+    const __m256 a = LoadFirst(first + i, left);
+    const __m256 b = LoadFirst(second + i, left);
     const __m256 cosine = _mm256_load_ps(cosines + i);
     const __m256 sine = _mm256_load_ps(sines + i);
-    _mm256_maskstore_ps(first + i, mask,
-                        _mm256_sub_ps(_mm256_mul_ps(a, cosine), _mm256_mul_ps(b, sine)));
-    _mm256_maskstore_ps(second + i, mask,
-                        _mm256_add_ps(_mm256_mul_ps(b, cosine), _mm256_mul_ps(a, sine)));
+    StoreFirst(first + i, _mm256_sub_ps(_mm256_mul_ps(a, cosine), _mm256_mul_ps(b, sine)), left);
+    StoreFirst(second + i, _mm256_add_ps(_mm256_mul_ps(b, cosine), _mm256_mul_ps(a, sine)), left);
   }
 }
 
@@ -73,8 +71,7 @@ void RopeAvx2(const RopeArgs& args, CUstream_st*) {
     for (int64_t begin = 0; begin < half; begin += kPairs) {
       const int64_t count = std::min(kPairs, half - begin);
       for (int64_t i = 0; i < count; i += 8) {
-        const __m256 frequency = _mm256_maskload_ps(args.frequencies + begin + i,
-                                                    LaneMask(std::min<int64_t>(8, count - i)));
+        const __m256 frequency = LoadFirst(args.frequencies + begin + i, count - i);
         __m256 sine, cosine;
         SineCosine(_mm256_mul_ps(position, frequency), &sine, &cosine);
         _mm256_store_ps(cosines + i, _mm256_mul_ps(cosine, magnitude));

@@ -5,8 +5,8 @@ namespace sluice {
 
 void SoftcapAvx2(const SoftcapArgs& args, CUstream_st*) {
   for (int64_t i = args.begin; i < args.end; i += 8) {
-    const __m256i mask = LaneMask(args.end - i < 8 ? args.end - i : 8);
-    _mm256_maskstore_ps(args.x + i, mask, SoftCap(_mm256_maskload_ps(args.x + i, mask), args.cap));
+    const int64_t left = args.end - i;
+    StoreFirst(args.x + i, SoftCap(LoadFirst(args.x + i, left), args.cap), left);
   }
 }
 

@@ -3,8 +3,6 @@
 #ifndef SLUICE_KERNELS_CPU_TILE_OUTPUT_AVX2_H_
 #define SLUICE_KERNELS_CPU_TILE_OUTPUT_AVX2_H_
 
-#include <algorithm>
-
 #include "kernels/cpu/vector_avx2.h"
 #include "kernels/ops.h"
 
@@ -18,12 +16,13 @@ namespace {  // NOLINT: see above
   const __m256 sums[2] = {low, high};
   for (int64_t half = 0; half < 2; ++half) {
     const int64_t row = first + 8 * half;
-    const __m256i mask = LaneMask(std::clamp<int64_t>(args.rows - row, 0, 8));
+    const int64_t rows = args.rows - row;
+    if (rows <= 0) return;
     float* y = args.y + token * args.y_stride + row;
     __m256 sum = sums[half];
-    if (args.bias != nullptr) sum = _mm256_add_ps(sum, _mm256_maskload_ps(args.bias + row, mask));
-    if (args.add_to_y) sum = _mm256_add_ps(sum, _mm256_maskload_ps(y, mask));
-    _mm256_maskstore_ps(y, mask, sum);
+    if (args.bias != nullptr) sum = _mm256_add_ps(sum, LoadFirst(args.bias + row, rows));
+    if (args.add_to_y) sum = _mm256_add_ps(sum, LoadFirst(y, rows));
+    StoreFirst(y, sum, rows);
   }
 }
 

@@ -17,6 +17,16 @@ namespace {  // NOLINT: see above
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lanes);
 }
 
+// The first `count` numbers at p, all eight if there are more; zeros behind them. Masks are for the
+// rest of a row alone: AMD's processors take many cycles for a masked store.
+[[maybe_unused]] inline __m256 LoadFirst(const float* p, int64_t count) {
+  return count >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, LaneMask(count));
+}
+[[maybe_unused]] inline void StoreFirst(float* p, __m256 v, int64_t count) {
+  if (count >= 8) return _mm256_storeu_ps(p, v);
+  _mm256_maskstore_ps(p, LaneMask(count), v);
+}
+
 // ((0+4) + (2+6)) + ((1+5) + (3+7)).
 [[maybe_unused]] inline float SumLanes(__m256 v) {
   __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
