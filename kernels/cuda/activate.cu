@@ -24,6 +24,7 @@ __device__ __forceinline__ float Apply(Activation activation, float x) {
 }
 
 __global__ void __launch_bounds__(kThreads) ActivateKernel(ActivateArgs args) {
+  TakeTurn();
   const int64_t i = BlockY() * kThreads + ThreadIndex();
   if (i >= args.width) return;
   const int64_t token = args.token_begin + BlockX();

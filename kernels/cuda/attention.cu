@@ -15,6 +15,7 @@ namespace {
 
 template <int kDim, int kWarps, int kKeys, bool kTree>
 __global__ void __launch_bounds__(kWarps* kWarpThreads) AttentionKernel(AttentionWork work) {
+  TakeTurn();
   using T = Tile<kDim, kWarps, kKeys>;
   auto* tile = SharedMemory<T>();
   const AttentionArgs& args = work.args;
@@ -73,6 +74,7 @@ struct CombineShared {
 // One block for each token and query head. The weights of the partitions are made once, so that a
 // thread's loads of its columns wait for nothing.
 __global__ void __launch_bounds__(kCombineThreads) CombineKernel(AttentionWork work) {
+  TakeTurn();
   const AttentionArgs& args = work.args;
   const int64_t dim = args.layer.head_dim;
   const int64_t token = work.first_token + BlockX();

@@ -63,6 +63,7 @@ __device__ float Weight(const GpuLayout& layout, const std::byte* tile, int64_t 
 }
 
 __global__ void __launch_bounds__(kThreads) GatherRowsKernel(GatherRowsOfTiles gather) {
+  TakeTurn();
   const int64_t i = BlockX();
   const std::byte* tile = gather.args.row_tiles[i];
   const int64_t row = gather.args.rows_in_tile[i];

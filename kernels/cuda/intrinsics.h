@@ -18,6 +18,8 @@
 
 #include <cuda_fp16.h>
 
+#include <atomic>
+
 #define SLUICE_CUDA_NAMESPACE cuda
 
 namespace sluice::cuda {
@@ -43,6 +45,28 @@ __device__ __forceinline__ int Warp() { return ThreadIndex() / kWarpThreads; }
 
 __device__ __forceinline__ void SyncThreads() { __syncthreads(); }
 __device__ __forceinline__ void SyncWarp() { __syncwarp(); }
+
+// Kernels of one stream overlap (programmatic dependent launch, compute capability 9.0 and later):
+// blocks of the next kernel may be there as soon as all blocks of this one said
+// LetLaterWorkStart(), or ended. Until WaitForEarlierWork() they find nothing that earlier kernels
+// write as it shall be, and write nothing: weights alone may be read. Each thread of each kernel
+// waits, also one that has nothing to do, because a kernel that waited is one whose end says that
+// all before it has ended.
+__device__ __forceinline__ void WaitForEarlierWork() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void LetLaterWorkStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Both, for kernels with nothing to do before.
+__device__ __forceinline__ void TakeTurn() {
+  LetLaterWorkStart();
+  WaitForEarlierWork();
+}
 
 // The block's shared memory, of the size given at the launch; not initialized.
 template <typename T>
@@ -186,6 +210,9 @@ struct Listed {
   static inline const ListedKernel entry{reinterpret_cast<const void*>(kKernel)};
 };
 
+// Whether launches overlap: LoadKernels says so where the GPU can.
+inline std::atomic<bool> launches_overlap = false;
+
 // Starts a kernel of one argument. An error stays with the CUDA runtime until the stream is asked.
 template <auto kKernel>
 void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* stream,
@@ -197,9 +224,18 @@ void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* str
     cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(kMostSharedBytes));
   }
-  const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                    static_cast<unsigned>(grid.z));
-  kKernel<<<blocks, static_cast<unsigned>(threads), shared_bytes, stream>>>(args);
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                        static_cast<unsigned>(grid.z));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = launches_overlap.load(std::memory_order_relaxed) ? 1 : 0;
+  cudaLaunchKernelEx(&config, kKernel, args);
 }
 
 }  // namespace sluice::cuda

@@ -11,6 +11,7 @@ constexpr int kWarps = kThreads / kWarpThreads;
 
 // One block for each token: first the mean, then the squares of what differs from it.
 __global__ void __launch_bounds__(kThreads) LayerNormKernel(LayerNormArgs args) {
+  TakeTurn();
   const int64_t token = args.token_begin + BlockX();
   const float* x = args.x + token * args.x_stride;
   float* y = args.y + token * args.y_stride;

@@ -139,6 +139,7 @@ __device__ __forceinline__ float AddRound(const IntMatmul& args,
 // all to be there at once.
 template <int kBits, int kGroupChannels, int kTokenTiles>
 __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
+  TakeTurn();
   constexpr int kTokens = 8 * kTokenTiles;
   constexpr int kGroups = Groups<kGroupChannels>::kCount;
   constexpr int kPerThread = kTokens * kRows / kThreads;  // results

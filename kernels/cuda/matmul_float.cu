@@ -82,6 +82,7 @@ __device__ __forceinline__ void MultiplyUnit(const FloatMatmul& args, const Word
 
 template <WeightKind kKind, int kTokenTiles>
 __global__ void __launch_bounds__(kThreads, 1) MatmulFloatKernel(FloatMatmul args) {
+  TakeTurn();
   constexpr int kTokens = 8 * kTokenTiles;
   const GpuLayout& layout = args.layout;
   const int64_t first_token = BlockY() * kTokens;

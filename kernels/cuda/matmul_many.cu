@@ -154,6 +154,7 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatmul& args, const std:
 template <int kBits, int kGroupChannels, int kRowWarps, int kTokenWarps>
 __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads)
     MatmulManyKernel(IntMatmul args) {
+  TakeTurn();
   using S = Shape<kBits, kGroupChannels, kRowWarps, kTokenWarps>;
   auto* stages = SharedMemory<std::byte>();
   const int stage_bytes = S::StageBytes(args.layout);

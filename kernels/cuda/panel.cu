@@ -48,6 +48,7 @@ __device__ __forceinline__ Words4 HalvesOf(const GroupScale& scale, bool has_min
 // of f16, and four lanes write 64 in a row.
 template <int kBits>
 __global__ void __launch_bounds__(kThreads) UnpackIntKernel(Panel panel) {
+  TakeTurn();
   const GpuLayout& layout = panel.layout;
   const int64_t chunk = BlockY() * kWarps + Warp();
   if (chunk >= layout.num_chunks) return;
@@ -86,6 +87,7 @@ __device__ __forceinline__ uint16_t HalfOfBf16(uint32_t bits) {
 // The same for float kinds, whose padding is zeros.
 template <WeightKind kKind>
 __global__ void __launch_bounds__(kThreads) UnpackFloatKernel(Panel panel) {
+  TakeTurn();
   constexpr int kChannels = kKind == WeightKind::kF32 ? 8 : 16;  // of a unit
   const GpuLayout& layout = panel.layout;
   const int64_t chunk = BlockY() * kWarps + Warp();
@@ -142,6 +144,7 @@ constexpr int kRoundThreads = 256;
 
 // A block for each token.
 __global__ void __launch_bounds__(kRoundThreads) RoundF16Kernel(RoundF16Args args) {
+  TakeTurn();
   const int64_t token = args.token_begin + BlockX();
   const float* x = args.x + token * args.x_stride;
   // Of magnitudes the order is that of their bits, with what is not finite above the others.
@@ -176,6 +179,7 @@ constexpr int kShiftThreads = 256;
 constexpr int64_t kShiftRows = 4 * kShiftThreads;  // of a block
 
 __global__ void __launch_bounds__(kShiftThreads) ShiftRowsKernel(ShiftRowsArgs args) {
+  TakeTurn();
   const int64_t token = args.token_begin + BlockX();
   const int exponent = args.exponents[token];
   // Nearly all tokens: nothing is to be done.

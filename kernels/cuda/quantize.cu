@@ -26,6 +26,7 @@ __device__ float LargestMagnitude(const float (&values)[kMostPerLane]) {
 
 // One warp for each token and group.
 __global__ void __launch_bounds__(kThreads) QuantizeKernel(QuantizeArgs args) {
+  TakeTurn();
   const QuantizedActivations& out = args.out;
   const int64_t token = args.token_begin + BlockX();
   const int64_t group = BlockY() * (kThreads / kWarpThreads) + Warp();

@@ -10,6 +10,7 @@ constexpr int kThreads = 256;
 
 // One block for each token.
 __global__ void __launch_bounds__(kThreads) RmsNormKernel(RmsNormArgs args) {
+  TakeTurn();
   const int64_t token = args.token_begin + BlockX();
   const float* x = args.x + token * args.x_stride;
   float* y = args.y + token * args.y_stride;

@@ -10,6 +10,7 @@ constexpr int64_t kMostPairs = 256;  // whose cosine and sine are held at a time
 
 // One block for each token: sines once for all heads.
 __global__ void __launch_bounds__(kThreads, 1) RopeKernel(RopeArgs args) {
+  TakeTurn();
   const int64_t token = args.token_begin + BlockX();
   const int64_t half = args.dim / 2;
   float* x = args.x + token * args.x_stride;

@@ -6,6 +6,7 @@ namespace {
 constexpr int kThreads = 256;
 
 __global__ void __launch_bounds__(kThreads) ScaleAddKernel(ScaleAddArgs args) {
+  TakeTurn();
   const int64_t i = BlockY() * kThreads + ThreadIndex();
   if (i >= args.width) return;
   const int64_t token = args.token_begin + BlockX();

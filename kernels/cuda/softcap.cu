@@ -8,6 +8,7 @@ namespace {
 constexpr int kThreads = 256;
 
 __global__ void __launch_bounds__(kThreads) SoftcapKernel(SoftcapArgs args) {
+  TakeTurn();
   const int64_t i = args.begin + BlockX() * kThreads + ThreadIndex();
   if (i < args.end) args.x[i] = args.cap * tanhf(args.x[i] / args.cap);
 }

@@ -15,6 +15,7 @@ __device__ void Store(float value, KvType type, int64_t index, std::byte* to) {
 
 // One block for each token.
 __global__ void __launch_bounds__(kThreads) StoreKvKernel(StoreKvArgs args) {
+  TakeTurn();
   const KvLayer& layer = args.layer;
   const int64_t token = args.token_begin + BlockX();
   const int64_t slot = args.slots[token];

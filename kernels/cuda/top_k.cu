@@ -105,6 +105,7 @@ __device__ int Collect(const TopKArgs& args, const float* x, Shared* shared) {
 
 // One block for each row.
 __global__ void __launch_bounds__(kThreads) TopKKernel(TopKArgs args) {
+  TakeTurn();
   auto* shared = SharedMemory<Shared>();
   const float* x = args.x + BlockX() * args.x_stride;
   FindBound(args, x, shared);

@@ -260,6 +260,61 @@ TEST(CudaEmulation, Tf32KeepsElevenBitsAndRoundsHalvesAway) {
   EXPECT_TRUE(std::isnan(ToTf32(std::numeric_limits<float>::quiet_NaN())));
 }
 
+// A value of earlier work and one of none, read before and after waiting.
+struct EarlyReads {
+  int64_t* of_earlier_work;
+  const int64_t* weight;
+  int64_t* out;  // [6]: read early, copied early, copied late, read late; the weight, both
+};
+
+TEST_P(CudaEmulation, AKernelThatDoesNotWaitFindsEarlierWorkUndone) {
+  alignas(16) int64_t of_earlier_work[2] = {11, 12};
+  alignas(16) const int64_t weight[2] = {13, 14};
+  int64_t out[6] = {};
+  int hidden = 0;
+  int shown = 0;
+  const auto swap = [&](int* count) {
+    return [&of_earlier_work, count] {
+      of_earlier_work[0] = -of_earlier_work[0];
+      ++*count;
+    };
+  };
+  SetEarlierWorkHooks(swap(&hidden), swap(&shown));
+  void (*kernel)(EarlyReads) = [](EarlyReads args) {
+    const bool first = ThreadIndex() == 0;
+    auto* shared = SharedMemory<int64_t>();
+    if (first) {
+      CopyAsync16(shared, args.of_earlier_work);
+      CopyAsync16(shared + 2, args.weight);
+      args.out[0] = args.of_earlier_work[0];
+    }
+    CommitCopies();
+    TakeTurn();
+    if (!first) return;
+    CopyAsync16(shared + 4, args.of_earlier_work);
+    CommitCopies();
+    WaitCopies<0>();
+    args.out[1] = shared[0];
+    args.out[2] = shared[4];
+    args.out[3] = args.of_earlier_work[0];
+    args.out[4] = shared[2];
+    args.out[5] = args.weight[0];
+  };
+  LaunchNamed("test", kernel, {1}, 64, 48, nullptr, {of_earlier_work, weight, out}, true);
+  SetEarlierWorkHooks({}, {});
+  EXPECT_EQ(std::vector<int64_t>(out, out + 6), (std::vector<int64_t>{-11, -11, 11, 11, 13, 13}));
+  EXPECT_EQ(hidden, 1);
+  EXPECT_EQ(shown, 1);
+}
+
+TEST_P(CudaEmulationDeathTest, AThreadThatDoesNotWaitForEarlierWorkIsReported) {
+  void (*kernel)(Output) = [](Output) {
+    if (BlockX() != 1 || ThreadIndex() != 5) TakeTurn();
+  };
+  EXPECT_DEATH(LaunchNamed("test", kernel, {2}, 32, 0, nullptr, {}, true),
+               "did not come .WaitForEarlierWork., thread 5");
+}
+
 TEST_P(CudaEmulationDeathTest, ABarrierThatNotAllThreadsReachIsReported) {
   void (*kernel)(Output) = [](Output) {
     if (ThreadIndex() != 17) SyncThreads();

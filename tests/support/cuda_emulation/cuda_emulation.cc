@@ -20,6 +20,7 @@ struct PendingCopy {
   void* to;
   const void* from;  // null: zeros
   size_t size_bytes;
+  std::vector<std::byte> met;  // what was there, of a copy before earlier work was waited for
 };
 
 struct Thread {
@@ -27,6 +28,7 @@ struct Thread {
   ThreadPlace place;
   const char* waits_for = nullptr;  // null: can run
   void* value = nullptr;            // what it brought to Together
+  bool waited = false;              // for earlier work
   int copy_group = 0;
   std::vector<PendingCopy> copies;
 };
@@ -35,6 +37,9 @@ struct Block {
   std::vector<std::unique_ptr<Thread>> threads;  // as many as any block had
   int count = 0;
   int at_barrier = 0;
+  bool overlaps = false;
+  bool hidden = false;  // earlier work
+  int at_earlier_work = 0;
   std::vector<int> at_exchange;  // for each warp
   std::vector<std::byte> shared;
   Thread* current = nullptr;
@@ -48,6 +53,8 @@ Order order = Order::kAscending;
 std::vector<LaunchRecord> launches;
 LaunchHook before_launch;
 LaunchHook after_launch;
+std::function<void()> hide_earlier_work;
+std::function<void()> show_earlier_work;
 std::mt19937_64 shuffle_random(1);
 
 [[noreturn]] void Fail(const char* problem, const char* detail) {
@@ -75,6 +82,18 @@ std::vector<int64_t> Sequence(int64_t count) {
 
 void ThreadMain() { block.body(block.kernel, block.args); }
 
+// All threads but the running one go on, which wait there.
+void Release(const char* what) {
+  for (int i = 0; i < block.count; ++i) {
+    Thread& thread = *block.threads[static_cast<size_t>(i)];
+    if (&thread == block.current) continue;
+    if (thread.waits_for == nullptr || std::strcmp(thread.waits_for, what) != 0) {
+      Fail("a thread is elsewhere", what);
+    }
+    thread.waits_for = nullptr;
+  }
+}
+
 // Lets each of the threads that can run do so until it waits; false if none could.
 bool RunReady(std::span<const int64_t> threads) {
   bool any = false;
@@ -90,12 +109,14 @@ bool RunReady(std::span<const int64_t> threads) {
 
 void RunBlock(int64_t x, int64_t y, int64_t z) {
   block.at_barrier = 0;
+  block.at_earlier_work = 0;
   std::fill(block.at_exchange.begin(), block.at_exchange.end(), 0);
   std::fill(block.shared.begin(), block.shared.end(), std::byte{0xff});
   for (int i = 0; i < block.count; ++i) {
     Thread& thread = *block.threads[static_cast<size_t>(i)];
     thread.place = {i, block.count, x, y, z};
     thread.waits_for = nullptr;
+    thread.waited = false;
     thread.copy_group = 0;
     thread.copies.clear();
     thread.fiber.Start(ThreadMain);
@@ -115,9 +136,9 @@ void RunBlock(int64_t x, int64_t y, int64_t z) {
   }
   for (int i = 0; i < block.count; ++i) {
     Thread& thread = *block.threads[static_cast<size_t>(i)];
-    if (thread.fiber.ended()) continue;
     block.current = &thread;
-    Fail("not all threads come", thread.waits_for);
+    if (!thread.fiber.ended()) Fail("not all threads come", thread.waits_for);
+    if (block.overlaps && !thread.waited) Fail("a thread did not come", "WaitForEarlierWork");
   }
 }
 
@@ -129,20 +150,26 @@ void SetLaunchHooks(LaunchHook before, LaunchHook after) {
   before_launch = std::move(before);
   after_launch = std::move(after);
 }
+void SetEarlierWorkHooks(std::function<void()> hide, std::function<void()> show) {
+  hide_earlier_work = std::move(hide);
+  show_earlier_work = std::move(show);
+}
 const ThreadPlace& Place() { return block.current->place; }
 std::byte* SharedBytes() { return block.shared.data(); }
 
 void SyncThreads() {
   if (++block.at_barrier < block.count) return WaitFor("SyncThreads");
   block.at_barrier = 0;
-  for (int i = 0; i < block.count; ++i) {
-    Thread& thread = *block.threads[static_cast<size_t>(i)];
-    if (&thread == block.current) continue;
-    if (thread.waits_for == nullptr || std::strcmp(thread.waits_for, "SyncThreads") != 0) {
-      Fail("a thread is elsewhere", "SyncThreads");
-    }
-    thread.waits_for = nullptr;
-  }
+  Release("SyncThreads");
+}
+
+void WaitForEarlierWork() {
+  block.current->waited = true;
+  if (!block.hidden) return;
+  if (++block.at_earlier_work < block.count) return WaitFor("WaitForEarlierWork");
+  Release("WaitForEarlierWork");
+  block.hidden = false;
+  show_earlier_work();
 }
 
 void Together(const char* what, void* value, Combine combine) {
@@ -190,7 +217,12 @@ void CopyAsync(void* shared, const void* global, size_t size_bytes, bool valid) 
     Fail("the target is not in shared memory", "CopyAsync");
   std::memset(shared, 0xff, size_bytes);
   Thread& self = *block.current;
-  self.copies.push_back({self.copy_group, shared, valid ? global : nullptr, size_bytes});
+  PendingCopy copy = {self.copy_group, shared, valid ? global : nullptr, size_bytes, {}};
+  if (block.hidden && valid) {
+    const auto* from_bytes = static_cast<const std::byte*>(global);
+    copy.met.assign(from_bytes, from_bytes + size_bytes);
+  }
+  self.copies.push_back(std::move(copy));
 }
 
 void CommitCopies() { ++block.current->copy_group; }
@@ -203,7 +235,7 @@ void WaitForCopies(int pending) {
     if (copy.from == nullptr) {
       std::memset(copy.to, 0, copy.size_bytes);
     } else {
-      std::memcpy(copy.to, copy.from, copy.size_bytes);
+      std::memcpy(copy.to, copy.met.empty() ? copy.from : copy.met.data(), copy.size_bytes);
     }
   }
   self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<ptrdiff_t>(done));
@@ -365,7 +397,7 @@ float ToTf32(float value) {
 
 void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, Body body,
              void (*kernel)(), const void* args) {
-  const auto [name, threads, shared_bytes] = record;
+  const auto [name, threads, shared_bytes, overlaps] = record;
   constexpr size_t kMostSharedBytes = 99 << 10;  // of a block on sm_86, 89 and 120
   if (threads <= 0 || threads % kWarpThreads != 0 || threads > 1024 || grid.y > 65535 ||
       grid.z > 65535 || grid.x > 0x7fffffff || shared_bytes > kMostSharedBytes) {
@@ -386,6 +418,9 @@ void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, 
   block.at_exchange.assign(static_cast<size_t>(threads / kWarpThreads), 0);
   // A fresh allocation of the very size, so that the address sanitizer sees what lies beyond.
   block.shared = std::vector<std::byte>(shared_bytes);
+  block.overlaps = overlaps;
+  block.hidden = overlaps && hide_earlier_work != nullptr;
+  if (block.hidden) hide_earlier_work();
   block.body = body;
   block.kernel = kernel;
   block.args = args;

@@ -59,6 +59,9 @@ inline int Lane() { return ThreadIndex() % kWarpThreads; }
 inline int Warp() { return ThreadIndex() / kWarpThreads; }
 
 void SyncThreads();
+void WaitForEarlierWork();
+inline void LetLaterWorkStart() {}
+inline void TakeTurn() { WaitForEarlierWork(); }
 std::byte* SharedBytes();
 template <typename T>
 T* SharedMemory() {
@@ -131,11 +134,13 @@ inline float FloatFromBits(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t BitsOfFloat(float value) { return std::bit_cast<uint32_t>(value); }
 inline int RoundToInt(float value) { return static_cast<int>(std::lrint(value)); }
 
-// What was started: once for each kernel and size. Names are as the compiler writes them.
+// What was started: once for each kernel and size. Names are as the compiler writes them. Each
+// thread of one that `overlaps` has to wait for earlier work.
 struct LaunchRecord {
   std::string_view kernel;
   int threads;
   size_t shared_bytes;
+  bool overlaps = false;
 };
 const std::vector<LaunchRecord>& Launches();
 
@@ -143,6 +148,9 @@ const std::vector<LaunchRecord>& Launches();
 // work, and whose memory is out of the host's reach.
 using LaunchHook = std::function<void(CUstream_st*)>;
 void SetLaunchHooks(LaunchHook before, LaunchHook after);
+// A kernel's first block runs as if it had started early: `hide` is called before it, `show` when
+// all of its threads wait for earlier work. Copies that were started before have what they met.
+void SetEarlierWorkHooks(std::function<void()> hide, std::function<void()> show);
 
 // Runs the whole grid before it returns.
 using Body = void (*)(void (*kernel)(), const void* args);
@@ -151,13 +159,14 @@ void RunGrid(const LaunchRecord& record, const Grid& grid, CUstream_st* stream, 
 
 template <typename Args>
 void LaunchNamed(std::string_view name, void (*kernel)(Args), const Grid& grid, int threads,
-                 size_t shared_bytes, CUstream_st* stream, const std::type_identity_t<Args>& args) {
+                 size_t shared_bytes, CUstream_st* stream, const std::type_identity_t<Args>& args,
+                 bool overlaps = false) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   const Body body = [](void (*erased)(), const void* bytes) {
     reinterpret_cast<void (*)(Args)>(erased)(*static_cast<const Args*>(bytes));
   };
-  RunGrid({name, threads, shared_bytes}, grid, stream, body, reinterpret_cast<void (*)()>(kernel),
-          &args);
+  RunGrid({name, threads, shared_bytes, overlaps}, grid, stream, body,
+          reinterpret_cast<void (*)()>(kernel), &args);
 }
 
 template <typename Kernel>
@@ -170,7 +179,7 @@ struct KernelArgs<void (*)(Args)> {
 template <auto kKernel>
 void Launch(const Grid& grid, int threads, size_t shared_bytes, CUstream_st* stream,
             const typename KernelArgs<decltype(kKernel)>::Type& args) {
-  LaunchNamed(__PRETTY_FUNCTION__, kKernel, grid, threads, shared_bytes, stream, args);
+  LaunchNamed(__PRETTY_FUNCTION__, kKernel, grid, threads, shared_bytes, stream, args, true);
 }
 
 }  // namespace sluice::cuda_emulation

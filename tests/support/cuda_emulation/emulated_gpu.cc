@@ -30,6 +30,13 @@ class CallCheck {
   template <typename T>
   void Array(const char* name, const T* data, int64_t count) {
     const uint64_t size_bytes = static_cast<uint64_t>(count) * sizeof(T);
+    if (!device()->Holds(data, size_bytes)) return Add(std::string(name) + " is not in its memory");
+    gpu->Changes(data, size_bytes);
+  }
+  // The same of weights, which never change.
+  template <typename T>
+  void Weights(const char* name, const T* data, int64_t count) {
+    const uint64_t size_bytes = static_cast<uint64_t>(count) * sizeof(T);
     if (!device()->Holds(data, size_bytes)) Add(std::string(name) + " is not in its memory");
   }
   // Rows [begin, end) of `width` elements.
@@ -78,13 +85,13 @@ void CheckQuantize(const QuantizeArgs& a, CallCheck& check) {
 void CheckMatmul(const MatmulArgs& a, CallCheck& check) {
   const Result<GpuLayout> layout = MakeGpuLayout(*a.layout);
   check.Require(layout.ok(), "a type that it does not know");
-  if (layout.ok()) check.Array("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
+  if (layout.ok()) check.Weights("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
   if (Cuda().activations(a.layout->type) == ActivationForm::kQuantized) {
     check.Quantized(*a.xq, 0, a.tokens);
   } else {
     check.Rows("x", a.x, a.x_stride, static_cast<int64_t>(a.layout->cols), 0, a.tokens);
   }
-  if (a.bias != nullptr) check.Array("bias", a.bias, a.rows);
+  if (a.bias != nullptr) check.Weights("bias", a.bias, a.rows);
   check.Rows("y", a.y, a.y_stride, a.rows, 0, a.tokens);
 }
 
@@ -96,14 +103,14 @@ void CheckGatherRows(const GatherRowsArgs& a, CallCheck& check) {
 
 void CheckRmsNorm(const RmsNormArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
-  check.Array("weight", a.weight, a.width);
+  check.Weights("weight", a.weight, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
 }
 
 void CheckLayerNorm(const LayerNormArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
-  check.Array("weight", a.weight, a.width);
-  if (a.bias != nullptr) check.Array("bias", a.bias, a.width);
+  check.Weights("weight", a.weight, a.width);
+  if (a.bias != nullptr) check.Weights("bias", a.bias, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
 }
 
@@ -115,7 +122,7 @@ void CheckScaleAdd(const ScaleAddArgs& a, CallCheck& check) {
 void CheckRope(const RopeArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.heads * a.head_dim, a.token_begin, a.token_end);
   check.Array("positions", a.positions + a.token_begin, a.token_end - a.token_begin);
-  check.Array("frequencies", a.frequencies, a.dim / 2);
+  check.Weights("frequencies", a.frequencies, a.dim / 2);
 }
 
 void CheckStoreKv(const StoreKvArgs& a, CallCheck& check) {
@@ -162,7 +169,7 @@ void CheckAttention(const AttentionArgs& a, CallCheck& check) {
   check.Rows("out", a.out, a.out_stride, width, begin, end);
   check.Array("block_tables", a.block_tables + begin, end - begin);
   check.Array("lengths", a.lengths + begin, end - begin);
-  if (a.slopes != nullptr) check.Array("slopes", a.slopes, a.num_heads);
+  if (a.slopes != nullptr) check.Weights("slopes", a.slopes, a.num_heads);
   check.Require((a.tree_begin == nullptr) == (a.ancestors == nullptr), "half a tree");
   if (a.tree_begin != nullptr) {
     check.Array("tree_begin", a.tree_begin + begin, end - begin);
@@ -205,13 +212,13 @@ void CheckUnpackF16(const UnpackF16Args& a, CallCheck& check) {
   const Result<GpuLayout> layout = MakeGpuLayout(*a.layout);
   check.Require(layout.ok(), "a type that it does not know");
   if (!layout.ok()) return;
-  check.Array("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
+  check.Weights("tiles", a.tiles, a.num_tiles * layout->tile_bytes);
   check.Array("out", a.out, a.num_tiles * kTileRows * PaddedF16Cols(layout->cols));
 }
 
 void CheckShiftRows(const ShiftRowsArgs& a, CallCheck& check) {
   check.Rows("y", a.y, a.y_stride, a.rows, a.token_begin, a.token_end);
-  if (a.bias != nullptr) check.Array("bias", a.bias, a.rows);
+  if (a.bias != nullptr) check.Weights("bias", a.bias, a.rows);
   check.Array("exponents", a.exponents + a.token_begin, a.token_end - a.token_begin);
 }
 
@@ -279,6 +286,7 @@ void Checked(const Args& args, CUstream_st* stream) {
     });
     return;
   }
+  gpu->ForgetChanges();
   CallCheck check(NameOf<kSlot>(), stream);
   kCheck(args, check);
   if (check.Good()) (Cuda().*kSlot)(args, stream);
@@ -297,12 +305,30 @@ EmulatedGpu::EmulatedGpu(FakeDevice* device) : device_(device) {
         access->emplace(device_);
       },
       [access](CUstream_st*) { access->reset(); });
+  cuda_emulation::SetEarlierWorkHooks([this] { Invert(); }, [this] { Invert(); });
 }
 
 EmulatedGpu::~EmulatedGpu() {
+  cuda_emulation::SetEarlierWorkHooks({}, {});
   cuda_emulation::SetLaunchHooks({}, {});
   gpu = nullptr;
   for (const std::string& problem : problems_) ADD_FAILURE() << problem;
+}
+
+void EmulatedGpu::Changes(const void* data, uint64_t size_bytes) {
+  // The device's memory, which it may write.
+  auto* begin = static_cast<std::byte*>(const_cast<void*>(data));
+  changes_.push_back({begin, begin + size_bytes});
+}
+
+// Twice is as before. Arrays of a call overlap, and are inverted once.
+void EmulatedGpu::Invert() {
+  std::sort(changes_.begin(), changes_.end());
+  std::byte* done = nullptr;
+  for (const auto& [begin, end] : changes_) {
+    for (std::byte* byte = std::max(begin, done); byte < end; ++byte) *byte = ~*byte;
+    done = std::max(done, end);
+  }
 }
 
 std::vector<std::string> EmulatedGpu::TakeProblems() { return std::exchange(problems_, {}); }
