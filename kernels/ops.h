@@ -140,6 +140,8 @@ struct MatmulArgs {
   const Bf16Activations* x_bf16 = nullptr;  // matmul_bf16 takes these, and neither x nor xq
 };
 
+inline constexpr int64_t kMostMatmuls = 4;  // of one call of matmul_several
+
 // out[i] = row ids[i] of a matrix, dequantized. `tiles` is the whole tensor.
 struct GatherRowsArgs {
   const TileLayout* layout;
@@ -353,6 +355,9 @@ struct OpTable {
   // The operations divide themselves among the threads of a device: they are called once for all
   // tokens or tiles, and matrices lie in a layout of their own (kernels/cuda/gpu_layout.h).
   bool on_device = false;
+  // Several matrices of one input at once, `count` up to kMostMatmuls: what `matmul` of each by
+  // itself gives. All have the same x or xq, and tokens. Null: one by one.
+  void (*matmul_several)(const MatmulArgs* args, int64_t count, CUstream_st*) = nullptr;
   // Norms and activations take `quantized`.
   bool quantizes_results = false;
   // Null: rope and store_kv are called one by one.
