@@ -235,12 +235,16 @@ struct StoreKvArgs {
   int64_t token_begin, token_end;
 };
 
-// The rotation of queries and keys and store_kv in one. key.x is store.key, whose rows stay as they
-// are: the rotated ones go to the cache alone.
+// store_kv of keys that are rotated before, as the queries are, and normalized by rms_norm before
+// that, each head by itself, where a weight is given. key.x is store.key, whose rows stay as they
+// are: what becomes of them goes to the cache alone.
 struct RotateStoreArgs {
   RopeArgs query;
   RopeArgs key;
   StoreKvArgs store;
+  const float* query_norm;  // [head_dim] or null
+  const float* key_norm;    // [head_dim] or null
+  float norm_eps;
 };
 
 // out = softmax(scale q k^T) v, online (Milakov and Gimelshein, 2018; Dao et al., 2022), over the
@@ -360,7 +364,7 @@ struct OpTable {
   void (*matmul_several)(const MatmulArgs* args, int64_t count, CUstream_st*) = nullptr;
   // Norms and activations take `quantized`.
   bool quantizes_results = false;
-  // Null: rope and store_kv are called one by one.
+  // Null: rms_norm, rope and store_kv are called one by one.
   void (*rotate_store)(const RotateStoreArgs&, CUstream_st*) = nullptr;
   // Products of weights and activations that are both rounded to bf16, of every weight type, with
   // float32 sums (--prefill bf16). Null where the table has none; not every processor that runs the

@@ -25,6 +25,7 @@
 #include "runtime/kv_cache.h"
 #include "runtime/parallel.h"
 #include "runtime/pass_graphs.h"
+#include "runtime/step_fusion.h"
 
 namespace sluice {
 
@@ -142,6 +143,7 @@ class Forward {
   Status RunSteps(const Pass& pass);
   // The step at `index`, or as many from there on as the table takes in one call; how many.
   Result<size_t> RunStepsFrom(const Pass& pass, size_t index);
+  Status RunPrepared(const Pass& pass, const PreparedAttention& steps);
   // What the result of a step is wanted in (Pass::result_group).
   int64_t ResultGroupOf(const Pass& pass, size_t index) const;
   // Where it goes; none if it is not wanted. `Quantized` says that it is there.

@@ -7,7 +7,6 @@
 
 #include "formats/checked.h"
 #include "runtime/forward.h"
-#include "runtime/step_fusion.h"
 #include "runtime/work_division.h"
 
 namespace sluice {

@@ -2,7 +2,6 @@
 #include <algorithm>
 
 #include "runtime/forward.h"
-#include "runtime/step_fusion.h"
 #include "runtime/work_division.h"
 
 namespace sluice {
@@ -32,15 +31,10 @@ Result<size_t> Forward::RunStepsFrom(const Pass& pass, size_t index) {
       linears > 1 && TakesTogether(pass, steps.subspan(index, linears))) {
     count = linears;
     status = RunLinears(pass, steps.subspan(index, linears));
-  } else if (ops_->rotate_store != nullptr && RotatesForAttention(steps, index)) {
-    count = 3;
-    const auto& attention = std::get<AttentionStep>(steps[index + 2]);
-    ops_->rotate_store({.query = ArgsOf(pass, std::get<RopeStep>(steps[index])),
-                        .key = ArgsOf(pass, std::get<RopeStep>(steps[index + 1])),
-                        .store = StoreArgsOf(pass, attention)},
-                       compute_.handle());
-    Written(attention.query);
-    status = Attend(pass, attention);
+  } else if (const std::optional<PreparedAttention> prepared = PreparedAttentionAt(steps, index);
+             prepared && ops_->rotate_store != nullptr) {
+    count = prepared->count;
+    status = RunPrepared(pass, *prepared);
   } else {
     Pass with_result = pass;
     with_result.result_group = ResultGroupOf(pass, index);
@@ -48,6 +42,27 @@ Result<size_t> Forward::RunStepsFrom(const Pass& pass, size_t index) {
   }
   if (!status.ok()) return status;
   return count;
+}
+
+Status Forward::RunPrepared(const Pass& pass, const PreparedAttention& steps) {
+  const float* norms[2] = {nullptr, nullptr};
+  if (steps.query_norm != nullptr) {
+    const RmsNormStep* const its_steps[] = {steps.query_norm, steps.key_norm};
+    for (size_t i = 0; i < 2; ++i) {
+      const Result<const float*> weight = Vector(pass, its_steps[i]->weight, i);
+      if (!weight.ok()) return weight.status();
+      norms[i] = *weight;
+    }
+  }
+  ops_->rotate_store({.query = ArgsOf(pass, *steps.query),
+                      .key = ArgsOf(pass, *steps.key),
+                      .store = StoreArgsOf(pass, *steps.attention),
+                      .query_norm = norms[0],
+                      .key_norm = norms[1],
+                      .norm_eps = steps.query_norm == nullptr ? 0 : steps.query_norm->eps},
+                     compute_.handle());
+  Written(steps.attention->query);
+  return Attend(pass, *steps.attention);
 }
 
 int64_t Forward::ResultGroupOf(const Pass& pass, size_t index) const {

@@ -48,15 +48,37 @@ size_t LinearsOfOneInput(std::span<const Step> steps, size_t first) {
   return count;
 }
 
-bool RotatesForAttention(std::span<const Step> steps, size_t first) {
-  if (steps.size() - first < 3) return false;
-  const auto* query = std::get_if<RopeStep>(&steps[first]);
-  const auto* key = std::get_if<RopeStep>(&steps[first + 1]);
-  const auto* attention = std::get_if<AttentionStep>(&steps[first + 2]);
-  return query != nullptr && key != nullptr && attention != nullptr &&
-         query->data == attention->query && key->data == attention->key &&
-         query->heads == attention->num_heads && key->heads == attention->num_kv_heads &&
-         query->head_dim == attention->head_dim && key->head_dim == attention->head_dim;
+std::optional<PreparedAttention> PreparedAttentionAt(std::span<const Step> steps, size_t first) {
+  PreparedAttention found;
+  size_t at = first;
+  const auto next = [&]<typename T>(const T** step) {
+    *step = at < steps.size() ? std::get_if<T>(&steps[at]) : nullptr;
+    if (*step != nullptr) ++at;
+  };
+  next(&found.query_norm);
+  next(&found.key_norm);
+  next(&found.query);
+  next(&found.key);
+  next(&found.attention);
+  if (found.query == nullptr || found.key == nullptr || found.attention == nullptr) return {};
+  const auto rotates = [&](const RopeStep& rope, Buffer data, int64_t heads) {
+    return rope.data == data && rope.heads == heads && rope.head_dim == found.attention->head_dim;
+  };
+  if (!rotates(*found.query, found.attention->query, found.attention->num_heads) ||
+      !rotates(*found.key, found.attention->key, found.attention->num_kv_heads)) {
+    return {};
+  }
+  const auto normalizes = [](const RmsNormStep& norm, const RopeStep& rope) {
+    return norm.in == rope.data && norm.out == rope.data && norm.heads == rope.heads &&
+           !norm.add_to_out;
+  };
+  if (found.query_norm != nullptr &&
+      (found.key_norm == nullptr || !normalizes(*found.query_norm, *found.query) ||
+       !normalizes(*found.key_norm, *found.key) || found.query_norm->eps != found.key_norm->eps)) {
+    return {};
+  }
+  found.count = at - first;
+  return found;
 }
 
 std::optional<TensorIndex> MatrixAfter(std::span<const Step> steps, size_t writer) {

@@ -18,9 +18,18 @@ Buffer ResultOf(const Step& step);
 // not that input: they can be computed at once. 0: `first` is none.
 size_t LinearsOfOneInput(std::span<const Step> steps, size_t first);
 
-// Whether the three steps from `first` on rotate the queries and the keys of an attention, in this
-// order, and are that attention.
-bool RotatesForAttention(std::span<const Step> steps, size_t first);
+// Steps that make an attention's queries and keys of what the matrices left, and the attention.
+struct PreparedAttention {
+  const RmsNormStep* query_norm = nullptr;  // both or none: of each head by itself
+  const RmsNormStep* key_norm = nullptr;
+  const RopeStep* query = nullptr;
+  const RopeStep* key = nullptr;
+  const AttentionStep* attention = nullptr;
+  size_t count = 0;  // of steps
+};
+// Whether the steps from `first` on are one: norms of queries and keys or none, rotations of both,
+// the attention.
+std::optional<PreparedAttention> PreparedAttentionAt(std::span<const Step> steps, size_t first);
 
 // Who reads the result of a step next: the matrix of a linear step; kNoTensor: the steps end before
 // anything reads or writes it; nothing: something else does.

@@ -1,91 +1,100 @@
-// What stands between the products of a layer and its attention, in one launch: a thread for each
-// pair of a query or a key that is rotated, for each other element of a key, and for each of a
-// value.
+// What stands between the products of a layer and its attention, in one launch: a warp for each
+// head of the queries, the keys and the values of a token.
 #include <cmath>
 
 #include "kernels/cuda/kv_element.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/warp_math.h"
 
 namespace sluice::SLUICE_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / kWarpThreads;
 
-// Threads of one token, in the order in which they come.
-struct RotateStoreWork {
-  RotateStoreArgs args;
-  int query_pairs, key_pairs, key_rest, values;
-};
-
-struct Pair {
-  float low, high;
-};
-
-// To the bit as `rope`.
-__device__ __forceinline__ Pair Rotated(const RopeArgs& args, int64_t token, const float* head,
-                                        int pair) {
-  const float angle = static_cast<float>(args.positions[token]) * args.frequencies[pair];
-  const float cosine = cosf(angle) * args.magnitude;
-  const float sine = sinf(angle) * args.magnitude;
-  const float low = head[pair];
-  const float high = head[pair + args.dim / 2];
-  return {low * cosine - high * sine, high * cosine + low * sine};
+// A head's values into shared memory, normalized with a weight: to the bit as `rms_norm`, whose
+// block has a warp for each 128 values and adds up the warps' sums.
+__device__ __forceinline__ void LoadHead(const float* x, int dim, const float* weight, float eps,
+                                         float* head) {
+  constexpr int kWarpValues = kQuad * kWarpThreads;
+  float factor = 1;
+  if (weight != nullptr) {
+    float squares = 0;
+    for (int first = 0; first < dim; first += kWarpValues) {
+      float of_warp = 0;
+      const Quad values = LoadQuad(x, first / kQuad + Lane(), dim);
+#pragma unroll
+      for (float value : values.value) of_warp = fmaf(value, value, of_warp);
+      squares += WarpSum(of_warp);
+    }
+    factor = 1.0f / sqrtf(squares / static_cast<float>(dim) + eps);
+  }
+  for (int i = Lane(); i < dim; i += kWarpThreads) {
+    head[i] = weight == nullptr ? x[i] : x[i] * factor * weight[i];
+  }
+  SyncWarp();
 }
 
-__device__ __forceinline__ void RotateQuery(const RopeArgs& args, int64_t token, int i) {
+// Rotates what LoadHead left, to the bit as `rope`; store(i, value) takes each value.
+template <typename StoreValue>
+__device__ __forceinline__ void Rotate(const RopeArgs& args, int64_t token, const float* head,
+                                       const StoreValue& store) {
   const int half = static_cast<int>(args.dim) / 2;
-  float* head = args.x + token * args.x_stride + int64_t{i / half} * args.head_dim;
-  const Pair rotated = Rotated(args, token, head, i % half);
-  head[i % half] = rotated.low;
-  head[i % half + half] = rotated.high;
+  const auto position = static_cast<float>(args.positions[token]);
+  for (int pair = Lane(); pair < half; pair += kWarpThreads) {
+    const float angle = position * args.frequencies[pair];
+    const float cosine = cosf(angle) * args.magnitude;
+    const float sine = sinf(angle) * args.magnitude;
+    const float low = head[pair];
+    const float high = head[pair + half];
+    store(pair, low * cosine - high * sine);
+    store(pair + half, high * cosine + low * sine);
+  }
+  const auto head_dim = static_cast<int>(args.head_dim);
+  for (int i = 2 * half + Lane(); i < head_dim; i += kWarpThreads) store(i, head[i]);
 }
 
-__global__ void __launch_bounds__(kThreads) RotateStoreKernel(RotateStoreWork work) {
+__global__ void __launch_bounds__(kThreads) RotateStoreKernel(RotateStoreArgs args) {
   TakeTurn();
-  const RopeArgs& key = work.args.key;
-  const StoreKvArgs& store = work.args.store;
+  const StoreKvArgs& store = args.store;
   const int64_t token = store.token_begin + BlockX();
-  int i = static_cast<int>(BlockY()) * kThreads + ThreadIndex();
-  if (i < work.query_pairs) return RotateQuery(work.args.query, token, i);
-  i -= work.query_pairs;
-
+  const auto dim = static_cast<int>(store.layer.head_dim);
+  const auto queries = static_cast<int>(args.query.heads);
+  const auto keys = static_cast<int>(args.key.heads);
+  const int index = static_cast<int>(BlockY()) * kWarps + Warp();
+  float* head = SharedMemory<float>() + Warp() * dim;
+  if (index < queries) {
+    float* x = args.query.x + token * args.query.x_stride + index * dim;
+    LoadHead(x, dim, args.query_norm, args.norm_eps, head);
+    Rotate(args.query, token, head, [&](int i, float value) { x[i] = value; });
+    return;
+  }
   const KvSlot slot = SlotOf(store.layer, store.slots[token]);
-  const int dim = static_cast<int>(key.dim);
-  const int half = dim / 2;
-  if (i < work.key_pairs) {
-    const int head = i / half;
-    const float* x = key.x + token * key.x_stride + head * key.head_dim;
-    const Pair rotated = Rotated(key, token, x, i % half);
-    StoreKey(store.layer, slot, head, i % half, rotated.low);
-    StoreKey(store.layer, slot, head, i % half + half, rotated.high);
+  if (index < queries + keys) {
+    const int kv_head = index - queries;
+    LoadHead(store.key + token * store.stride + kv_head * dim, dim, args.key_norm, args.norm_eps,
+             head);
+    Rotate(args.key, token, head,
+           [&](int i, float value) { StoreKey(store.layer, slot, kv_head, i, value); });
     return;
   }
-  i -= work.key_pairs;
-  if (i < work.key_rest) {
-    const int rest = static_cast<int>(key.head_dim) - dim;
-    const int at = dim + i % rest;
-    const float* x = key.x + token * key.x_stride + i / rest * key.head_dim;
-    StoreKey(store.layer, slot, i / rest, at, x[at]);
-    return;
+  const int kv_head = index - queries - keys;
+  if (kv_head >= keys) return;
+  const float* x = store.value + token * store.stride + kv_head * dim;
+  for (int i = Lane(); i < dim; i += kWarpThreads) {
+    StoreValue(store.layer, slot, kv_head, i, x[i]);
   }
-  i -= work.key_rest;
-  if (i >= work.values) return;
-  const int head_dim = static_cast<int>(store.layer.head_dim);
-  StoreValue(store.layer, slot, i / head_dim, i % head_dim, store.value[token * store.stride + i]);
 }
 
 }  // namespace
 
 void RotateStore(const RotateStoreArgs& args, CUstream_st* stream) {
-  const RopeArgs& key = args.key;
-  const RotateStoreWork work = {args, static_cast<int>(args.query.heads * (args.query.dim / 2)),
-                                static_cast<int>(key.heads * (key.dim / 2)),
-                                static_cast<int>(key.heads * (key.head_dim - key.dim)),
-                                static_cast<int>(key.heads * key.head_dim)};
-  const int64_t threads = work.query_pairs + work.key_pairs + work.key_rest + work.values;
+  const int64_t heads = args.query.heads + 2 * args.key.heads;
+  const size_t shared_bytes = static_cast<size_t>(kWarps * args.key.head_dim) * sizeof(float);
   Launch<RotateStoreKernel>(
-      {args.store.token_end - args.store.token_begin, (threads + kThreads - 1) / kThreads},
-      kThreads, 0, stream, work);
+      {args.store.token_end - args.store.token_begin, (heads + kWarps - 1) / kWarps}, kThreads,
+      shared_bytes, stream, args);
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

@@ -148,10 +148,11 @@ struct Heads {
   int64_t queries, keys, head_dim, dim;
 };
 
-TEST(CudaFused, QueriesRotatedAndKeysRotatedIntoTheCache) {
+TEST(CudaFused, QueriesAndKeysNormalizedAndRotatedAndStored) {
   std::mt19937 random(8);
-  for (const Heads& h : {Heads{1, 1, 2, 2}, Heads{9, 3, 64, 64}, Heads{4, 2, 80, 20},
-                         Heads{5, 5, 18, 10}, Heads{3, 1, 7, 4}, Heads{2, 1, 256, 256}}) {
+  for (const Heads& h :
+       {Heads{1, 1, 2, 2}, Heads{9, 3, 64, 64}, Heads{4, 2, 80, 20}, Heads{5, 5, 18, 10},
+        Heads{3, 1, 7, 4}, Heads{2, 1, 256, 256}, Heads{2, 1, 192, 48}}) {
     const std::vector<int32_t> positions = {3, 0, 131071, 9};
     const std::vector<int64_t> slots = {999, 3 * 16 + 15, 16, 999};
     std::vector<float> frequencies;
@@ -172,13 +173,39 @@ TEST(CudaFused, QueriesRotatedAndKeysRotatedIntoTheCache) {
                       1.25f,  heads,    h.head_dim,       h.dim,
                       kBegin, kEnd};
     };
-    for (KvType type : {KvType::kF32, KvType::kF16}) {
+    // Heads follow each other without a gap: each is a row.
+    const auto norm = [&](float* x, const float* weight, int64_t heads) {
+      return RmsNormArgs{.x = x,
+                         .x_stride = h.head_dim,
+                         .weight = weight,
+                         .width = h.head_dim,
+                         .eps = 1e-6f,
+                         .add_to_y = false,
+                         .y = x,
+                         .y_stride = h.head_dim,
+                         .token_begin = 0,
+                         .token_end = heads};
+    };
+    const std::vector<float> weights = values(h.head_dim);
+    for (const auto& [type, normalizes] :
+         {std::pair(KvType::kF32, false), std::pair(KvType::kF16, false),
+          std::pair(KvType::kF32, true), std::pair(KvType::kF16, true)}) {
+      const float* query_norm = normalizes ? weights.data() : nullptr;
+      const float* key_norm = normalizes ? weights.data() + h.head_dim : nullptr;
       const int64_t block_bytes = h.keys * 2 * 16 * h.head_dim * KvTypeBytes(type) + 32;
       const std::vector<std::byte> empty(static_cast<size_t>(4 * block_bytes), std::byte{0xa5});
       std::vector<std::byte> cache = empty;
       KvLayer layer = {cache.data(), block_bytes, type, h.keys, h.head_dim};
       std::vector<float> expected_query = query;
       std::vector<float> rotated_key = key;
+      if (normalizes) {
+        for (int64_t t = kBegin; t < kEnd; ++t) {
+          float* q = expected_query.data() + t * query_stride;
+          float* k = rotated_key.data() + t * stride;
+          kCudaTable.rms_norm(norm(q, query_norm, h.queries), nullptr);
+          kCudaTable.rms_norm(norm(k, key_norm, h.keys), nullptr);
+        }
+      }
       kCudaTable.rope(rope(expected_query.data(), query_stride, h.queries), nullptr);
       kCudaTable.rope(rope(rotated_key.data(), stride, h.keys), nullptr);
       kCudaTable.store_kv(
@@ -191,7 +218,10 @@ TEST(CudaFused, QueriesRotatedAndKeysRotatedIntoTheCache) {
       kCudaTable.rotate_store(
           {rope(actual_query.data(), query_stride, h.queries),
            rope(actual_key.data(), stride, h.keys),
-           {actual_key.data(), value.data(), stride, layer, slots.data(), kBegin, kEnd}},
+           {actual_key.data(), value.data(), stride, layer, slots.data(), kBegin, kEnd},
+           query_norm,
+           key_norm,
+           1e-6f},
           nullptr);
       EXPECT_EQ(actual_query, expected_query) << h.head_dim;
       EXPECT_EQ(actual_key, key);

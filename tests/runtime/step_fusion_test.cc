@@ -56,21 +56,54 @@ TEST(StepFusion, AMatrixThatWritesTheInputOrTheSameResultComesLater) {
   EXPECT_EQ(LinearsOfOneInput(writes_input, 1), 0u);
 }
 
+size_t CountAt(const std::vector<Step>& steps, size_t first) {
+  const std::optional<PreparedAttention> found = PreparedAttentionAt(steps, first);
+  return found ? found->count : 0;
+}
+
 TEST(StepFusion, OnlyRotationsOfTheAttentionThatFollowsGoWithIt) {
   const std::vector<Step> steps = LlamaAttention();
-  for (size_t i = 0; i < steps.size(); ++i) EXPECT_EQ(RotatesForAttention(steps, i), i == 4) << i;
+  for (size_t i = 0; i < steps.size(); ++i) EXPECT_EQ(CountAt(steps, i), i == 4 ? 3u : 0u) << i;
 
   std::vector<Step> keys_first = steps;
   std::swap(keys_first[4], keys_first[5]);
-  EXPECT_FALSE(RotatesForAttention(keys_first, 4));
+  EXPECT_EQ(CountAt(keys_first, 4), 0u);
 
   std::vector<Step> no_attention = steps;
   no_attention.resize(6);
-  EXPECT_FALSE(RotatesForAttention(no_attention, 4));
+  EXPECT_EQ(CountAt(no_attention, 4), 0u);
 
   std::vector<Step> other_heads = steps;
   other_heads[5] = RopeStep{Buffer::kKey, 1, 8, 0};
-  EXPECT_FALSE(RotatesForAttention(other_heads, 4));
+  EXPECT_EQ(CountAt(other_heads, 4), 0u);
+}
+
+TEST(StepFusion, NormsOfEachHeadGoWithTheirRotation) {
+  const RmsNormStep query = {Buffer::kQuery, Buffer::kQuery, 5, 1e-6f, 4};
+  const RmsNormStep key = {Buffer::kKey, Buffer::kKey, 6, 1e-6f, 2};
+  const auto with = [](const RmsNormStep& first, const RmsNormStep& second) {
+    std::vector<Step> steps = LlamaAttention();
+    steps.insert(steps.begin() + 4, {first, second});
+    return steps;
+  };
+  const std::vector<Step> steps = with(query, key);
+  EXPECT_EQ(CountAt(steps, 4), 5u);
+  EXPECT_EQ(CountAt(steps, 5), 0u);
+  EXPECT_EQ(CountAt(steps, 6), 3u);
+  const std::optional<PreparedAttention> found = PreparedAttentionAt(steps, 4);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->query_norm->weight, 5);
+  EXPECT_EQ(found->key_norm->weight, 6);
+  EXPECT_EQ(found->query->heads, 4);
+  EXPECT_EQ(found->key->heads, 2);
+
+  RmsNormStep of_the_row = query;
+  of_the_row.heads = 1;
+  EXPECT_EQ(CountAt(with(of_the_row, key), 4), 0u);
+  RmsNormStep other_eps = key;
+  other_eps.eps = 1e-5f;
+  EXPECT_EQ(CountAt(with(query, other_eps), 4), 0u);
+  EXPECT_EQ(CountAt(with(key, query), 4), 0u);
 }
 
 TEST(StepFusion, AResultIsForTheMatrixThatReadsItNext) {

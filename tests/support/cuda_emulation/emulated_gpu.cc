@@ -149,6 +149,10 @@ void CheckRotateStore(const RotateStoreArgs& a, CallCheck& check) {
   CheckRope(a.query, check);
   CheckRope(a.key, check);
   CheckStoreKv(a.store, check);
+  const int64_t dim = a.store.layer.head_dim;
+  if (a.query_norm != nullptr) check.Weights("query_norm", a.query_norm, dim);
+  if (a.key_norm != nullptr) check.Weights("key_norm", a.key_norm, dim);
+  check.Require(a.query.head_dim == dim, "queries are of another length");
   check.Require(a.key.x == a.store.key && a.key.x_stride == a.store.stride &&
                     a.key.heads == a.store.layer.num_kv_heads &&
                     a.key.head_dim == a.store.layer.head_dim,
