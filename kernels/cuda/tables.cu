@@ -17,6 +17,7 @@ const OpTable kCudaTable = {
     .activate = Activate,
     .softcap = Softcap,
     .top_k = TopK,
+    .matmul_several = MatmulSeveral,
     .on_device = true,
     .round_f16 = RoundF16,
     .unpack_f16 = UnpackF16,
