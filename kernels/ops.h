@@ -140,7 +140,8 @@ struct MatmulArgs {
   const Bf16Activations* x_bf16 = nullptr;  // matmul_bf16 takes these, and neither x nor xq
 };
 
-inline constexpr int64_t kMostMatmuls = 4;  // of one call of matmul_several
+// Matrices that matmul_several takes at most.
+inline constexpr int64_t kMostMatmuls = 4;
 
 // out[i] = row ids[i] of a matrix, dequantized. `tiles` is the whole tensor.
 struct GatherRowsArgs {
@@ -356,12 +357,13 @@ struct OpTable {
   void (*softcap)(const SoftcapArgs&, CUstream_st*);
   // Tables of a device alone; null elsewhere, where logits are at hand.
   void (*top_k)(const TopKArgs&, CUstream_st*) = nullptr;
+  // Tables of a device alone: `count` products, at most kMostMatmuls, as so many calls of `matmul`
+  // give them to the bit, with fewer starts of a kernel where matrices of one type read the same
+  // activations. None may read what another one writes.
+  void (*matmul_several)(const MatmulArgs* args, int64_t count, CUstream_st*) = nullptr;
   // The operations divide themselves among the threads of a device: they are called once for all
   // tokens or tiles, and matrices lie in a layout of their own (kernels/cuda/gpu_layout.h).
   bool on_device = false;
-  // Several matrices of one input at once, `count` up to kMostMatmuls: what `matmul` of each by
-  // itself gives. All have the same x or xq, and tokens. Null: one by one.
-  void (*matmul_several)(const MatmulArgs* args, int64_t count, CUstream_st*) = nullptr;
   // Norms and activations take `quantized`.
   bool quantizes_results = false;
   // Null: rms_norm, rope and store_kv are called one by one.

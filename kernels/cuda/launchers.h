@@ -15,6 +15,7 @@ extern const OpTable kCudaTable;
 ActivationForm Activations(const WeightType& type);
 void Quantize(const QuantizeArgs& args, CUstream_st* stream);
 void Matmul(const MatmulArgs& args, CUstream_st* stream);
+void MatmulSeveral(const MatmulArgs* args, int64_t count, CUstream_st* stream);
 void GatherRows(const GatherRowsArgs& args, CUstream_st* stream);
 void RmsNorm(const RmsNormArgs& args, CUstream_st* stream);
 void LayerNorm(const LayerNormArgs& args, CUstream_st* stream);

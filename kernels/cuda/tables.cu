@@ -17,6 +17,7 @@ const OpTable kCudaTable = {
     .activate = Activate,
     .softcap = Softcap,
     .top_k = TopK,
+    .matmul_several = MatmulSeveral,
     .on_device = true,
     .quantizes_results = true,
     .rotate_store = RotateStore,

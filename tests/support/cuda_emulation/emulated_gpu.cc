@@ -344,6 +344,25 @@ void Checked(const Args& args, CUstream_st* stream) {
   if (check.Good()) (Cuda().*kSlot)(args, stream);
 }
 
+// The same of a list of products, none of which may read what another one writes.
+void CheckedMatmuls(const MatmulArgs* args, int64_t count, CUstream_st* stream) {
+  FakeDevice* const device = gpu->device();
+  if (device->recording(stream)) {
+    std::vector<Kept<MatmulArgs>> kept(args, args + count);
+    device->Record(stream, [kept = std::move(kept), stream] {
+      std::vector<MatmulArgs> all;
+      for (const Kept<MatmulArgs>& one : kept) all.push_back(one.get());
+      CheckedMatmuls(all.data(), static_cast<int64_t>(all.size()), stream);
+    });
+    return;
+  }
+  gpu->ForgetChanges();
+  CallCheck check(NameOf<&OpTable::matmul_several>(), stream);
+  check.Require(count >= 0 && count <= kMostMatmuls, "too many products");
+  for (int64_t i = 0; i < count; ++i) CheckMatmul(args[i], check);
+  if (check.Good()) Cuda().matmul_several(args, count, stream);
+}
+
 }  // namespace
 
 EmulatedGpu::EmulatedGpu(FakeDevice* device) : device_(device) {
@@ -390,6 +409,7 @@ const OpTable& EmulatedGpu::table() {
     OpTable checked = Cuda();
     checked.quantize = Checked<&OpTable::quantize, CheckQuantize>;
     checked.matmul = Checked<&OpTable::matmul, CheckMatmul>;
+    checked.matmul_several = CheckedMatmuls;
     checked.gather_rows = Checked<&OpTable::gather_rows, CheckGatherRows>;
     checked.rms_norm = Checked<&OpTable::rms_norm, CheckRmsNorm>;
     checked.layer_norm = Checked<&OpTable::layer_norm, CheckLayerNorm>;
