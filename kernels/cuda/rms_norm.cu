@@ -14,12 +14,14 @@ struct RmsNormWork {
 
 // One block for each token.
 __global__ void __launch_bounds__(1024) RmsNormKernel(RmsNormWork work) {
-  TakeTurn();
   const RmsNormArgs& args = work.args;
+  const auto width = static_cast<int>(args.width);
+  // Of most rows all that the thread needs, on its way while earlier work ends.
+  const Quad first_weight = LoadQuad(args.weight, ThreadIndex(), width);
+  TakeTurn();
   const int64_t token = args.token_begin + BlockX();
   const float* x = args.x + token * args.x_stride;
   float* y = args.y + token * args.y_stride;
-  const auto width = static_cast<int>(args.width);
   const int quads = QuadsOf(width, work.quantized);
   float squares = 0;
   for (int quad = ThreadIndex(); quad < quads; quad += BlockThreads()) {
@@ -31,7 +33,7 @@ __global__ void __launch_bounds__(1024) RmsNormKernel(RmsNormWork work) {
   const float factor = 1.0f / sqrtf(squares / static_cast<float>(width) + args.eps);
   for (int quad = ThreadIndex(); quad < quads; quad += BlockThreads()) {
     Quad values = LoadQuad(x, quad, width);
-    const Quad weight = LoadQuad(args.weight, quad, width);
+    const Quad weight = quad == ThreadIndex() ? first_weight : LoadQuad(args.weight, quad, width);
     const Quad before = args.add_to_y ? LoadQuad(y, quad, width) : Quad{};
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) {
