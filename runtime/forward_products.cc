@@ -52,7 +52,7 @@ Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
 }
 
 bool Forward::TakesTogether(const Pass& pass, std::span<const Step> steps) const {
-  if (ops_->matmul_several == nullptr || pass.prompt_begin < pass.tokens) return false;
+  if (pass.prompt_begin < pass.tokens) return false;
   std::set<std::pair<ActivationForm, int64_t>> inputs;
   for (const Step& step : steps) {
     const TensorId tensor = pass.group.tensors[std::get<LinearStep>(step).weight];

@@ -11,7 +11,8 @@ int64_t Forward::HostRangeOf(int64_t items) const { return Grain(items, team_->t
 int64_t Forward::RangeOf(int64_t items) const { return RangeOf(items, HostRangeOf(items)); }
 
 int64_t Forward::RangeOf(int64_t items, int64_t grain) const {
-  return ops_->on_device ? std::max<int64_t>(1, items) : grain;
+  const bool whole = ops_->on_device || team_->threads() == 1;
+  return whole ? std::max<int64_t>(1, items) : grain;
 }
 
 Status Forward::RunSteps(const Pass& pass) {
@@ -27,12 +28,14 @@ Result<size_t> Forward::RunStepsFrom(const Pass& pass, size_t index) {
   const std::span<const Step> steps = pass.group.description->steps;
   Status status;
   size_t count = 1;
-  if (const size_t linears = LinearsOfOneInput(steps, index);
+  if (const size_t linears =
+          ops_->matmul_several == nullptr ? 0 : LinearsOfOneInput(steps, index);
       linears > 1 && TakesTogether(pass, steps.subspan(index, linears))) {
     count = linears;
     status = RunLinears(pass, steps.subspan(index, linears));
-  } else if (const std::optional<PreparedAttention> prepared = PreparedAttentionAt(steps, index);
-             prepared && ops_->rotate_store != nullptr) {
+  } else if (const std::optional<PreparedAttention> prepared =
+                 ops_->rotate_store == nullptr ? std::nullopt : PreparedAttentionAt(steps, index);
+             prepared) {
     count = prepared->count;
     status = RunPrepared(pass, *prepared);
   } else {
