@@ -415,6 +415,28 @@ bool IsSupportedDriver(const MachineFacts& facts) {
   return std::atoi(facts.gpu_cuda.c_str()) >= std::atoi(facts.cuda_build.c_str() + kBuild.size());
 }
 
+void AddGpus(const Result<CudaGpu>& cuda, const GpuProbe& probe, MachineFacts* facts) {
+  facts->gpu_driver = probe.driver;
+  facts->gpu_cuda = probe.cuda;
+  for (const GpuInfo& gpu : probe.gpus) {
+    facts->gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,
+                           gpu.pcie_generation, gpu.pcie_width, gpu.index, gpu.pci_address});
+  }
+  facts->used_gpu = probe.used.value_or(0);
+  if (!cuda.ok()) {
+    facts->why_no_gpu = cuda.status().message();
+    return;
+  }
+  // Some containers have CUDA without the management library.
+  if (!facts->gpus.empty()) return;
+  facts->gpu_driver = "of unknown version (its management library is missing)";
+  facts->gpus.push_back({.name = cuda->name,
+                         .memory_bytes = cuda->memory_bytes,
+                         .free_bytes = cuda->memory_bytes,
+                         .compute_capability = cuda->compute_capability,
+                         .pci_address = cuda->pci_address});
+}
+
 MachineFacts ProbeMachine() {
   MachineFacts facts;
   facts.cpu = FirstLineWith("/proc/cpuinfo", "model name");
@@ -431,14 +453,9 @@ MachineFacts ProbeMachine() {
       limit.rlim_cur == RLIM_INFINITY || geteuid() == 0 ? UINT64_MAX : limit.rlim_cur;
   facts.huge_pages = HugePages();
   facts.io_uring = ProbeUring();
-  const GpuProbe probe = ProbeGpus();
-  facts.gpu_driver = probe.driver;
-  facts.gpu_cuda = probe.cuda;
   facts.cuda_build = CudaBuildDescription();
-  for (const GpuInfo& gpu : probe.gpus) {
-    facts.gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,
-                          gpu.pcie_generation, gpu.pcie_width});
-  }
+  const Result<CudaGpu> cuda = FindCudaGpu(kUsedGpu);
+  AddGpus(cuda, ProbeGpus(cuda.ok() ? &*cuda : nullptr), &facts);
   return facts;
 }
 

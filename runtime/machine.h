@@ -10,6 +10,8 @@
 #include "formats/status.h"
 #include "formats/weight_type.h"
 #include "kernels/ops.h"
+#include "offload/device.h"
+#include "offload/gpu_probe.h"
 
 namespace sluice {
 
@@ -92,10 +94,12 @@ Result<KernelTrial> MeasureKernel(const KernelCase& kernel, const std::string& i
 struct GpuFacts {
   std::string name;
   uint64_t memory_bytes = 0;
-  uint64_t free_bytes = 0;
+  uint64_t free_bytes = 0;         // all where that is not known
   std::string compute_capability;  // "8.9"
   int pcie_generation = 0;         // 0: not known
   int pcie_width = 0;
+  unsigned index = 0;       // as nvidia-smi counts, and CUDA with CUDA_DEVICE_ORDER=PCI_BUS_ID
+  std::string pci_address;  // "00000000:01:00.0"; "": not known
 };
 
 struct MachineFacts {
@@ -110,11 +114,17 @@ struct MachineFacts {
   uint64_t lockable_bytes = 0;   // UINT64_MAX: no limit
   std::string huge_pages;        // "always", "madvise", "never", ""
   Status io_uring;               // ok, or why not and the cure
-  std::vector<GpuFacts> gpus;
-  std::string gpu_driver;  // version, or why there is none
-  std::string gpu_cuda;    // the newest CUDA that the driver runs, "13.0"; "": not known
-  std::string cuda_build;  // "CUDA 13.0: sm_89", or "none"
+  std::vector<GpuFacts> gpus;    // all that the machine has
+  size_t used_gpu = 0;           // of these, the one that an engine takes, unless:
+  std::string why_no_gpu;        // CUDA has none of them for this program; "" as a rule
+  std::string gpu_driver;        // version, or why there is none
+  std::string gpu_cuda;          // the newest CUDA that the driver runs, "13.0"; "": not known
+  std::string cuda_build;        // "CUDA 13.0: sm_89", or "none"
 };
+
+// The part of it that CUDA and the driver's management library tell: the engine takes the GPU that
+// CUDA finds; where CUDA cannot say, the library's first is taken for it.
+void AddGpus(const Result<CudaGpu>& cuda, const GpuProbe& probe, MachineFacts* facts);
 
 // Whether the operations run on it: compute capability 8.0 or later.
 bool IsSupportedGpu(const GpuFacts& gpu);

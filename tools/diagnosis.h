@@ -21,6 +21,7 @@ struct Diagnosis {
   // That multiplies prompts in f16 on a GPU; where it is empty, why there is none.
   std::string f16_library;
   std::string no_f16_library;
+  std::optional<std::string> visible_devices;  // CUDA_VISIBLE_DEVICES, if it is set
   std::vector<Finding> findings;
 };
 

@@ -1,4 +1,5 @@
 // sluice doctor: what this machine offers, what is wrong with it, and the cure.
+#include <cstdlib>
 #include <memory>
 #include <utility>
 
@@ -31,6 +32,8 @@ Status Examine(const DoctorOptions& options) {
     diagnosis.f16_library = f16_library.ok() ? *f16_library : "";
     diagnosis.no_f16_library = f16_library.status().message();
   }
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible != nullptr) diagnosis.visible_devices = visible;
   FindProblems(&diagnosis);
   return WriteStdout(options.json ? DiagnosisJson(diagnosis) : DiagnosisText(diagnosis));
 }
