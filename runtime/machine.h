@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "offload/device.h"
 #include "offload/gpu_probe.h"
+#include "runtime/load.h"
 
 namespace sluice {
 
@@ -22,6 +23,13 @@ struct MatmulRate {
   // Times the tokens: bytes x tokens per second, in a batch of kPrefillTokens.
   double batch_bytes_per_s = 0;
   double bf16_batch_bytes_per_s = 0;  // the same in bf16; 0: not measured
+  Load load = {};                     // while they were measured
+};
+
+// One figure, and what else went on while it was measured.
+struct RateTrial {
+  double bytes_per_s = 0;
+  Load load = {};
 };
 
 inline constexpr int64_t kPrefillTokens = 512;
@@ -33,10 +41,10 @@ Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int
 // The same with the table of that name. Errors: those of SelectTable too.
 Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& isa, int threads);
 // bf16_batch_bytes_per_s of that table. Errors: those of SelectTable and CheckBf16; kOutOfMemory.
-Result<double> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads);
+Result<RateTrial> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads);
 
-// Bytes that `threads` threads verify in a second.
-double MeasureVerification(int threads);
+// Bytes that `threads` threads verify in a second; 0 if there is no memory for it.
+RateTrial MeasureVerification(int threads);
 
 struct DriveRate {
   double bytes_per_s = 0;
@@ -61,13 +69,14 @@ Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial)
 struct StreamingRates {
   double alone_bytes_per_s = 0;
   double busy_bytes_per_s = 0;  // while `threads` threads read memory
+  Load load = {};
 };
 // For about four seconds. Errors: those of MeasureDrive.
 Result<StreamingRates> MeasureStreaming(const std::string& path, int threads);
 
-// Bytes per second that the threads read from memory with the widest loads that there are, the best
-// of a few passes; 0 if there is no memory for it.
-double MeasureMemory(int threads);
+// Bytes per second that the threads read from memory with the widest loads that there are, the
+// median of some passes; 0 if there is no memory for it.
+RateTrial MeasureMemory(int threads);
 
 // One line of `bench kernels`: a matrix of about 120 MiB, some tokens, beside what memory and the
 // table's instructions give in the same moments: a machine that is shared is now slow, now fast, so

@@ -169,7 +169,7 @@ std::optional<double> DecodeLimit(const EngineInfo& info, const std::string& pat
     *bytes_per_s = rate->bytes_per_s;
     return rate->bytes_per_s / static_cast<double>(info.streamed_bytes);
   }
-  *bytes_per_s = MeasureMemory(info.threads);
+  *bytes_per_s = MeasureMemory(info.threads).bytes_per_s;
   const uint64_t bytes = info.resident_bytes > 0 ? info.resident_bytes : info.weight_bytes;
   return *bytes_per_s / static_cast<double>(bytes);
 }

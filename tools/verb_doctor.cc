@@ -21,7 +21,7 @@ struct DoctorOptions {
 Status Examine(const DoctorOptions& options) {
   Diagnosis diagnosis;
   diagnosis.facts = ProbeMachine();
-  diagnosis.memory_bytes_per_s = MeasureMemory(diagnosis.facts.usable_cores);
+  diagnosis.memory_bytes_per_s = MeasureMemory(diagnosis.facts.usable_cores).bytes_per_s;
   if (!options.file.empty()) {
     Result<DriveRate> drive = MeasureDrive(options.file, DriveTrial{});
     if (!drive.ok()) return drive.status();

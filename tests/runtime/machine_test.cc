@@ -66,10 +66,10 @@ TEST(Machine, AGpuWithoutAManagementLibraryIsWhatCudaSays) {
 TEST(Machine, ProductsInBf16AreMeasuredWhereATableHasThem) {
   const WeightType type = {WeightKind::kInt4, WeightOffset::kNone, 32};
   for (const OpTable* table : AvailableTables()) {
-    const Result<double> rate = MeasureBf16BatchOn(type, table->name, 1);
+    const Result<RateTrial> rate = MeasureBf16BatchOn(type, table->name, 1);
     EXPECT_EQ(rate.status().code(), CheckBf16(*table).code()) << table->name;
     if (rate.ok()) {
-      EXPECT_GT(*rate, 0) << table->name;
+      EXPECT_GT(rate->bytes_per_s, 0) << table->name;
     }
   }
   EXPECT_EQ(MeasureBf16BatchOn(type, "mmx", 1).status().code(), ErrorCode::kInvalidArgument);
