@@ -36,7 +36,7 @@ struct PlanRequest {
   int64_t kv_bytes_per_value = 2;
   int64_t max_batch_tokens = 512;  // of the processor's
   bool f16_prompts = false;        // of a GPU, in longer passes
-  uint64_t ram_bytes = 0;  // the budget
+  uint64_t ram_bytes = 0;          // the budget
   uint64_t ring_bytes = uint64_t{128} << 20;
   bool bf16_prompts = false;  // prefill is of products in bf16, and has a buffer for them
   std::span<const PlaceRule> rules;
@@ -82,7 +82,8 @@ struct Plan {
 Result<Plan> PlanMemory(const ModelOutline& outline, const PlanRequest& request);
 // The same with speeds. A pass takes as long as the slower of the drive, which reads what streams
 // (at its busy rate while the processor works), and the processor, which multiplies with all
-// weights, verifies what streamed, and reads the cache of half the context.
+// weights (but with the head for one token alone), verifies what streamed, and reads the cache of
+// half the context where it decodes.
 Result<Plan> MakePlan(const ModelOutline& outline, const PlanRequest& request,
                       const PlanRates& rates);
 
