@@ -22,14 +22,16 @@ constexpr std::string_view kMagic("\x93NUMPY\x01\x00", 8);
 constexpr uint64_t kPreambleBytes = 10;  // magic and the header's length
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
+Status WriteFailed(const std::string& path) {
+  return {ErrorCode::kIo,
+          fmt::format("{}: write failed: {}", path, std::generic_category().message(errno))};
+}
+
 Status WriteAll(int descriptor, const std::string& path, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t count = write(descriptor, bytes.data(), bytes.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      return {ErrorCode::kIo,
-              fmt::format("{}: write failed: {}", path, std::generic_category().message(errno))};
-    }
+    if (count < 0) return WriteFailed(path);
     bytes = bytes.subspan(static_cast<size_t>(count));
   }
   return {};
@@ -113,14 +115,16 @@ Result<NpyArray> ParseNpy(std::string_view text) {
 
 }  // namespace
 
-NpyWriter::NpyWriter(int descriptor, std::string path, uint64_t values_left)
-    : descriptor_(descriptor), path_(std::move(path)), values_left_(values_left) {}
+NpyWriter::NpyWriter(int descriptor, std::string path, uint64_t values)
+    : descriptor_(descriptor), path_(std::move(path)), values_(values), values_left_(values) {}
 
 NpyWriter::NpyWriter(NpyWriter&& other) noexcept { *this = std::move(other); }
 
 NpyWriter& NpyWriter::operator=(NpyWriter&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(path_, other.path_);
+  std::swap(data_begin_, other.data_begin_);
+  std::swap(values_, other.values_);
   std::swap(values_left_, other.values_left_);
   return *this;
 }
@@ -154,6 +158,7 @@ Result<NpyWriter> NpyWriter::Create(const std::string& path, const std::vector<u
   text += static_cast<char>(header.size() >> 8);
   text += header;
   if (Status s = WriteAll(descriptor, path, std::as_bytes(std::span(text))); !s.ok()) return s;
+  writer.data_begin_ = text.size();
   return writer;
 }
 
@@ -164,6 +169,27 @@ Status NpyWriter::Append(std::span<const float> values) {
   }
   values_left_ -= values.size();
   return WriteAll(descriptor_, path_, std::as_bytes(values));
+}
+
+Status NpyWriter::WriteAt(uint64_t first_value, std::span<const float> values) {
+  if (values.size() > values_left_ || first_value > values_ ||
+      values.size() > values_ - first_value) {
+    return {ErrorCode::kInvalidArgument,
+            fmt::format("{}: {} values from {} on, the shape has {} and room for {}", path_,
+                        values.size(), first_value, values_, values_left_)};
+  }
+  values_left_ -= values.size();
+  std::span<const std::byte> bytes = std::as_bytes(values);
+  uint64_t offset = data_begin_ + first_value * sizeof(float);
+  while (!bytes.empty()) {
+    const ssize_t count =
+        pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return WriteFailed(path_);
+    bytes = bytes.subspan(static_cast<size_t>(count));
+    offset += static_cast<uint64_t>(count);
+  }
+  return {};
 }
 
 Status NpyWriter::Finish() {
