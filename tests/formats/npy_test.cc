@@ -43,6 +43,23 @@ TEST(Npy, WritesTheBytesThatTheSpecificationAsksFor) {
   EXPECT_EQ(read->floats, values);
 }
 
+TEST(Npy, WritesValuesAtTheirPlacesInAnyOrder) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/a.npy";
+  Result<NpyWriter> writer = NpyWriter::Create(path, {2, 3});
+  ASSERT_TRUE(writer.ok());
+  const std::vector<float> values = {4, 5, 0, 1, 2, 3};
+  EXPECT_TRUE(writer->WriteAt(4, std::span(values).first(2)).ok());
+  NpyWriter moved = std::move(*writer);
+  EXPECT_FALSE(moved.WriteAt(3, std::span(values).first(4)).ok()) << "beyond the end";
+  EXPECT_FALSE(moved.WriteAt(7, {}).ok());
+  EXPECT_FALSE(moved.WriteAt(UINT64_MAX, std::span(values).first(2)).ok());
+  EXPECT_TRUE(moved.WriteAt(0, std::span(values).subspan(2)).ok());
+  EXPECT_FALSE(moved.WriteAt(0, std::span(values).first(1)).ok()) << "all are there";
+  ASSERT_TRUE(moved.Finish().ok());
+  EXPECT_THAT(ReadNpy(path)->floats, ElementsAre(0, 1, 2, 3, 4, 5));
+}
+
 TEST(Npy, WritesVectorsAndScalars) {
   const ScratchDirectory scratch;
   const std::string path = scratch.path() + "/a.npy";
