@@ -84,7 +84,8 @@ Result<CheckpointSource> OpenFile(const std::string& path, uint64_t max_memory_b
     return OpenGguf(*std::move(file), max_memory_bytes);
   if (Status s = RefuseGitLfsPointer(**file); !s.ok()) return s;
   return Status(ErrorCode::kUnsupported,
-                path + ": not a GGUF file; for safetensors give the directory with config.json");
+                path + ": not a GGUF file, nor a .sluice file; for safetensors give the directory "
+                       "with config.json");
 }
 
 }  // namespace
