@@ -460,13 +460,18 @@ void AddGpus(const Result<CudaGpu>& cuda, const GpuProbe& probe, MachineFacts* f
                          .pci_address = cuda->pci_address});
 }
 
-MachineFacts ProbeMachine() {
+MachineFacts ProbeProcessor() {
   MachineFacts facts;
   facts.cpu = FirstLineWith("/proc/cpuinfo", "model name");
   facts.logical_processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   facts.usable_cores = UsableCores();
   for (const OpTable* table : AvailableTables()) facts.tables.emplace_back(table->name);
   facts.missing_table = FallbackReason();
+  return facts;
+}
+
+MachineFacts ProbeMachine() {
+  MachineFacts facts = ProbeProcessor();
   facts.memory_bytes =
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   facts.available_bytes = AvailableMemoryBytes();

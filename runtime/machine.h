@@ -142,6 +142,8 @@ bool IsSupportedGpu(const GpuFacts& gpu);
 // version or a later one.
 bool IsSupportedDriver(const MachineFacts& facts);
 
+// The processor alone: to ask for GPUs starts CUDA, which takes its time.
+MachineFacts ProbeProcessor();
 MachineFacts ProbeMachine();
 
 }  // namespace sluice

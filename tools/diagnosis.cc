@@ -127,6 +127,7 @@ std::string DiagnosisJson(const Diagnosis& diagnosis) {
                {"memory_bytes", facts.memory_bytes},
                {"available_bytes", facts.available_bytes},
                {"memory_bytes_per_s", diagnosis.memory_bytes_per_s},
+               {"measured_while_busy", diagnosis.memory_was_busy},
                {"lockable_bytes",
                 facts.lockable_bytes == UINT64_MAX ? Json(nullptr) : Json(facts.lockable_bytes)},
                {"huge_pages", facts.huge_pages},
@@ -150,9 +151,10 @@ std::string DiagnosisText(const Diagnosis& diagnosis) {
   std::string text = fmt::format("{:<14}{}; {} processors, {} cores to use; tables {}\n",
                                  "processor", OnOneLine(facts.cpu), facts.logical_processors,
                                  facts.usable_cores, fmt::join(facts.tables, ", "));
-  text += fmt::format("{:<14}{}, {} may be used now; reads at {:.1f} GB/s; huge pages {}\n",
+  text += fmt::format("{:<14}{}, {} may be used now; reads at {:.1f} GB/s{}; huge pages {}\n",
                       "memory", FormatBytes(facts.memory_bytes), FormatBytes(facts.available_bytes),
                       diagnosis.memory_bytes_per_s / 1e9,
+                      diagnosis.memory_was_busy ? " while other programs use the processors" : "",
                       facts.huge_pages.empty() ? "unknown" : facts.huge_pages);
   text += fmt::format(
       "{:<14}io_uring {}; {} may be locked\n", "reading",

@@ -223,7 +223,7 @@ class RatesOfMachine {
 }  // namespace
 
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request) {
-  RatesOfMachine rates(request, ProbeMachine());
+  RatesOfMachine rates(request, ProbeProcessor());
   for (const OutlineType& type : outline.types) {
     if (!Matters(type, outline)) continue;
     if (Status s = rates.AddMatmul(type); !s.ok()) return s;

@@ -115,7 +115,7 @@ Status BenchKernels(const BenchOptions& options) {
     return Status(ErrorCode::kInvalidArgument,
                   "bench kernels measures the processor's, which have no products in f16");
   }
-  const MachineFacts facts = ProbeMachine();
+  const MachineFacts facts = ProbeProcessor();
   const std::string isa = options.model.isa.empty() ? facts.tables.back() : options.model.isa;
   const int threads = options.model.threads > 0 ? options.model.threads : facts.usable_cores;
   const WeightType types[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},

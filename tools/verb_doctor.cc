@@ -21,7 +21,9 @@ struct DoctorOptions {
 Status Examine(const DoctorOptions& options) {
   Diagnosis diagnosis;
   diagnosis.facts = ProbeMachine();
-  diagnosis.memory_bytes_per_s = MeasureMemory(diagnosis.facts.usable_cores).bytes_per_s;
+  const RateTrial memory = MeasureMemory(diagnosis.facts.usable_cores);
+  diagnosis.memory_bytes_per_s = memory.bytes_per_s;
+  diagnosis.memory_was_busy = IsBusy(memory.load);
   if (!options.file.empty()) {
     Result<DriveRate> drive = MeasureDrive(options.file, DriveTrial{});
     if (!drive.ok()) return drive.status();

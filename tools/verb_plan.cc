@@ -220,6 +220,7 @@ Status MakeReport(const PlanOptions& options) {
   if (!outline.ok()) return outline.status();
   Result<std::vector<PlaceRule>> rules = ParsePlaceRules(options.place);
   if (!rules.ok()) return rules.status();
+  const MachineFacts machine = ProbeMachine();
   Report report;
   report.outline = std::move(*outline);
   PlanRequest& request = report.request;
@@ -229,14 +230,14 @@ Status MakeReport(const PlanOptions& options) {
   request.sequences = options.sequences;
   request.kv_bytes_per_value = KvBytes(options.kv);
   request.ram_bytes =
-      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(ProbeMachine().available_bytes);
+      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(machine.available_bytes);
   request.bf16_prompts = options.prefill == "bf16";
   request.f16_prompts = options.prefill == "f16";
   if (request.f16_prompts && options.vram_bytes == 0u) {
     return Status(ErrorCode::kInvalidArgument, "prefill in f16 and no GPU memory (--vram 0)");
   }
   request.rules = *rules;
-  report.gpu = PlanGpu(report.outline, request, options.vram_bytes, ProbeMachine());
+  report.gpu = PlanGpu(report.outline, request, options.vram_bytes, machine);
   // What does not fit is said before anything is measured.
   if (Result<Plan> memory = PlanMemory(report.outline, request); !memory.ok())
     return memory.status().WithContext(options.model);

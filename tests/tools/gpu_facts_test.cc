@@ -79,6 +79,17 @@ TEST(Diagnosis, AGpuThatServes) {
   EXPECT_TRUE(json["findings"].empty());
 }
 
+TEST(Diagnosis, AMemorySpeedThatOthersDisturbedSaysSo) {
+  Diagnosis diagnosis = Examined(Machine());
+  diagnosis.memory_bytes_per_s = 20e9;
+  EXPECT_THAT(DiagnosisText(diagnosis), HasSubstr("reads at 20.0 GB/s; huge pages"));
+  EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["measured_while_busy"], false);
+  diagnosis.memory_was_busy = true;
+  EXPECT_THAT(DiagnosisText(diagnosis),
+              HasSubstr("reads at 20.0 GB/s while other programs use the processors; huge pages"));
+  EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["measured_while_busy"], true);
+}
+
 TEST(Diagnosis, GpusThatDoNotServe) {
   MachineFacts facts = Machine();
   facts.gpus[0].compute_capability = "7.5";
