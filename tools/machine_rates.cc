@@ -25,7 +25,7 @@ constexpr uint64_t kMaxCacheBytes = 1 << 20;
 // To be raised with kernels that are faster or slower than those that were measured.
 constexpr int kKernelsRevision = 4;
 // Of all measurements of a plan that were disturbed, but for the drive's, which take longer.
-constexpr int kRepeats = 8;
+constexpr int kRepeats = 4;
 constexpr int kDriveRepeats = 1;
 constexpr double kAssumedDriveBytesPerS = 2e9;  // an NVMe drive of the cheaper kind
 // As plan --json writes them.

@@ -206,7 +206,6 @@ class RatesOfThisMachine : public PlanVerbs {
  protected:
   void SetUp() override {
     PlanVerbs::SetUp();
-    // Some seconds: one measurement for all that a test asks.
     setenv("SLUICE_CACHE", (scratch_ / "cache").c_str(), 1);
     std::filesystem::create_directories(scratch_ / "cache");
     outline_ = OutlineFile(**SluiceFile::Open(model_));
@@ -214,7 +213,7 @@ class RatesOfThisMachine : public PlanVerbs {
   void TearDown() override { unsetenv("SLUICE_CACHE"); }
   Result<RatesReport> Rates(bool (*is_busy)(const Load&), bool only_known = false) {
     RatesRequest request;
-    request.file = model_;
+    request.file = measured_file_;
     request.quiet = true;
     request.only_known = only_known;
     request.is_busy = is_busy;
@@ -224,6 +223,7 @@ class RatesOfThisMachine : public PlanVerbs {
   static bool Always(const Load&) { return true; }
 
   ModelOutline outline_;
+  std::string measured_file_;
 };
 
 TEST_F(RatesOfThisMachine, AreMeasuredOnceAndWhatIsDamagedInTheCacheAnew) {
@@ -231,6 +231,7 @@ TEST_F(RatesOfThisMachine, AreMeasuredOnceAndWhatIsDamagedInTheCacheAnew) {
                                         "-n",  "3",    "--ignore-eos", "--quiet", "--json"};
   EXPECT_FALSE(Json::parse(Sluice(run).out).contains("plan"));
   const std::string cache = scratch_.Write("cache/rates.json", "{");
+  measured_file_ = model_;
   const Result<RatesReport> measured = Rates(Never);
   ASSERT_TRUE(measured.ok()) << measured.status().message();
   EXPECT_FALSE(measured->busy);
