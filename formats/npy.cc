@@ -22,15 +22,18 @@ constexpr std::string_view kMagic("\x93NUMPY\x01\x00", 8);
 constexpr uint64_t kPreambleBytes = 10;  // magic and the header's length
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
 
-Status WriteAll(int descriptor, const std::string& path, std::span<const std::byte> bytes) {
+Status WriteAllAt(int descriptor, const std::string& path, uint64_t offset,
+                  std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t count = write(descriptor, bytes.data(), bytes.size());
+    const ssize_t count =
+        pwrite(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) {
       return {ErrorCode::kIo,
               fmt::format("{}: write failed: {}", path, std::generic_category().message(errno))};
     }
     bytes = bytes.subspan(static_cast<size_t>(count));
+    offset += static_cast<uint64_t>(count);
   }
   return {};
 }
@@ -113,14 +116,21 @@ Result<NpyArray> ParseNpy(std::string_view text) {
 
 }  // namespace
 
-NpyWriter::NpyWriter(int descriptor, std::string path, uint64_t values_left)
-    : descriptor_(descriptor), path_(std::move(path)), values_left_(values_left) {}
+NpyWriter::NpyWriter(int descriptor, std::string path, std::string header, uint64_t values)
+    : descriptor_(descriptor),
+      path_(std::move(path)),
+      header_(std::move(header)),
+      values_(values),
+      values_left_(values) {}
 
 NpyWriter::NpyWriter(NpyWriter&& other) noexcept { *this = std::move(other); }
 
 NpyWriter& NpyWriter::operator=(NpyWriter&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(path_, other.path_);
+  std::swap(header_, other.header_);
+  std::swap(values_, other.values_);
+  std::swap(appended_, other.appended_);
   std::swap(values_left_, other.values_left_);
   return *this;
 }
@@ -135,48 +145,63 @@ Result<NpyWriter> NpyWriter::Create(const std::string& path, const std::vector<u
   if (!CountValues(shape, &count) || !CheckedMul(count, sizeof(float), &size_bytes)) {
     return Status(ErrorCode::kInvalidArgument, path + ": the shape overflows 64 bits");
   }
+  std::string dict = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}{}), }}",
+                                 fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
+  // The data begins at a multiple of 64 bytes, and the header ends with a line feed.
+  dict.resize(RoundUp(kPreambleBytes + dict.size() + 1, 64) - kPreambleBytes - 1, ' ');
+  dict += '\n';
+  if (dict.size() > 0xffff) {
+    return Status(ErrorCode::kInvalidArgument, path + ": too many dimensions");
+  }
+  std::string header(kMagic);
+  header += static_cast<char>(dict.size() & 0xff);
+  header += static_cast<char>(dict.size() >> 8);
+  header += dict;
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor < 0) {
     return Status(ErrorCode::kIo, fmt::format("{}: cannot create: {}", path,
                                               std::generic_category().message(errno)));
   }
-  NpyWriter writer(descriptor, path, count);
-  std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}{}), }}",
-                                   fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
-  // The data begins at a multiple of 64 bytes, and the header ends with a line feed.
-  header.resize(RoundUp(kPreambleBytes + header.size() + 1, 64) - kPreambleBytes - 1, ' ');
-  header += '\n';
-  if (header.size() > 0xffff) {
-    return Status(ErrorCode::kInvalidArgument, path + ": too many dimensions");
+  NpyWriter writer(descriptor, path, std::move(header), count);
+  if (lseek(descriptor, 0, SEEK_CUR) < 0) {
+    return Status(ErrorCode::kInvalidArgument,
+                  path + ": values are written in any order, which a pipe cannot take");
   }
-  std::string text(kMagic);
-  text += static_cast<char>(header.size() & 0xff);
-  text += static_cast<char>(header.size() >> 8);
-  text += header;
-  if (Status s = WriteAll(descriptor, path, std::as_bytes(std::span(text))); !s.ok()) return s;
   return writer;
 }
 
 Status NpyWriter::Append(std::span<const float> values) {
-  if (values.size() > values_left_) {
-    return {ErrorCode::kInvalidArgument, fmt::format("{}: {} values, the shape has room for {}",
-                                                     path_, values.size(), values_left_)};
+  const Status status = WriteAt(appended_, values);
+  if (status.ok()) appended_ += values.size();
+  return status;
+}
+
+Status NpyWriter::WriteAt(uint64_t first_value, std::span<const float> values) {
+  if (values.size() > values_left_ || first_value > values_ ||
+      values.size() > values_ - first_value) {
+    return {ErrorCode::kInvalidArgument,
+            fmt::format("{}: {} values from {} on, the shape has {} and room for {}", path_,
+                        values.size(), first_value, values_, values_left_)};
   }
   values_left_ -= values.size();
-  return WriteAll(descriptor_, path_, std::as_bytes(values));
+  return WriteAllAt(descriptor_, path_, header_.size() + first_value * sizeof(float),
+                    std::as_bytes(values));
 }
 
 Status NpyWriter::Finish() {
   const int descriptor = std::exchange(descriptor_, -1);
-  if (descriptor >= 0 && close(descriptor) != 0) {
-    return {ErrorCode::kIo,
-            fmt::format("{}: close failed: {}", path_, std::generic_category().message(errno))};
-  }
+  Status status;
   if (values_left_ != 0) {
-    return {ErrorCode::kInvalidArgument,
-            fmt::format("{}: {} values are missing", path_, values_left_)};
+    status = {ErrorCode::kInvalidArgument,
+              fmt::format("{}: {} values are missing", path_, values_left_)};
+  } else if (descriptor >= 0) {
+    status = WriteAllAt(descriptor, path_, 0, std::as_bytes(std::span(header_)));
   }
-  return {};
+  if (descriptor >= 0 && close(descriptor) != 0 && status.ok()) {
+    status = {ErrorCode::kIo,
+              fmt::format("{}: close failed: {}", path_, std::generic_category().message(errno))};
+  }
+  return status;
 }
 
 Result<NpyArray> ReadNpy(const std::string& path) {

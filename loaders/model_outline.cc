@@ -22,16 +22,18 @@ constexpr double kMostParameters = 1e15;
 constexpr int64_t kMostLayers = 4096;
 constexpr int64_t kMostExperts = 65536;  // of all layers
 
-void AddType(const WeightType& type, uint64_t parameters, uint64_t size_bytes,
-             ModelOutline* outline) {
-  for (OutlineType& known : outline->types) {
-    if (known.type == type) {
-      known.parameters += parameters;
-      known.size_bytes += size_bytes;
-      return;
-    }
+void AddTensor(GroupKind kind, const WeightType& type, uint64_t parameters, uint64_t size_bytes,
+               ModelOutline* outline) {
+  const auto is_type = [&type](const OutlineType& known) { return known.type == type; };
+  auto known = std::find_if(outline->types.begin(), outline->types.end(), is_type);
+  if (known == outline->types.end()) {
+    outline->types.push_back({WeightTypeName(type), type});
+    known = outline->types.end() - 1;
   }
-  outline->types.push_back({WeightTypeName(type), type, parameters, size_bytes});
+  known->parameters += parameters;
+  known->size_bytes += size_bytes;
+  if (kind == GroupKind::kEmbedding) known->embedding_bytes += size_bytes;
+  if (kind == GroupKind::kHead) known->head_bytes += size_bytes;
 }
 
 void SortTypes(ModelOutline* outline) {
@@ -58,7 +60,7 @@ Status AddPlannedGroups(const std::vector<PlannedGroup>& groups, ModelOutline* o
         group.largest_piece_bytes =
             std::max(group.largest_piece_bytes, std::min(size_bytes, kSluiceMaxPieceBytes));
       }
-      AddType(tensor.type, tensor.rows * tensor.cols, size_bytes, outline);
+      AddTensor(planned.kind, tensor.type, tensor.rows * tensor.cols, size_bytes, outline);
     }
     outline->groups.push_back(group);
   }
@@ -236,7 +238,7 @@ ModelOutline OutlineFile(const SluiceFile& file) {
               std::max<uint64_t>(group.largest_piece_bytes, piece.size_bytes);
       }
       (vector ? group.vector_bytes : group.matrix_bytes) += size_bytes;
-      AddType(layout.type, layout.rows * layout.cols, size_bytes, &outline);
+      AddTensor(entry.kind, layout.type, layout.rows * layout.cols, size_bytes, &outline);
     }
     outline.groups.push_back(group);
   }

@@ -30,6 +30,10 @@ struct OutlineType {
   WeightType type;
   uint64_t parameters = 0;
   uint64_t size_bytes = 0;
+  // Of these: of groups whose rows are gathered, not multiplied with; of the head, which only the
+  // tokens need whose logits are wanted.
+  uint64_t embedding_bytes = 0;
+  uint64_t head_bytes = 0;
 };
 
 struct ModelOutline {

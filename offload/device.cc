@@ -181,6 +181,10 @@ Result<DeviceEvent> Device::CreateEvent() {
 }
 
 #ifndef SLUICE_HAS_CUDA
+Result<CudaGpu> FindCudaGpu(int) {
+  return Status(ErrorCode::kUnsupported, "this build has no CUDA");
+}
+
 Result<std::unique_ptr<Device>> OpenCudaDevice(int, Status (*)()) {
   return Status(ErrorCode::kUnsupported, "this build has no CUDA");
 }

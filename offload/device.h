@@ -202,7 +202,24 @@ class Device {
 // asks for it returns.
 std::unique_ptr<Device> OpenHostDevice(uint64_t memory_bytes);
 
-// The GPU of that index, as the driver counts them. `load_kernels`, if there is one, is called with
+// The GPU that sluice computes on, as CUDA counts them: its first, which is the fastest unless the
+// user's environment says otherwise (CUDA_DEVICE_ORDER, CUDA_VISIBLE_DEVICES).
+inline constexpr int kUsedGpu = 0;
+
+struct CudaGpu {
+  std::string name;
+  std::string pci_address;  // "0000:01:00.0"
+  std::string uuid;         // 8-4-4-4-12 digits; of the instance where the GPU is divided (MIG)
+  uint64_t memory_bytes = 0;
+  std::string compute_capability;  // "8.9"
+};
+
+// The GPU of that index, as CUDA counts them, without a context on it. Errors: kNotFound where
+// CUDA shows this program none of that index; kUnsupported where this build has no CUDA, there is
+// no driver, or it does not work with this build.
+Result<CudaGpu> FindCudaGpu(int index);
+
+// The GPU of that index, as CUDA counts them. `load_kernels`, if there is one, is called with
 // the GPU current on this thread; what it loads counts as the device's own, so that nothing takes
 // device memory later but Allocate. What others take meanwhile counts too; where the driver's
 // management library is missing, all that is used on the GPU does. Errors: kUnsupported where this

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <string>
 
@@ -43,20 +44,15 @@ class CudaDevice final : public Device {
   uint64_t unit_bytes() const override { return kAllocationBytes; }
 
   // Makes the context, and counts what that and the kernels take.
-  Status Open(Status (*load_kernels)()) {
-    char bus_id[32] = {};
-    if (Status s = ToStatus(cudaDeviceGetPCIBusId(bus_id, sizeof(bus_id), index_), "GPU address");
-        !s.ok()) {
-      return s;
-    }
-    const std::optional<uint64_t> free_before = FreeGpuBytes(bus_id);
+  Status Open(const std::string& pci_address, Status (*load_kernels)()) {
+    const std::optional<uint64_t> free_before = FreeGpuBytes(pci_address.c_str());
     if (Status s = Memory().status(); !s.ok()) return s;
     if (load_kernels != nullptr) {
       if (Status s = load_kernels(); !s.ok()) return s.WithContext(name_);
     }
     const Result<DeviceMemory> memory = Memory();
     if (!memory.ok()) return memory.status();
-    const std::optional<uint64_t> free_after = FreeGpuBytes(bus_id);
+    const std::optional<uint64_t> free_after = FreeGpuBytes(pci_address.c_str());
     own_bytes_ = free_before && free_after ? *free_before - std::min(*free_before, *free_after)
                                            : memory->total_bytes - memory->free_bytes;
     return Status();
@@ -232,43 +228,77 @@ class CudaDevice final : public Device {
   uint64_t own_bytes_ = 0;
 };
 
-Status NoGpu(const std::string& why) { return Status(ErrorCode::kUnsupported, why); }
-
-Result<std::string> CheckedName(int index) {
+// Whether CUDA shows this program a GPU of that index. Errors: as FindCudaGpu.
+Status CheckIndex(int index) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) cudaGetLastError();
   if (error != cudaSuccess && error != cudaErrorNoDevice) {
     int driver = 0;
     cudaDriverGetVersion(&driver);
-    if (driver == 0) return NoGpu("there is no NVIDIA driver");
-    return NoGpu("no GPU can be used: " + std::string(cudaGetErrorString(error)) +
-                 ", the driver is for CUDA " + std::to_string(driver / 1000) + "." +
-                 std::to_string(driver % 1000 / 10));
+    if (driver == 0) return Status(ErrorCode::kUnsupported, "CUDA finds no NVIDIA driver");
+    return Status(ErrorCode::kUnsupported,
+                  "no GPU can be used: " + std::string(cudaGetErrorString(error)) +
+                      ", the driver is for CUDA " + std::to_string(driver / 1000) + "." +
+                      std::to_string(driver % 1000 / 10));
+  }
+  if (error == cudaErrorNoDevice || count == 0) {
+    return Status(ErrorCode::kNotFound,
+                  "CUDA shows no GPU to this program (CUDA_VISIBLE_DEVICES hides those that it "
+                  "does not name)");
   }
   if (index < 0 || index >= count) {
-    return NoGpu("there is no GPU " + std::to_string(index) + ", the driver has " +
-                 std::to_string(count));
+    return Status(ErrorCode::kNotFound, "there is no GPU " + std::to_string(index) +
+                                            ", CUDA shows this program " + std::to_string(count));
   }
-  cudaDeviceProp properties = {};
-  if (Status s = ToStatus(cudaGetDeviceProperties(&properties, index), "GPU properties"); !s.ok()) {
-    return s;
+  return Status();
+}
+
+std::string UuidText(const cudaUUID_t& uuid) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (size_t i = 0; i < sizeof(uuid.bytes); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    const auto byte = static_cast<unsigned char>(uuid.bytes[i]);
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
   }
-  if (properties.major < kOldestMajor) {
-    return NoGpu(std::string(properties.name) + " has compute capability " +
-                 std::to_string(properties.major) + "." + std::to_string(properties.minor) +
-                 "; 8.0 (Ampere) is the oldest that sluice runs on");
-  }
-  return std::string(properties.name);
+  return text;
+}
+
+Result<std::string> PciAddress(int index) {
+  char address[32] = {};
+  const cudaError_t error = cudaDeviceGetPCIBusId(address, sizeof(address), index);
+  if (Status s = ToStatus(error, "GPU address"); !s.ok()) return s;
+  return std::string(address);
 }
 
 }  // namespace
 
+Result<CudaGpu> FindCudaGpu(int index) {
+  if (Status s = CheckIndex(index); !s.ok()) return s;
+  Result<std::string> address = PciAddress(index);
+  if (!address.ok()) return Status(ErrorCode::kUnsupported, address.status().message());
+  cudaDeviceProp properties = {};
+  const cudaError_t error = cudaGetDeviceProperties(&properties, index);
+  if (Status s = ToStatus(error, "GPU properties"); !s.ok()) {
+    return Status(ErrorCode::kUnsupported, s.message());
+  }
+  return CudaGpu{properties.name, std::move(*address), UuidText(properties.uuid),
+                 properties.totalGlobalMem,
+                 std::to_string(properties.major) + "." + std::to_string(properties.minor)};
+}
+
 Result<std::unique_ptr<Device>> OpenCudaDevice(int index, Status (*load_kernels)()) {
-  const Result<std::string> name = CheckedName(index);
-  if (!name.ok()) return name.status();
-  auto device = std::make_unique<CudaDevice>(index, *name);
-  if (Status s = device->Open(load_kernels); !s.ok()) return s;
+  const Result<CudaGpu> gpu = FindCudaGpu(index);
+  if (!gpu.ok()) return Status(ErrorCode::kUnsupported, gpu.status().message());
+  if (std::atoi(gpu->compute_capability.c_str()) < kOldestMajor) {
+    return Status(ErrorCode::kUnsupported, gpu->name + " has compute capability " +
+                                               gpu->compute_capability +
+                                               "; 8.0 (Ampere) is the oldest that sluice runs on");
+  }
+  auto device = std::make_unique<CudaDevice>(index, gpu->name);
+  if (Status s = device->Open(gpu->pci_address, load_kernels); !s.ok()) return s;
   return std::unique_ptr<Device>(std::move(device));
 }
 

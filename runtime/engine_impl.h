@@ -57,6 +57,8 @@ class EngineImpl : public Engine {
   Result<Completion> Generate(const Request& request, const DeltaCallback& on_delta) override;
   Status Evaluate(std::span<const std::vector<int32_t>> sequences,
                   const LogitsCallback& on_logits) override;
+  Status EvaluateInParts(std::span<const int32_t> sequence, int64_t first_position,
+                         const LogitsPartCallback& on_part) override;
 
  private:
   EngineImpl() = default;
@@ -75,8 +77,14 @@ class EngineImpl : public Engine {
   Status MakeForward(const EngineOptions& options, const Compute& compute);
   std::span<float> logits() const;  // [kLogitRows, vocabulary]
   Status CheckRequest(const Request& request) const;
-  Status EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens, BlockTable* table,
-                          const LogitsCallback& on_logits);
+  Status CheckSequence(std::span<const int32_t> tokens) const;
+  Status CheckIds(std::span<const int32_t> ids) const;
+  // Passes over the tokens, which want the logits from first_wanted on; after each of them
+  // on_pass(position, count) of those that it wanted.
+  Status RunPasses(std::span<const int32_t> tokens, int64_t first_wanted,
+                   const std::function<Status(int64_t position, int64_t count)>& on_pass);
+  Status HandOutLogits(int64_t sequence, int64_t position, int64_t count,
+                       const LogitsCallback& on_logits);
   int64_t BestWanted(std::span<Sequence* const> sequences) const;
   Status SampleNext(int64_t first, std::span<Sequence* const> sequences);
   Status TakeTokens(std::span<Sequence* const> sequences,

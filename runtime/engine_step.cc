@@ -18,17 +18,22 @@ Status EngineImpl::CheckRequest(const Request& request) const {
                   fmt::format("the prompt has {} tokens; a context of {} leaves room for {}",
                               prompt_tokens, info_.context_tokens, info_.context_tokens - 1));
   }
-  for (int32_t id : request.prompt) {
+  if (Status s = CheckIds(request.prompt); !s.ok()) return s;
+  if (!request.stop.empty() && !tokenizer_) {
+    return Status(ErrorCode::kUnsupported, "stop strings need a tokenizer");
+  }
+  return Validate(request.sampling, static_cast<int32_t>(info_.vocab_size));
+}
+
+Status EngineImpl::CheckIds(std::span<const int32_t> ids) const {
+  for (int32_t id : ids) {
     if (id < 0 || id >= info_.vocab_size) {
       return Status(
           ErrorCode::kInvalidArgument,
           fmt::format("token id {} is not in the vocabulary of {}", id, info_.vocab_size));
     }
   }
-  if (!request.stop.empty() && !tokenizer_) {
-    return Status(ErrorCode::kUnsupported, "stop strings need a tokenizer");
-  }
-  return Validate(request.sampling, static_cast<int32_t>(info_.vocab_size));
+  return Status();
 }
 
 Result<uint64_t> EngineImpl::Submit(Request request, DeltaCallback on_delta) {
@@ -231,64 +236,6 @@ Result<Completion> EngineImpl::Generate(const Request& request, const DeltaCallb
     if (std::unique_ptr<Completion> completion = TakeCompletion(*id)) return std::move(*completion);
     if (!*worked) return Status(ErrorCode::kInternal, "a request that cannot run was accepted");
   }
-}
-
-Status EngineImpl::Evaluate(std::span<const std::vector<int32_t>> sequences,
-                            const LogitsCallback& on_logits) {
-  scheduler_->DropKept();
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    Request request;
-    request.prompt = sequences[i];
-    // Nothing is generated, so a sequence may fill the context.
-    if (!request.prompt.empty() &&
-        static_cast<int64_t>(request.prompt.size()) == info_.context_tokens) {
-      request.prompt.pop_back();
-    }
-    Status status = CheckRequest(request);
-    BlockTable table;
-    if (status.ok()) {
-      status = kv_cache_->Reserve(&table, static_cast<int64_t>(sequences[i].size()), 0);
-    }
-    if (status.ok()) {
-      status = EvaluateSequence(static_cast<int64_t>(i), sequences[i], &table, on_logits);
-    }
-    kv_cache_->Truncate(&table, 0);
-    if (!status.ok()) return status.WithContext(fmt::format("sequence {}", i));
-  }
-  return Status();
-}
-
-Status EngineImpl::EvaluateSequence(int64_t index, const std::vector<int32_t>& tokens,
-                                    BlockTable* table, const LogitsCallback& on_logits) {
-  const auto total = static_cast<int64_t>(tokens.size());
-  for (int64_t begin = 0; begin < total; begin += forward_->max_batch_tokens()) {
-    const int64_t count = std::min(forward_->max_batch_tokens(), total - begin);
-    Batch batch;
-    for (int64_t position = begin; position < begin + count; ++position) {
-      batch.ids.push_back(tokens[static_cast<size_t>(position)]);
-      batch.positions.push_back(static_cast<int32_t>(position));
-      batch.slots.push_back(KvCache::Slot(*table, position));
-      batch.lengths.push_back(position + 1);
-      batch.block_tables.push_back(table->blocks.data());
-      batch.wanted.push_back(position - begin);
-    }
-    if (Status s = forward_->Run(batch, &cancel_all_); !s.ok()) {
-      cancel_all_ = false;
-      return s;
-    }
-    for (int64_t first = 0; first < count; first += kLogitRows) {
-      const int64_t rows = std::min(kLogitRows, count - first);
-      if (Status s = forward_->Logits(first, rows, logits().data()); !s.ok()) return s;
-      for (int64_t row = 0; row < rows; ++row) {
-        if (!on_logits(index, begin + first + row,
-                       logits().subspan(static_cast<size_t>(row * info_.vocab_size),
-                                        static_cast<size_t>(info_.vocab_size)))) {
-          return Status(ErrorCode::kCancelled, "the evaluation was cancelled");
-        }
-      }
-    }
-  }
-  return Status();
 }
 
 }  // namespace sluice

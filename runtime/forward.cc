@@ -288,13 +288,7 @@ Status Forward::ComputeLogits(int64_t first, int64_t count, float* out) {
       !s.ok()) {
     return s;
   }
-  if (description_.logit_softcap != 0) {
-    const int64_t values = count * config_.vocab_size;
-    team_->For(values, RangeOf(values), [&](int64_t b, int64_t e) {
-      ops_->softcap({.x = out, .cap = description_.logit_softcap, .begin = b, .end = e},
-                    compute_.handle());
-    });
-  }
+  SoftcapLogits(out, count * config_.vocab_size);
   return Status();
 }
 

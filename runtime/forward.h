@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -64,6 +65,16 @@ class Forward {
   // [count, vocabulary], count at most kLogitRows, in memory of the host (pinned is faster).
   // Errors: those of WeightLease::Take and of the device.
   Status Logits(int64_t first, int64_t count, float* logits);
+
+  // The same rows, in any number, part by part as the head's weights come: `memory`, of the host
+  // and kLogitRows x vocabulary large, holds some of the ids of all rows, so that weights that
+  // stream come once for as many rows as there are ids. Calls for different rows may come from
+  // several threads at once; those of one row come in the order of ids, and make it whole. False
+  // ends it. Errors: as Logits; kCancelled.
+  using LogitsPartCallback =
+      std::function<bool(int64_t row, int64_t first_id, std::span<const float> logits)>;
+  Status LogitsInParts(int64_t first, int64_t count, std::span<float> memory,
+                       const LogitsPartCallback& on_part);
 
   // How many of a row's logits BestLogits gives at most; 0 where it cannot be called.
   int64_t most_best_logits() const;
@@ -133,6 +144,14 @@ class Forward {
   int64_t RangeOf(int64_t items, int64_t grain) const;
   void SetHeadInUse(bool in_use);
   Status ComputeLogits(int64_t first, int64_t count, float* out);
+  Status HeadInParts(const Pass& pass, std::span<float> memory, const LogitsPartCallback& on_part);
+  // Some tiles of a part of the head, into [tokens, stride].
+  Status MultiplyHead(const Pass& pass, const WeightPart& part, int64_t tile_begin,
+                      int64_t tile_end, float* out, int64_t stride);
+  void SoftcapLogits(float* logits, int64_t values);
+  // [rows, ids], of the ids from first_id on.
+  Status HandOut(std::span<const float> logits, int64_t rows, int64_t first_id,
+                 const LogitsPartCallback& on_part);
   Status TraceGroup(const Group& group, Trace::Clock::time_point begin, int64_t tokens);
   Status GatherEmbeddings(const Batch& batch);
   // Rows of a gathered table into a buffer as wide as kHidden; on a device through that part of the

@@ -21,7 +21,7 @@ constexpr uint64_t kMostBytes = uint64_t{1} << 60;
 }  // namespace
 
 Result<Gpu> OpenFirstGpu() {
-  Result<std::unique_ptr<Device>> device = OpenCudaDevice(0, LoadCudaKernels);
+  Result<std::unique_ptr<Device>> device = OpenCudaDevice(kUsedGpu, LoadCudaKernels);
   if (!device.ok()) return device.status();
   Gpu gpu;
   gpu.device = std::move(*device);

@@ -28,7 +28,7 @@ struct Gpu {
 
 using GpuOpener = std::function<Result<Gpu>()>;
 
-// The first GPU that the driver counts. Errors: as OpenCudaDevice.
+// The GPU of kUsedGpu (offload/device.h). Errors: as OpenCudaDevice.
 Result<Gpu> OpenFirstGpu();
 
 // The library that multiplies prompts in f16 on this machine: "cuBLASLt 13.1.0

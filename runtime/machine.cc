@@ -74,6 +74,21 @@ double MedianSeconds(const Body& body) {
   return MedianOf(seconds);
 }
 
+// What else goes on as long as this lives, while so many threads compute (LoadBetween).
+class LoadMeter {
+ public:
+  explicit LoadMeter(int threads)
+      : threads_(std::min(threads, UsableCores())), before_(ReadLoad()) {}
+  Load Take() const {
+    return LoadBetween(before_, ReadLoad(), threads_,
+                       static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
+  }
+
+ private:
+  const int threads_;
+  const LoadReading before_;
+};
+
 // The mean of its seconds, over that time.
 template <typename Body>
 double MeanSeconds(double least_s, const Body& body) {
@@ -261,9 +276,11 @@ Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int
   if (Status status = batch.Allocate(); !status.ok()) return status;
   MatmulRate rate;
   rate.type = WeightTypeName(type);
+  const LoadMeter meter(threads);
   rate.one_token_bytes_per_s =
       one.size_bytes() / MeanSeconds(kOneTokenSeconds, [&] { one.Run(&team); });
   rate.batch_bytes_per_s = batch.BatchRate(&team);
+  rate.load = meter.Take();
   return rate;
 }
 
@@ -273,30 +290,33 @@ Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& is
   return MeasureMatmul(type, **ops, threads);
 }
 
-Result<double> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads) {
+Result<RateTrial> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads) {
   Result<const OpTable*> ops = SelectTable(isa);
   if (!ops.ok()) return ops.status();
   if (Status s = CheckBf16(**ops); !s.ok()) return s;
   ThreadTeam team(threads);
   Trial batch(type, **ops, kPrefillTokens, kBatchMatrixBytes, kMatrixCols, /*bf16=*/true);
   if (Status status = batch.Allocate(); !status.ok()) return status;
-  return batch.BatchRate(&team);
+  const LoadMeter meter(threads);
+  const double rate = batch.BatchRate(&team);
+  return RateTrial{rate, meter.Take()};
 }
 
-double MeasureVerification(int threads) {
+RateTrial MeasureVerification(int threads) {
   Result<HostArena> memory = HostArena::Allocate(kVerifiedBytes);
-  if (!memory.ok()) return 0;
+  if (!memory.ok()) return {};
   std::memset(memory->bytes().data(), 1, memory->bytes().size());
   ThreadTeam team(threads);
   std::atomic<uint64_t> sink = 0;
   const auto chunks = static_cast<int64_t>(kVerifiedBytes / kSluiceChunkBytes);
+  const LoadMeter meter(threads);
   const double seconds = MedianSeconds([&] {
     team.For(chunks, 1, [&](int64_t begin, int64_t) {
       sink += HashBytes(memory->bytes().subspan(static_cast<size_t>(begin) * kSluiceChunkBytes,
                                                 kSluiceChunkBytes));
     });
   });
-  return static_cast<double>(kVerifiedBytes) / seconds;
+  return {static_cast<double>(kVerifiedBytes) / seconds, meter.Take()};
 }
 
 Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial) {
@@ -322,6 +342,7 @@ Result<StreamingRates> MeasureStreaming(const std::string& path, int threads) {
   StreamingRates rates;
   DriveTrial trial;
   trial.seconds = kStreamingWindowSeconds;
+  const LoadMeter meter(0);
   for (int window = 0; window < 2 * kStreamingWindows; ++window) {
     trial.begin = static_cast<double>(window) / (2 * kStreamingWindows);
     const bool busy = window % 2 == 1;
@@ -332,19 +353,21 @@ Result<StreamingRates> MeasureStreaming(const std::string& path, int threads) {
     (busy ? rates.busy_bytes_per_s : rates.alone_bytes_per_s) +=
         rate->bytes_per_s / kStreamingWindows;
   }
+  rates.load = meter.Take();
   return rates;
 }
 
-double MeasureMemory(int threads) {
+RateTrial MeasureMemory(int threads) {
   Result<HostArena> memory =
       HostArena::Allocate(kReadBytesPerThread * static_cast<uint64_t>(threads));
-  if (!memory.ok()) return 0;
+  if (!memory.ok()) return {};
   std::memset(memory->bytes().data(), 1, memory->bytes().size());
   const PeakLoops loops = PeakLoopsOf(*AvailableTables().back());
   ThreadTeam team(threads);
   std::atomic<uint64_t> sink = 0;
+  const LoadMeter meter(threads);
   const double seconds = MedianSeconds([&] { sink += ReadOnce(loops, memory->bytes(), &team); });
-  return static_cast<double>(memory->bytes().size()) / seconds;
+  return {static_cast<double>(memory->bytes().size()) / seconds, meter.Take()};
 }
 
 Result<KernelTrial> MeasureKernel(const KernelCase& kernel, const std::string& isa, int threads) {
@@ -415,13 +438,40 @@ bool IsSupportedDriver(const MachineFacts& facts) {
   return std::atoi(facts.gpu_cuda.c_str()) >= std::atoi(facts.cuda_build.c_str() + kBuild.size());
 }
 
-MachineFacts ProbeMachine() {
+void AddGpus(const Result<CudaGpu>& cuda, const GpuProbe& probe, MachineFacts* facts) {
+  facts->gpu_driver = probe.driver;
+  facts->gpu_cuda = probe.cuda;
+  for (const GpuInfo& gpu : probe.gpus) {
+    facts->gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,
+                           gpu.pcie_generation, gpu.pcie_width, gpu.index, gpu.pci_address});
+  }
+  facts->used_gpu = probe.used.value_or(0);
+  if (!cuda.ok()) {
+    facts->why_no_gpu = cuda.status().message();
+    return;
+  }
+  // Some containers have CUDA without the management library.
+  if (!facts->gpus.empty()) return;
+  facts->gpu_driver = "of unknown version (its management library is missing)";
+  facts->gpus.push_back({.name = cuda->name,
+                         .memory_bytes = cuda->memory_bytes,
+                         .free_bytes = cuda->memory_bytes,
+                         .compute_capability = cuda->compute_capability,
+                         .pci_address = cuda->pci_address});
+}
+
+MachineFacts ProbeProcessor() {
   MachineFacts facts;
   facts.cpu = FirstLineWith("/proc/cpuinfo", "model name");
   facts.logical_processors = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   facts.usable_cores = UsableCores();
   for (const OpTable* table : AvailableTables()) facts.tables.emplace_back(table->name);
   facts.missing_table = FallbackReason();
+  return facts;
+}
+
+MachineFacts ProbeMachine() {
+  MachineFacts facts = ProbeProcessor();
   facts.memory_bytes =
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   facts.available_bytes = AvailableMemoryBytes();
@@ -431,14 +481,9 @@ MachineFacts ProbeMachine() {
       limit.rlim_cur == RLIM_INFINITY || geteuid() == 0 ? UINT64_MAX : limit.rlim_cur;
   facts.huge_pages = HugePages();
   facts.io_uring = ProbeUring();
-  const GpuProbe probe = ProbeGpus();
-  facts.gpu_driver = probe.driver;
-  facts.gpu_cuda = probe.cuda;
   facts.cuda_build = CudaBuildDescription();
-  for (const GpuInfo& gpu : probe.gpus) {
-    facts.gpus.push_back({gpu.name, gpu.memory_bytes, gpu.free_bytes, gpu.compute_capability,
-                          gpu.pcie_generation, gpu.pcie_width});
-  }
+  const Result<CudaGpu> cuda = FindCudaGpu(kUsedGpu);
+  AddGpus(cuda, ProbeGpus(cuda.ok() ? &*cuda : nullptr), &facts);
   return facts;
 }
 

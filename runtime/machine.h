@@ -10,6 +10,9 @@
 #include "formats/status.h"
 #include "formats/weight_type.h"
 #include "kernels/ops.h"
+#include "offload/device.h"
+#include "offload/gpu_probe.h"
+#include "runtime/load.h"
 
 namespace sluice {
 
@@ -20,6 +23,13 @@ struct MatmulRate {
   // Times the tokens: bytes x tokens per second, in a batch of kPrefillTokens.
   double batch_bytes_per_s = 0;
   double bf16_batch_bytes_per_s = 0;  // the same in bf16; 0: not measured
+  Load load = {};                     // while they were measured
+};
+
+// One figure, and what else went on while it was measured.
+struct RateTrial {
+  double bytes_per_s = 0;
+  Load load = {};
 };
 
 inline constexpr int64_t kPrefillTokens = 512;
@@ -31,10 +41,10 @@ Result<MatmulRate> MeasureMatmul(const WeightType& type, const OpTable& ops, int
 // The same with the table of that name. Errors: those of SelectTable too.
 Result<MatmulRate> MeasureMatmulOn(const WeightType& type, const std::string& isa, int threads);
 // bf16_batch_bytes_per_s of that table. Errors: those of SelectTable and CheckBf16; kOutOfMemory.
-Result<double> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads);
+Result<RateTrial> MeasureBf16BatchOn(const WeightType& type, const std::string& isa, int threads);
 
-// Bytes that `threads` threads verify in a second.
-double MeasureVerification(int threads);
+// Bytes that `threads` threads verify in a second; 0 if there is no memory for it.
+RateTrial MeasureVerification(int threads);
 
 struct DriveRate {
   double bytes_per_s = 0;
@@ -59,13 +69,14 @@ Result<DriveRate> MeasureDrive(const std::string& path, const DriveTrial& trial)
 struct StreamingRates {
   double alone_bytes_per_s = 0;
   double busy_bytes_per_s = 0;  // while `threads` threads read memory
+  Load load = {};
 };
 // For about four seconds. Errors: those of MeasureDrive.
 Result<StreamingRates> MeasureStreaming(const std::string& path, int threads);
 
-// Bytes per second that the threads read from memory with the widest loads that there are, the best
-// of a few passes; 0 if there is no memory for it.
-double MeasureMemory(int threads);
+// Bytes per second that the threads read from memory with the widest loads that there are, the
+// median of some passes; 0 if there is no memory for it.
+RateTrial MeasureMemory(int threads);
 
 // One line of `bench kernels`: a matrix of about 120 MiB, some tokens, beside what memory and the
 // table's instructions give in the same moments: a machine that is shared is now slow, now fast, so
@@ -92,10 +103,12 @@ Result<KernelTrial> MeasureKernel(const KernelCase& kernel, const std::string& i
 struct GpuFacts {
   std::string name;
   uint64_t memory_bytes = 0;
-  uint64_t free_bytes = 0;
+  uint64_t free_bytes = 0;         // all where that is not known
   std::string compute_capability;  // "8.9"
   int pcie_generation = 0;         // 0: not known
   int pcie_width = 0;
+  unsigned index = 0;       // as nvidia-smi counts, and CUDA with CUDA_DEVICE_ORDER=PCI_BUS_ID
+  std::string pci_address;  // "00000000:01:00.0"; "": not known
 };
 
 struct MachineFacts {
@@ -110,11 +123,17 @@ struct MachineFacts {
   uint64_t lockable_bytes = 0;   // UINT64_MAX: no limit
   std::string huge_pages;        // "always", "madvise", "never", ""
   Status io_uring;               // ok, or why not and the cure
-  std::vector<GpuFacts> gpus;
-  std::string gpu_driver;  // version, or why there is none
-  std::string gpu_cuda;    // the newest CUDA that the driver runs, "13.0"; "": not known
-  std::string cuda_build;  // "CUDA 13.0: sm_89", or "none"
+  std::vector<GpuFacts> gpus;    // all that the machine has
+  size_t used_gpu = 0;           // of these, the one that an engine takes, unless:
+  std::string why_no_gpu;        // CUDA has none of them for this program; "" as a rule
+  std::string gpu_driver;        // version, or why there is none
+  std::string gpu_cuda;          // the newest CUDA that the driver runs, "13.0"; "": not known
+  std::string cuda_build;        // "CUDA 13.0: sm_89", or "none"
 };
+
+// The part of it that CUDA and the driver's management library tell: the engine takes the GPU that
+// CUDA finds; where CUDA cannot say, the library's first is taken for it.
+void AddGpus(const Result<CudaGpu>& cuda, const GpuProbe& probe, MachineFacts* facts);
 
 // Whether the operations run on it: compute capability 8.0 or later.
 bool IsSupportedGpu(const GpuFacts& gpu);
@@ -123,6 +142,8 @@ bool IsSupportedGpu(const GpuFacts& gpu);
 // version or a later one.
 bool IsSupportedDriver(const MachineFacts& facts);
 
+// The processor alone: to ask for GPUs starts CUDA, which takes its time.
+MachineFacts ProbeProcessor();
 MachineFacts ProbeMachine();
 
 }  // namespace sluice

@@ -42,24 +42,32 @@ std::vector<PlacementGroup> Groups(const ModelOutline& outline) {
 
 double ProcessorSeconds(const ModelOutline& outline, const Plan& plan, const PlanRequest& request,
                         const PlanRates& rates, int64_t tokens) {
-  double slowest = std::numeric_limits<double>::infinity();
   const auto rate_of = [&](const MatmulRate& rate) {
     if (tokens == 1) return rate.one_token_bytes_per_s;
     const double batch =
         request.bf16_prompts ? rate.bf16_batch_bytes_per_s : rate.batch_bytes_per_s;
     return batch / static_cast<double>(tokens);
   };
-  for (const MatmulRate& rate : rates.matmul) slowest = std::min(slowest, rate_of(rate));
-  // The embedding is gathered, not multiplied with: it is not among the bytes of a pass.
-  const double all = static_cast<double>(outline.weight_bytes());
-  const double used = all - static_cast<double>(plan.placement.gathered_bytes);
+  double slowest = std::numeric_limits<double>::infinity();
+  double slowest_for_one = slowest;
+  for (const MatmulRate& rate : rates.matmul) {
+    slowest = std::min(slowest, rate_of(rate));
+    slowest_for_one = std::min(slowest_for_one, rate.one_token_bytes_per_s);
+  }
   double seconds = 0;
   for (const OutlineType& type : outline.types) {
     double rate = slowest;
+    double rate_for_one = slowest_for_one;
     for (const MatmulRate& known : rates.matmul) {
-      if (known.type == type.name) rate = rate_of(known);
+      if (known.type != type.name) continue;
+      rate = rate_of(known);
+      rate_for_one = known.one_token_bytes_per_s;
     }
-    seconds += static_cast<double>(type.size_bytes) * (used / all) / rate;
+    // The embedding is gathered, not multiplied with, and of a prompt the logits of its last token
+    // are wanted alone.
+    const uint64_t of_all_tokens = type.size_bytes - type.embedding_bytes - type.head_bytes;
+    seconds += static_cast<double>(of_all_tokens) / rate +
+               static_cast<double>(type.head_bytes) / rate_for_one;
   }
   if (rates.verification_bytes_per_s > 0) {
     seconds += static_cast<double>(plan.placement.streamed_bytes) / rates.verification_bytes_per_s;

@@ -82,7 +82,8 @@ struct Plan {
 Result<Plan> PlanMemory(const ModelOutline& outline, const PlanRequest& request);
 // The same with speeds. A pass takes as long as the slower of the drive, which reads what streams
 // (at its busy rate while the processor works), and the processor, which multiplies with all
-// weights, verifies what streamed, and reads the cache of half the context.
+// weights (but with the head for one token alone), verifies what streamed, and reads the cache of
+// half the context where it decodes.
 Result<Plan> MakePlan(const ModelOutline& outline, const PlanRequest& request,
                       const PlanRates& rates);
 

@@ -16,27 +16,50 @@ using Json = nlohmann::ordered_json;
 // Registered buffers of the default ring.
 constexpr uint64_t kRingBytes = uint64_t{128} << 20;
 
+// Another GPU that would serve, if the one that is used does not.
+std::string OtherGpu(const MachineFacts& facts) {
+  for (size_t i = 0; i < facts.gpus.size(); ++i) {
+    const GpuFacts& gpu = facts.gpus[i];
+    if (i == facts.used_gpu || !IsSupportedGpu(gpu)) continue;
+    return fmt::format("; or {}, with CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={}",
+                       OnOneLine(gpu.name), gpu.index);
+  }
+  return "";
+}
+
+void FindUsedGpuProblems(Diagnosis* diagnosis) {
+  const MachineFacts& facts = diagnosis->facts;
+  const GpuFacts& gpu = facts.gpus[facts.used_gpu];
+  if (!IsSupportedGpu(gpu)) {
+    diagnosis->findings.push_back(
+        {fmt::format("{} has compute capability {}: 8.0 (Ampere) is the oldest that sluice runs on",
+                     OnOneLine(gpu.name), OnOneLine(gpu.compute_capability)),
+         "the processor computes; a newer GPU" + OtherGpu(facts)});
+  } else if (gpu.free_bytes < gpu.memory_bytes / 2) {
+    diagnosis->findings.push_back(
+        {fmt::format("{} of {} GPU memory are free", FormatBytes(gpu.free_bytes),
+                     FormatBytes(gpu.memory_bytes)),
+         "end other programs that use the GPU (nvidia-smi names them)" + OtherGpu(facts)});
+  }
+}
+
 void FindGpuProblems(Diagnosis* diagnosis) {
   const MachineFacts& facts = diagnosis->facts;
   if (!facts.gpus.empty() && facts.cuda_build == "none") {
     diagnosis->findings.push_back(
         {"this build of sluice has no CUDA: the GPU is not used",
          "build it where CMake finds nvcc of the CUDA Toolkit 12.8 or later (CONTRIBUTING.md)"});
+  } else if (!facts.gpus.empty() && !facts.why_no_gpu.empty() && IsSupportedDriver(facts)) {
+    diagnosis->findings.push_back(
+        {fmt::format("the GPU is not used: {}", OnOneLine(facts.why_no_gpu)),
+         diagnosis->visible_devices
+             ? fmt::format("CUDA_VISIBLE_DEVICES is '{}': unset it, or set it to numbers that GPUs "
+                           "have",
+                           OnOneLine(*diagnosis->visible_devices))
+             : "nvidia-smi tells whether the driver works; a container needs its compute part too "
+               "(NVIDIA_DRIVER_CAPABILITIES=compute,utility)"});
   }
-  for (const GpuFacts& gpu : facts.gpus) {
-    if (!IsSupportedGpu(gpu)) {
-      diagnosis->findings.push_back(
-          {fmt::format(
-               "{} has compute capability {}: 8.0 (Ampere) is the oldest that sluice runs on",
-               OnOneLine(gpu.name), OnOneLine(gpu.compute_capability)),
-           "the processor computes; a newer GPU"});
-    } else if (gpu.free_bytes < gpu.memory_bytes / 2) {
-      diagnosis->findings.push_back(
-          {fmt::format("{} of {} GPU memory are free", FormatBytes(gpu.free_bytes),
-                       FormatBytes(gpu.memory_bytes)),
-           "end other programs that use the GPU (nvidia-smi names them)"});
-    }
-  }
+  if (HasUsedGpu(facts)) FindUsedGpuProblems(diagnosis);
   if (!facts.gpus.empty() && !IsSupportedDriver(facts)) {
     diagnosis->findings.push_back(
         {fmt::format(
@@ -104,6 +127,7 @@ std::string DiagnosisJson(const Diagnosis& diagnosis) {
                {"memory_bytes", facts.memory_bytes},
                {"available_bytes", facts.available_bytes},
                {"memory_bytes_per_s", diagnosis.memory_bytes_per_s},
+               {"measured_while_busy", diagnosis.memory_was_busy},
                {"lockable_bytes",
                 facts.lockable_bytes == UINT64_MAX ? Json(nullptr) : Json(facts.lockable_bytes)},
                {"huge_pages", facts.huge_pages},
@@ -111,7 +135,7 @@ std::string DiagnosisJson(const Diagnosis& diagnosis) {
                {"gpu_driver", facts.gpu_driver},
                {"gpu_cuda", facts.gpu_cuda},
                {"cuda_build", facts.cuda_build},
-               {"gpus", GpusJson(facts.gpus)},
+               {"gpus", GpusJson(facts)},
                {"f16_library", diagnosis.f16_library},
                {"no_f16_library", diagnosis.no_f16_library},
                {"findings", findings}};
@@ -127,9 +151,10 @@ std::string DiagnosisText(const Diagnosis& diagnosis) {
   std::string text = fmt::format("{:<14}{}; {} processors, {} cores to use; tables {}\n",
                                  "processor", OnOneLine(facts.cpu), facts.logical_processors,
                                  facts.usable_cores, fmt::join(facts.tables, ", "));
-  text += fmt::format("{:<14}{}, {} may be used now; reads at {:.1f} GB/s; huge pages {}\n",
+  text += fmt::format("{:<14}{}, {} may be used now; reads at {:.1f} GB/s{}; huge pages {}\n",
                       "memory", FormatBytes(facts.memory_bytes), FormatBytes(facts.available_bytes),
                       diagnosis.memory_bytes_per_s / 1e9,
+                      diagnosis.memory_was_busy ? " while other programs use the processors" : "",
                       facts.huge_pages.empty() ? "unknown" : facts.huge_pages);
   text += fmt::format(
       "{:<14}io_uring {}; {} may be locked\n", "reading",
@@ -142,9 +167,7 @@ std::string DiagnosisText(const Diagnosis& diagnosis) {
     text +=
         fmt::format("{:<14}not measured: name a large file on it (sluice doctor FILE)\n", "drive");
   }
-  for (const GpuFacts& gpu : facts.gpus) {
-    text += fmt::format("{:<14}{}; driver {}\n", "GPU", GpuText(gpu), OnOneLine(facts.gpu_driver));
-  }
+  text += GpusText(facts, "; driver " + OnOneLine(facts.gpu_driver));
   if (facts.gpus.empty()) text += fmt::format("{:<14}none ({})\n", "GPU", facts.gpu_driver);
   if (!facts.gpus.empty()) {
     text += fmt::format("{:<14}{}\n", "--prefill f16",

@@ -17,10 +17,12 @@ struct Finding {
 struct Diagnosis {
   MachineFacts facts;
   double memory_bytes_per_s = 0;
+  bool memory_was_busy = false;  // others used the processors while it was measured
   std::optional<DriveRate> drive;
   // That multiplies prompts in f16 on a GPU; where it is empty, why there is none.
   std::string f16_library;
   std::string no_f16_library;
+  std::optional<std::string> visible_devices;  // CUDA_VISIBLE_DEVICES, if it is set
   std::vector<Finding> findings;
 };
 

@@ -21,7 +21,7 @@ int ExitCodeOf(const Status& status) {
 }
 
 int ReportStatus(const Status& status) {
-  if (!status.ok()) {
+  if (!status.ok() && !StdoutReaderIsGone()) {
     PrintLine(std::string("sluice: ") + ErrorCodeName(status.code()) + ": " +
               OnOneLine(status.message()));
   }

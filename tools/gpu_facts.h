@@ -12,9 +12,15 @@ namespace sluice {
 
 // "NVIDIA H200, 140 GiB (139 GiB free), compute 9.0, PCIe 5 x16", on one line.
 std::string GpuText(const GpuFacts& gpu);
-nlohmann::ordered_json GpusJson(const std::vector<GpuFacts>& gpus);
+// One line for each GPU. Of several it says which one sluice uses, and at the end how to choose
+// another; `note` follows each ("; driver 580.95.05").
+std::string GpusText(const MachineFacts& facts, const std::string& note);
+nlohmann::ordered_json GpusJson(const MachineFacts& facts);
 
-// Why no GPU of the machine computes, whatever its memory; "" where the first one can.
+// Whether a GPU is there and CUDA shows it to this program: facts.gpus[facts.used_gpu].
+bool HasUsedGpu(const MachineFacts& facts);
+
+// Why no GPU of the machine computes, whatever its memory; "" where the one that is used can.
 std::string WhyNoGpu(const MachineFacts& facts);
 
 }  // namespace sluice

@@ -29,8 +29,7 @@ std::string WhyNot(const ModelOutline& outline, const PlanRequest& request,
 GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
                 std::optional<uint64_t> vram_bytes, const MachineFacts& facts) {
   GpuPlan plan;
-  plan.gpus = facts.gpus;
-  plan.driver = facts.gpu_driver;
+  plan.facts = facts;
   plan.why_not = WhyNot(outline, request, vram_bytes, facts);
   if (!plan.why_not.empty()) return plan;
   const int64_t blocks = (request.context_tokens + kKvBlockTokens - 1) / kKvBlockTokens;
@@ -51,14 +50,14 @@ GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
   }
   plan.needed = *needed;
   plan.smallest_bytes = needed->TotalBytes(kUnitBytes, kCudaBytes);
-  plan.budget_bytes = vram_bytes ? *vram_bytes : DefaultVramBudget(facts.gpus[0].free_bytes);
+  plan.budget_bytes =
+      vram_bytes ? *vram_bytes : DefaultVramBudget(facts.gpus[facts.used_gpu].free_bytes);
   plan.fits = plan.smallest_bytes <= plan.budget_bytes;
   return plan;
 }
 
 std::string GpuPlanText(const GpuPlan& plan) {
-  std::string text;
-  for (const GpuFacts& gpu : plan.gpus) text += fmt::format("{:<14}{}\n", "GPU", GpuText(gpu));
+  const std::string text = GpusText(plan.facts, "");
   if (!plan.why_not.empty()) {
     return text + fmt::format("{:<14}none ({})\n", "VRAM", OnOneLine(plan.why_not));
   }
@@ -80,7 +79,7 @@ std::string GpuPlanText(const GpuPlan& plan) {
 }
 
 nlohmann::ordered_json GpuPlanJson(const GpuPlan& plan) {
-  nlohmann::ordered_json json = {{"gpus", GpusJson(plan.gpus)}, {"driver", plan.driver}};
+  nlohmann::ordered_json json = {{"gpus", GpusJson(plan.facts)}, {"driver", plan.facts.gpu_driver}};
   if (!plan.why_not.empty()) {
     json["why_not"] = plan.why_not;
     return json;

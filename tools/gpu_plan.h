@@ -16,8 +16,7 @@
 namespace sluice {
 
 struct GpuPlan {
-  std::vector<GpuFacts> gpus;
-  std::string driver;
+  MachineFacts facts;
   GpuMemory needed;
   uint64_t smallest_bytes = 0;  // the smallest --vram, with CUDA's own share as it usually is
   uint64_t budget_bytes = 0;
@@ -25,7 +24,7 @@ struct GpuPlan {
   std::string why_not;  // the GPU would not compute, whatever its memory
 };
 
-// `vram_bytes` as --vram; without it, what is free on the machine's first GPU less a margin. A
+// `vram_bytes` as --vram; without it, what is free on the GPU that is used less a margin. A
 // budget that is given is planned with whether there is a GPU or not.
 GpuPlan PlanGpu(const ModelOutline& outline, const PlanRequest& request,
                 std::optional<uint64_t> vram_bytes, const MachineFacts& facts);

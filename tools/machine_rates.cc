@@ -23,9 +23,14 @@ using Json = nlohmann::json;
 
 constexpr uint64_t kMaxCacheBytes = 1 << 20;
 // To be raised with kernels that are faster or slower than those that were measured.
-constexpr int kKernelsRevision = 3;
-constexpr double kAssumedDriveBytesPerS = 2e9;              // an NVMe drive of the cheaper kind
-constexpr char kBf16BatchKey[] = "bf16_batch_bytes_per_s";  // as plan --json writes it
+constexpr int kKernelsRevision = 4;
+// Of all measurements of a plan that were disturbed, but for the drive's, which take longer.
+constexpr int kRepeats = 4;
+constexpr int kDriveRepeats = 1;
+constexpr double kAssumedDriveBytesPerS = 2e9;  // an NVMe drive of the cheaper kind
+// As plan --json writes them.
+constexpr char kBf16BatchKey[] = "bf16_batch_bytes_per_s";
+constexpr char kBusyKey[] = "measured_while_busy";
 
 // 0 if it is no rate.
 double RateIn(const Json& object, const std::string& key) {
@@ -110,10 +115,13 @@ class RatesOfMachine {
     if (rate.one_token_bytes_per_s == 0 || rate.batch_bytes_per_s == 0) {
       if (request_.only_known) return Unknown();
       Tell();
-      Result<MatmulRate> measured = MeasureMatmulOn(type.type, report_.isa, report_.threads);
+      const Result<MatmulRate> measured =
+          MeasureInQuiet([&] { return MeasureMatmulOn(type.type, report_.isa, report_.threads); },
+                         [](const MatmulRate& trial) { return trial.one_token_bytes_per_s; },
+                         request_.is_busy, &repeats_left_);
       if (!measured.ok()) return measured.status();
-      rate.one_token_bytes_per_s = Keep(one_token, measured->one_token_bytes_per_s);
-      rate.batch_bytes_per_s = Keep(batch, measured->batch_bytes_per_s);
+      rate.one_token_bytes_per_s = Keep(one_token, measured->one_token_bytes_per_s, measured->load);
+      rate.batch_bytes_per_s = Keep(batch, measured->batch_bytes_per_s, measured->load);
     }
     report_.rates.matmul.push_back(std::move(rate));
     return Status();
@@ -136,10 +144,14 @@ class RatesOfMachine {
     const bool measured = *alone > 0 && *busy > 0;
     if (!measured && !request_.only_known && CanBeMeasured(request_.file)) {
       Tell();
-      const Result<StreamingRates> drive = MeasureStreaming(request_.file, report_.threads);
+      int repeats_left = kDriveRepeats;
+      const Result<StreamingRates> drive =
+          MeasureInQuiet([&] { return MeasureStreaming(request_.file, report_.threads); },
+                         [](const StreamingRates& trial) { return trial.alone_bytes_per_s; },
+                         request_.is_busy, &repeats_left);
       if (drive.ok()) {
-        *alone = Keep(key, drive->alone_bytes_per_s);
-        *busy = Keep(busy_key, drive->busy_bytes_per_s);
+        *alone = Keep(key, drive->alone_bytes_per_s, drive->load);
+        *busy = Keep(busy_key, drive->busy_bytes_per_s, drive->load);
         report_.drive_origin = "measured now";
       }
     }
@@ -155,8 +167,12 @@ class RatesOfMachine {
 
  private:
   double Known(const std::string& key) const { return request_.measure_anew ? 0 : cache_.Get(key); }
-  double Keep(const std::string& key, double rate) {
-    cache_.Set(key, rate);
+  double Keep(const std::string& key, double rate, const Load& load) {
+    if (request_.is_busy(load)) {
+      report_.busy = true;
+    } else {
+      cache_.Set(key, rate);
+    }
     return rate;
   }
   static Status Unknown() {
@@ -164,7 +180,7 @@ class RatesOfMachine {
   }
   void Tell() {
     if (!std::exchange(told_, true) && !request_.quiet)
-      PrintLine("measuring this machine (kept in the cache)");
+      PrintLine("measuring this machine (kept in the cache if nothing disturbs)");
   }
 
   Status ReadBf16(const OutlineType& type, MatmulRate* rate) {
@@ -173,30 +189,41 @@ class RatesOfMachine {
     if (rate->bf16_batch_bytes_per_s > 0) return Status();
     if (request_.only_known) return Unknown();
     Tell();
-    Result<double> measured = MeasureBf16BatchOn(type.type, report_.isa, report_.threads);
+    const Result<RateTrial> measured =
+        InQuiet([&] { return MeasureBf16BatchOn(type.type, report_.isa, report_.threads); });
     if (!measured.ok()) return measured.status();
-    rate->bf16_batch_bytes_per_s = Keep(key, *measured);
+    rate->bf16_batch_bytes_per_s = Keep(key, measured->bytes_per_s, measured->load);
     return Status();
   }
 
-  double Once(const std::string& name, double (*measure)(int)) {
+  double Once(const std::string& name, RateTrial (*measure)(int)) {
     const double known = Known(prefix_ + name);
     if (known > 0 || request_.only_known) return known;
     Tell();
-    return Keep(prefix_ + name, measure(report_.threads));
+    const Result<RateTrial> trial =
+        InQuiet([&] { return Result<RateTrial>(measure(report_.threads)); });
+    return Keep(prefix_ + name, trial->bytes_per_s, trial->load);
+  }
+
+  template <typename Measure>
+  Result<RateTrial> InQuiet(const Measure& measure) {
+    return MeasureInQuiet(
+        measure, [](const RateTrial& trial) { return trial.bytes_per_s; }, request_.is_busy,
+        &repeats_left_);
   }
 
   const RatesRequest& request_;
   RatesReport report_;
   std::string prefix_;
   RatesCache cache_;
+  int repeats_left_ = kRepeats;
   bool told_ = false;
 };
 
 }  // namespace
 
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request) {
-  RatesOfMachine rates(request, ProbeMachine());
+  RatesOfMachine rates(request, ProbeProcessor());
   for (const OutlineType& type : outline.types) {
     if (!Matters(type, outline)) continue;
     if (Status s = rates.AddMatmul(type); !s.ok()) return s;
@@ -224,6 +251,7 @@ Result<RatesReport> RatesInFile(const std::string& path, const ModelOutline& out
   if (threads == json->end() || !threads->is_number_integer())
     return corrupt("'threads' is no whole number");
   report.isa = OnOneLine(isa->get<std::string>());
+  report.busy = json->value(kBusyKey, Json(false)) == true;
   report.threads = static_cast<int>(std::clamp<int64_t>(threads->get<int64_t>(), 1, INT_MAX));
   PlanRates& rates = report.rates;
   for (const auto& [key, rate] : {std::pair{"drive_bytes_per_s", &rates.drive_bytes_per_s},

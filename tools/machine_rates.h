@@ -18,6 +18,7 @@ struct RatesRequest {
   bool quiet = false;
   bool only_known = false;    // measures nothing: kNotFound where a rate but the drive's is missing
   bool bf16_prompts = false;  // the rates of products in bf16 too
+  bool (*is_busy)(const Load&) = IsBusy;  // for tests
 };
 
 struct RatesReport {
@@ -26,12 +27,16 @@ struct RatesReport {
   int threads = 0;
   // How the drive's rate is known: "measured now", "measured before", "assumed", "given".
   std::string drive_origin;
+  // Others used the processors all the time while some of these were measured: those may be too
+  // low, and were not kept.
+  bool busy = false;
 };
 
 // Rates for the weight types of the outline: from the cache (keyed by processor, table, threads,
-// and for the drive by its device), or measured now, for some seconds at most, and kept there. A
-// cache that cannot be written is no error. Errors: those of MeasureMatmulOn and, for prompts in
-// bf16, of MeasureBf16BatchOn; kNotFound as only_known says.
+// and for the drive by its device), or measured now, for some seconds at most, and kept there. What
+// was measured while others used the processors is measured again, some times; what was never
+// measured in quiet is not kept. A cache that cannot be written is no error. Errors: those of
+// MeasureMatmulOn and, for prompts in bf16, of MeasureBf16BatchOn; kNotFound as only_known says.
 Result<RatesReport> RatesFor(const ModelOutline& outline, const RatesRequest& request);
 
 // Rates for the weight types of the outline from a file that `plan --json` wrote, on this machine

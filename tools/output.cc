@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <csignal>
@@ -20,7 +21,10 @@ namespace {
 
 constexpr uint64_t kMaxInputBytes = uint64_t{1} << 30;
 
+std::atomic<bool> reader_is_gone = false;
+
 Status StdoutError(const char* what) {
+  if (errno == EPIPE) reader_is_gone = true;
   return Status(ErrorCode::kIo, fmt::format("{} standard output: {}", what, std::strerror(errno)));
 }
 
@@ -46,6 +50,8 @@ Status WriteStdout(std::string_view text) {
   }
   return Status();
 }
+
+bool StdoutReaderIsGone() { return reader_is_gone; }
 
 Status CloseStdout() {
   // Network file systems report a full disk only here.

@@ -16,6 +16,9 @@ void PrepareStandardStreams();
 
 // Writes all of `text` to stdout at once, without a buffer. Error: kIo (full disk, closed pipe).
 Status WriteStdout(std::string_view text);
+// Whether WriteStdout failed since who reads has seen enough (`| head -1`): nobody wants to be
+// told.
+bool StdoutReaderIsGone();
 // The last word of the operating system on what was written. Error: kIo.
 Status CloseStdout();
 

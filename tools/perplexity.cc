@@ -33,22 +33,29 @@ Result<std::vector<std::vector<int32_t>>> PerplexityWindows(std::span<const int3
   return windows;
 }
 
-double NegativeLogLikelihood(std::span<const float> logits, int32_t id) {
-  double largest = logits[0];
+void NegativeLogLikelihood::Add(int64_t first_id, std::span<const float> logits) {
+  const int64_t place = id_ - first_id;
+  if (place >= 0 && place < static_cast<int64_t>(logits.size()))
+    at_id_ = logits[static_cast<size_t>(place)];
   for (float logit : logits) {
-    if (!(logit <= largest)) largest = logit;
+    if (logit == -std::numeric_limits<float>::infinity()) continue;  // a likelihood of 0
+    if (logit <= largest_) {
+      sum_ += std::exp(logit - largest_);
+    } else {
+      sum_ = sum_ * std::exp(largest_ - logit) + 1;
+      largest_ = logit;
+    }
   }
-  double sum = 0;
-  for (float logit : logits) sum += std::exp(logit - largest);
-  return std::log(sum) + largest - logits[id];
 }
 
-Status PerplexitySum::Add(std::span<const float> logits, int32_t next_id) {
-  const double loss = NegativeLogLikelihood(logits, next_id);
-  if (!std::isfinite(loss)) {
-    return Status(ErrorCode::kInternal, fmt::format("the logits are not finite ({})", loss));
+double NegativeLogLikelihood::value() const { return std::log(sum_) + largest_ - at_id_; }
+
+Status PerplexitySum::Add(double negative_log_likelihood) {
+  if (!std::isfinite(negative_log_likelihood)) {
+    return Status(ErrorCode::kInternal,
+                  fmt::format("the logits are not finite ({})", negative_log_likelihood));
   }
-  sum_ += loss;
+  sum_ += negative_log_likelihood;
   ++count_;
   return Status();
 }

@@ -3,6 +3,7 @@
 #define SLUICE_TOOLS_PERPLEXITY_H_
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
@@ -24,13 +25,26 @@ inline bool IsScored(int64_t position, int64_t context) {
   return position >= context / 2 && position < context - 1;
 }
 
-// -log of the softmax of `logits` at `id`, computed in float64. NaN if a logit is NaN.
-double NegativeLogLikelihood(std::span<const float> logits, int32_t id);
+// -log of the softmax of a row of logits at one id, in float64, from parts of the row in the order
+// of ids: to the bit the same however the row is divided.
+class NegativeLogLikelihood {
+ public:
+  explicit NegativeLogLikelihood(int32_t id) : id_(id) {}
+  void Add(int64_t first_id, std::span<const float> logits);
+  // NaN if a logit is NaN, or the id was in no part.
+  double value() const;
+
+ private:
+  int32_t id_;
+  double at_id_ = std::numeric_limits<double>::quiet_NaN();
+  double largest_ = -std::numeric_limits<double>::infinity();
+  double sum_ = 0;  // of exp(logit - largest_)
+};
 
 class PerplexitySum {
  public:
-  // Error: kInternal when the logits are not finite.
-  Status Add(std::span<const float> logits, int32_t next_id);
+  // Error: kInternal when it is not finite.
+  Status Add(double negative_log_likelihood);
   double perplexity() const;
   int64_t count() const { return count_; }
 

@@ -115,7 +115,7 @@ Status BenchKernels(const BenchOptions& options) {
     return Status(ErrorCode::kInvalidArgument,
                   "bench kernels measures the processor's, which have no products in f16");
   }
-  const MachineFacts facts = ProbeMachine();
+  const MachineFacts facts = ProbeProcessor();
   const std::string isa = options.model.isa.empty() ? facts.tables.back() : options.model.isa;
   const int threads = options.model.threads > 0 ? options.model.threads : facts.usable_cores;
   const WeightType types[] = {{WeightKind::kInt4, WeightOffset::kZeroPoint, 128},
@@ -169,7 +169,7 @@ std::optional<double> DecodeLimit(const EngineInfo& info, const std::string& pat
     *bytes_per_s = rate->bytes_per_s;
     return rate->bytes_per_s / static_cast<double>(info.streamed_bytes);
   }
-  *bytes_per_s = MeasureMemory(info.threads);
+  *bytes_per_s = MeasureMemory(info.threads).bytes_per_s;
   const uint64_t bytes = info.resident_bytes > 0 ? info.resident_bytes : info.weight_bytes;
   return *bytes_per_s / static_cast<double>(bytes);
 }

@@ -1,4 +1,5 @@
 // sluice doctor: what this machine offers, what is wrong with it, and the cure.
+#include <cstdlib>
 #include <memory>
 #include <utility>
 
@@ -20,7 +21,9 @@ struct DoctorOptions {
 Status Examine(const DoctorOptions& options) {
   Diagnosis diagnosis;
   diagnosis.facts = ProbeMachine();
-  diagnosis.memory_bytes_per_s = MeasureMemory(diagnosis.facts.usable_cores);
+  const RateTrial memory = MeasureMemory(diagnosis.facts.usable_cores);
+  diagnosis.memory_bytes_per_s = memory.bytes_per_s;
+  diagnosis.memory_was_busy = IsBusy(memory.load);
   if (!options.file.empty()) {
     Result<DriveRate> drive = MeasureDrive(options.file, DriveTrial{});
     if (!drive.ok()) return drive.status();
@@ -31,6 +34,8 @@ Status Examine(const DoctorOptions& options) {
     diagnosis.f16_library = f16_library.ok() ? *f16_library : "";
     diagnosis.no_f16_library = f16_library.status().message();
   }
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible != nullptr) diagnosis.visible_devices = visible;
   FindProblems(&diagnosis);
   return WriteStdout(options.json ? DiagnosisJson(diagnosis) : DiagnosisText(diagnosis));
 }

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "formats/npy.h"
@@ -34,16 +35,22 @@ struct EvalOptions {
   bool json = false;
 };
 
-// Runs the engine over the sequences; the callback's error, Ctrl-C and the engine's error in turn.
-Status Evaluate(Engine* engine, std::span<const std::vector<int32_t>> sequences,
-                const std::function<Status(int64_t sequence, int64_t position,
-                                           std::span<const float> logits)>& on_logits) {
+// Runs the engine over a sequence, with on_part as of Engine::EvaluateInParts but that it returns
+// an error to end; the callback's error, Ctrl-C and the engine's error in turn.
+template <typename OnPart>
+Status Evaluate(Engine* engine, std::span<const int32_t> sequence, int64_t first_position,
+                const OnPart& on_part) {
+  std::mutex mutex;
   Status failed;
   const CancelOnInterrupt cancel(engine);
-  const Status status = engine->Evaluate(
-      sequences, [&](int64_t sequence, int64_t position, std::span<const float> logits) {
-        failed = on_logits(sequence, position, logits);
-        return failed.ok() && !Interrupted();
+  const Status status = engine->EvaluateInParts(
+      sequence, first_position,
+      [&](int64_t position, int64_t first_id, std::span<const float> logits) {
+        const Status s = on_part(position, first_id, logits);
+        if (s.ok()) return !Interrupted();
+        const std::lock_guard lock(mutex);
+        if (failed.ok()) failed = s;
+        return false;
       });
   if (!failed.ok()) return failed;
   return Interrupted() ? InterruptedStatus() : status;
@@ -70,6 +77,26 @@ Status PrintPerplexity(const EvalOptions& options, const PerplexitySum& sum, siz
                                  sum.perplexity(), sum.count(), windows, context));
 }
 
+Status AddWindow(Engine* engine, const std::vector<int32_t>& window, PerplexitySum* sum) {
+  const auto context = static_cast<int64_t>(window.size());
+  const int64_t first = context / 2;
+  std::vector<NegativeLogLikelihood> losses;  // of the positions from first on
+  for (int64_t i = first; i < context - 1; ++i) losses.emplace_back(window[i + 1]);
+  const Status status =
+      Evaluate(engine, window, first,
+               [&](int64_t position, int64_t first_id, std::span<const float> logits) {
+                 if (IsScored(position, context)) losses[position - first].Add(first_id, logits);
+                 return Status();
+               });
+  if (!status.ok()) return status;
+  for (int64_t i = first; i < context - 1; ++i) {
+    if (Status s = sum->Add(losses[i - first].value()); !s.ok()) {
+      return s.WithContext(fmt::format("position {}", i));
+    }
+  }
+  return Status();
+}
+
 Status EvaluateText(EvalOptions options) {
   Result<std::string> text = ReadInputFile(options.text);
   if (!text.ok()) return text.status();
@@ -90,20 +117,12 @@ Status EvaluateText(EvalOptions options) {
 
   PerplexitySum sum;
   Progress bar("evaluating", Progress::Unit::kCount, options.model.quiet);
-  const Status status =
-      Evaluate(engine->get(), *windows,
-               [&](int64_t sequence, int64_t position, std::span<const float> logits) -> Status {
-                 const std::vector<int32_t>& window = (*windows)[sequence];
-                 if (!IsScored(position, context)) return Status();
-                 if (Status s = sum.Add(logits, window[position + 1]); !s.ok()) {
-                   return s.WithContext(fmt::format("window {}, position {}", sequence, position));
-                 }
-                 if (position == context - 2) {
-                   bar.Update(sequence + 1, windows->size(),
-                              fmt::format("perplexity {:.4f}", sum.perplexity()));
-                 }
-                 return Status();
-               });
+  Status status;
+  for (size_t i = 0; i < windows->size() && status.ok(); ++i) {
+    status = AddWindow(engine->get(), (*windows)[i], &sum);
+    if (!status.ok()) status = status.WithContext(fmt::format("window {}", i));
+    bar.Update(i + 1, windows->size(), fmt::format("perplexity {:.4f}", sum.perplexity()));
+  }
   bar.Clear();
   if (!status.ok()) return status;
   if (Status s = WriteTraceIfWanted(options.model, **engine); !s.ok()) return s;
@@ -132,12 +151,17 @@ Status EvaluateTokens(EvalOptions options) {
   Result<NpyWriter> npy = NpyWriter::Create(options.logits, {lines->size(), length, vocab});
   if (!npy.ok()) return npy.status();
   Progress bar("evaluating", Progress::Unit::kCount, options.model.quiet);
-  const Status status =
-      Evaluate(engine->get(), *lines,
-               [&](int64_t sequence, int64_t position, std::span<const float> logits) {
-                 bar.Update(sequence * length + position + 1, lines->size() * length);
-                 return npy->Append(logits);
-               });
+  Status status;
+  std::mutex mutex;
+  for (size_t i = 0; i < lines->size() && status.ok(); ++i) {
+    status = Evaluate(engine->get(), (*lines)[i], 0,
+                      [&](int64_t position, int64_t first_id, std::span<const float> logits) {
+                        const uint64_t row = i * length + static_cast<uint64_t>(position);
+                        const std::lock_guard lock(mutex);
+                        return npy->WriteAt(row * vocab + static_cast<uint64_t>(first_id), logits);
+                      });
+    bar.Update(i + 1, lines->size());
+  }
   if (!status.ok()) return status;
   if (Status s = WriteTraceIfWanted(options.model, **engine); !s.ok()) return s;
   return npy->Finish();

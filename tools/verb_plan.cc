@@ -137,6 +137,7 @@ std::string ReportJson(const Report& report) {
                      {"drive_rate", report.rates.drive_origin},
                      {"memory_bytes_per_s", report.rates.rates.memory_bytes_per_s},
                      {"verification_bytes_per_s", report.rates.rates.verification_bytes_per_s},
+                     {"measured_while_busy", report.rates.busy},
                      {"matmul", MatmulJson(report.rates.rates.matmul)},
                      {"decode", SpeedJson(plan.decode)},
                      {"prefill", prefill},
@@ -201,6 +202,11 @@ std::string ReportText(const Report& report) {
                       "machine", report.rates.isa, report.rates.threads,
                       report.rates.rates.drive_bytes_per_s / 1e9, DriveNote(report.rates),
                       report.rates.rates.memory_bytes_per_s / 1e9);
+  if (report.rates.busy) {
+    text += fmt::format("{:<14}{}\n", "",
+                        "measured while other programs used the processors: it may be faster; not "
+                        "kept, the next plan measures again");
+  }
   text += SpeedLine("decode", "tokens/s", plan.decode);
   text += SpeedLine("prefill", report.request.bf16_prompts ? "tokens/s in bf16" : "tokens/s",
                     plan.prefill);
@@ -214,6 +220,7 @@ Status MakeReport(const PlanOptions& options) {
   if (!outline.ok()) return outline.status();
   Result<std::vector<PlaceRule>> rules = ParsePlaceRules(options.place);
   if (!rules.ok()) return rules.status();
+  const MachineFacts machine = ProbeMachine();
   Report report;
   report.outline = std::move(*outline);
   PlanRequest& request = report.request;
@@ -223,14 +230,14 @@ Status MakeReport(const PlanOptions& options) {
   request.sequences = options.sequences;
   request.kv_bytes_per_value = KvBytes(options.kv);
   request.ram_bytes =
-      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(ProbeMachine().available_bytes);
+      options.ram_bytes > 0 ? options.ram_bytes : DefaultBudget(machine.available_bytes);
   request.bf16_prompts = options.prefill == "bf16";
   request.f16_prompts = options.prefill == "f16";
   if (request.f16_prompts && options.vram_bytes == 0u) {
     return Status(ErrorCode::kInvalidArgument, "prefill in f16 and no GPU memory (--vram 0)");
   }
   request.rules = *rules;
-  report.gpu = PlanGpu(report.outline, request, options.vram_bytes, ProbeMachine());
+  report.gpu = PlanGpu(report.outline, request, options.vram_bytes, machine);
   // What does not fit is said before anything is measured.
   if (Result<Plan> memory = PlanMemory(report.outline, request); !memory.ok())
     return memory.status().WithContext(options.model);
@@ -285,8 +292,8 @@ void AddPlanVerb(Cli* cli) {
                       "Instruction set (default: the fastest that runs)");
   AddPrefillOption(verb, &options->prefill);
   const DeclaredOption threads = AddThreadsOption(verb, &options->threads);
-  const DeclaredOption measure =
-      AddFlag(verb, "--measure", &options->measure, "Measure this machine anew");
+  const DeclaredOption measure = AddFlag(verb, "--measure", &options->measure,
+                                         "Measure this machine anew, best while nothing else runs");
   AddTextOption(verb, "--rates", &options->rates_file,
                 "Speeds from this file, which plan --json wrote, perhaps of another machine, "
                 "instead of this machine's")

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -41,6 +42,49 @@ TEST(Npy, WritesTheBytesThatTheSpecificationAsksFor) {
   ASSERT_TRUE(read.ok());
   EXPECT_THAT(read->shape, ElementsAre(2, 1, 3));
   EXPECT_EQ(read->floats, values);
+}
+
+TEST(Npy, WritesValuesAtTheirPlacesInAnyOrder) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/a.npy";
+  Result<NpyWriter> writer = NpyWriter::Create(path, {2, 3});
+  ASSERT_TRUE(writer.ok());
+  const std::vector<float> values = {4, 5, 0, 1, 2, 3};
+  EXPECT_TRUE(writer->WriteAt(4, std::span(values).first(2)).ok());
+  NpyWriter moved = std::move(*writer);
+  EXPECT_FALSE(moved.WriteAt(3, std::span(values).first(4)).ok()) << "beyond the end";
+  EXPECT_FALSE(moved.WriteAt(7, {}).ok());
+  EXPECT_FALSE(moved.WriteAt(UINT64_MAX, std::span(values).first(2)).ok());
+  EXPECT_TRUE(moved.WriteAt(0, std::span(values).subspan(2)).ok());
+  EXPECT_FALSE(moved.WriteAt(0, std::span(values).first(1)).ok()) << "all are there";
+  ASSERT_TRUE(moved.Finish().ok());
+  EXPECT_THAT(ReadNpy(path)->floats, ElementsAre(0, 1, 2, 3, 4, 5));
+}
+
+TEST(Npy, WhatWasNotFinishedIsNoArrayThoughItIsAsLong) {
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path() + "/a.npy";
+  {
+    Result<NpyWriter> writer = NpyWriter::Create(path, {2, 3});
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(writer->WriteAt(5, std::vector<float>{1}).ok());
+  }
+  EXPECT_EQ(ReadNpy(path).status().code(), ErrorCode::kCorrupt);
+  Result<NpyWriter> writer = NpyWriter::Create(path, {2, 3});
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE(writer->WriteAt(5, std::vector<float>{1}).ok());
+  EXPECT_EQ(writer->Finish().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ReadNpy(path).status().code(), ErrorCode::kCorrupt);
+}
+
+TEST(Npy, APipeIsRefused) {
+  int ends[2] = {};
+  ASSERT_EQ(pipe(ends), 0);
+  const Status status = NpyWriter::Create("/dev/fd/" + std::to_string(ends[1]), {1}).status();
+  EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("pipe"));
+  close(ends[0]);
+  close(ends[1]);
 }
 
 TEST(Npy, WritesVectorsAndScalars) {

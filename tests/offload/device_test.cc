@@ -232,6 +232,24 @@ TEST(Device, AGpuThatIsNotThereIsUnsupportedWhateverTheBuild) {
     EXPECT_EQ(device.status().code(), ErrorCode::kUnsupported);
     EXPECT_THAT(device.status().message(),
                 testing::AnyOf(HasSubstr("GPU"), HasSubstr("no CUDA"), HasSubstr("driver")));
+    const ErrorCode found = FindCudaGpu(index).status().code();
+    EXPECT_TRUE(found == ErrorCode::kNotFound || found == ErrorCode::kUnsupported) << index;
+  }
+}
+
+// Where there is a GPU: asked without a context, it is the one that opens.
+TEST(Device, TheGpuThatIsFoundIsTheOneThatOpens) {
+  const Result<CudaGpu> gpu = FindCudaGpu(kUsedGpu);
+  const Result<std::unique_ptr<Device>> device = OpenCudaDevice(kUsedGpu);
+  if (!gpu.ok()) {
+    EXPECT_FALSE(device.ok());
+    return;
+  }
+  EXPECT_EQ(gpu->uuid.size(), 36u);
+  EXPECT_THAT(gpu->pci_address, HasSubstr(":"));
+  EXPECT_GT(gpu->memory_bytes, 0u);
+  if (device.ok()) {
+    EXPECT_EQ((*device)->name(), gpu->name);
   }
 }
 

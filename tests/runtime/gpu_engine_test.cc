@@ -131,6 +131,31 @@ TEST_F(GpuEngine, NoMemoryIsTakenAfterLoading) {
   EXPECT_EQ(device.peak_bytes(), peak);
 }
 
+TEST_F(GpuEngine, LogitsInPartsAreThoseOfWholeRows) {
+  Attach();
+  Result<std::unique_ptr<Engine>> engine = Open();
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const std::vector<int32_t> tokens(40, 7);
+  std::vector<std::vector<float>> whole(tokens.size());
+  std::vector<std::vector<float>> parts(tokens.size());
+  const Status in_rows = (*engine)->Evaluate(
+      std::vector(1, tokens), [&](int64_t, int64_t position, std::span<const float> logits) {
+        whole[static_cast<size_t>(position)].assign(logits.begin(), logits.end());
+        return true;
+      });
+  const Status in_parts = (*engine)->EvaluateInParts(
+      tokens, 0, [&](int64_t position, int64_t first_id, std::span<const float> logits) {
+        std::vector<float>& row = parts[static_cast<size_t>(position)];
+        if (row.size() != static_cast<size_t>(first_id)) return false;
+        row.insert(row.end(), logits.begin(), logits.end());
+        return true;
+      });
+  EXPECT_TRUE(in_rows.ok()) << in_rows.message();
+  EXPECT_TRUE(in_parts.ok()) << in_parts.message();
+  EXPECT_FALSE(whole[39].empty());
+  EXPECT_TRUE(whole == parts);
+}
+
 TEST_F(GpuEngine, TheSmallestBudgetIsSaidAndIsTheSmallestThatWorks) {
   Attach({.own_bytes = 5 * kMegabyte});
   options_.vram_bytes = 1000;

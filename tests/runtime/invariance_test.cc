@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -49,6 +51,38 @@ std::vector<uint32_t> AllLogits(const EngineOptions& options,
         return true;
       });
   EXPECT_TRUE(status.ok()) << status.message();
+  return bits;
+}
+
+// The same from first_position on, made of parts that must come in order and be whole.
+std::vector<uint32_t> LogitsOfParts(Engine* engine,
+                                    const std::vector<std::vector<int32_t>>& sequences,
+                                    size_t vocab, size_t first_position = 0) {
+  std::vector<uint32_t> bits;
+  for (const std::vector<int32_t>& sequence : sequences) {
+    const size_t begin = bits.size();
+    const size_t positions = sequence.size() - std::min(first_position, sequence.size());
+    bits.resize(begin + positions * vocab);
+    std::vector<size_t> come(sequence.size());  // ids of each position
+    std::atomic<int> out_of_order = 0;
+    const Status status = engine->EvaluateInParts(
+        sequence, static_cast<int64_t>(first_position),
+        [&](int64_t position, int64_t first_id, std::span<const float> logits) {
+          const auto place = static_cast<size_t>(position);
+          if (place < first_position || come[place] != static_cast<size_t>(first_id) ||
+              come[place] + logits.size() > vocab) {
+            ++out_of_order;
+            return false;
+          }
+          std::memcpy(&bits[begin + (place - first_position) * vocab + come[place]], logits.data(),
+                      logits.size_bytes());
+          come[place] += logits.size();
+          return true;
+        });
+    EXPECT_TRUE(status.ok()) << status.message();
+    EXPECT_EQ(out_of_order, 0);
+    for (size_t i = first_position; i < sequence.size(); ++i) EXPECT_EQ(come[i], vocab) << i;
+  }
   return bits;
 }
 
@@ -123,6 +157,30 @@ TEST_P(Invariance, LogitsAreTheSameInAnyChunkingAndOnAnyNumberOfThreads) {
     options.threads = 1 + static_cast<int>(chunk % 3);
     EXPECT_TRUE(AllLogits(options, model_.tokens) == whole) << "chunks of " << chunk;
   }
+}
+
+TEST_P(Invariance, LogitsInPartsAreThoseOfWholeRows) {
+  const std::vector<uint32_t> whole = AllLogits(options_, model_.tokens);
+  const auto vocab = static_cast<size_t>(model_.vocab);
+  for (const char* place : {"all=ram", "all=disk"}) {
+    for (const int64_t chunk : {1, 29, 96}) {
+      EngineOptions options = options_;
+      options.place = place;
+      options.max_batch_tokens = chunk;
+      options.threads = chunk == 29 ? 3 : 1;
+      const std::unique_ptr<Engine> engine = Open(options);
+      ASSERT_NE(engine, nullptr);
+      EXPECT_TRUE(LogitsOfParts(engine.get(), model_.tokens, vocab) == whole) << place << chunk;
+    }
+  }
+  // The last 37 of 96 positions; and none.
+  const std::unique_ptr<Engine> engine = Open(options_);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<uint32_t> tail =
+      LogitsOfParts(engine.get(), {model_.tokens[0]}, vocab, 96 - 37);
+  EXPECT_TRUE(std::equal(tail.begin(), tail.end(), whole.begin() + static_cast<long>(59 * vocab)));
+  EXPECT_EQ(tail.size(), 37 * vocab);
+  EXPECT_TRUE(LogitsOfParts(engine.get(), {model_.tokens[0]}, vocab, 96).empty());
 }
 
 TEST_P(Invariance, WhereWeightsLieAndHowTheyAreReadDoesNotChangeLogits) {

@@ -38,7 +38,8 @@ BadFile BadBytes(const char* name, int exit_code, const char* code, const char* 
 void SetU32(File* f, const char* key, uint32_t value) { f->Remove(key).AddU32(key, value); }
 
 const BadFile kBadFiles[] = {
-    BadBytes("Empty", 3, "unsupported", "not a GGUF file; for safetensors give the directory",
+    BadBytes("Empty", 3, "unsupported",
+             "not a GGUF file, nor a .sluice file; for safetensors give the directory",
              [](std::string* b) { b->clear(); }),
     BadBytes("MagicAlone", 1, "truncated", "the header goes on at offset 4 for at least 4 bytes,",
              [](std::string* b) { b->resize(4); }),

@@ -33,7 +33,8 @@ MachineFacts Machine() {
   facts.available_bytes = 60 * kGiB;
   facts.lockable_bytes = UINT64_MAX;
   facts.huge_pages = "madvise";
-  facts.gpus = {{"NVIDIA GeForce RTX 4090", 24 * kGiB, 23 * kGiB, "8.9", 4, 16}};
+  facts.gpus = {
+      {"NVIDIA GeForce RTX 4090", 24 * kGiB, 23 * kGiB, "8.9", 4, 16, 0, "00000000:01:00.0"}};
   facts.gpu_driver = "580.95.05";
   facts.gpu_cuda = "13.0";
   facts.cuda_build = "CUDA 13.0: sm_89";
@@ -66,13 +67,27 @@ TEST(Diagnosis, AGpuThatServes) {
   EXPECT_EQ(json["gpu_cuda"], "13.0");
   EXPECT_EQ(json["cuda_build"], "CUDA 13.0: sm_89");
   ASSERT_EQ(json["gpus"].size(), 1u);
-  EXPECT_EQ(json["gpus"][0], (Json{{"name", "NVIDIA GeForce RTX 4090"},
+  EXPECT_EQ(json["gpus"][0], (Json{{"index", 0},
+                                   {"name", "NVIDIA GeForce RTX 4090"},
+                                   {"pci_address", "00000000:01:00.0"},
+                                   {"used", true},
                                    {"memory_bytes", 24 * kGiB},
                                    {"free_bytes", 23 * kGiB},
                                    {"compute_capability", "8.9"},
                                    {"pcie_generation", 4},
                                    {"pcie_width", 16}}));
   EXPECT_TRUE(json["findings"].empty());
+}
+
+TEST(Diagnosis, AMemorySpeedThatOthersDisturbedSaysSo) {
+  Diagnosis diagnosis = Examined(Machine());
+  diagnosis.memory_bytes_per_s = 20e9;
+  EXPECT_THAT(DiagnosisText(diagnosis), HasSubstr("reads at 20.0 GB/s; huge pages"));
+  EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["measured_while_busy"], false);
+  diagnosis.memory_was_busy = true;
+  EXPECT_THAT(DiagnosisText(diagnosis),
+              HasSubstr("reads at 20.0 GB/s while other programs use the processors; huge pages"));
+  EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["measured_while_busy"], true);
 }
 
 TEST(Diagnosis, GpusThatDoNotServe) {
@@ -92,6 +107,63 @@ TEST(Diagnosis, GpusThatDoNotServe) {
   facts.cuda_build = "none";
   EXPECT_THAT(OnlyProblem(facts), HasSubstr("has no CUDA"));
   EXPECT_THAT(DiagnosisText(Examined(facts)), HasSubstr("build         without CUDA\n"));
+}
+
+// Its first GPU by address is small, and CUDA takes the other one, which is faster.
+MachineFacts MachineOfTwo() {
+  MachineFacts facts = Machine();
+  facts.gpus.insert(facts.gpus.begin(), {"NVIDIA GeForce RTX 3060", 12 * kGiB, 11 * kGiB, "8.6", 4,
+                                         8, 0, "00000000:01:00.0"});
+  facts.gpus[1].index = 1;
+  facts.gpus[1].pci_address = "00000000:02:00.0";
+  facts.used_gpu = 1;
+  return facts;
+}
+
+TEST(Diagnosis, OfSeveralGpusItSaysWhichOneIsUsedAndHowToTakeAnother) {
+  const Diagnosis diagnosis = Examined(MachineOfTwo());
+  EXPECT_TRUE(diagnosis.findings.empty());
+  EXPECT_THAT(DiagnosisText(diagnosis),
+              HasSubstr("GPU 0         NVIDIA GeForce RTX 3060, 12.0 GiB (11.0 GiB free), compute "
+                        "8.6, PCIe 4 x8; driver 580.95.05\n"
+                        "GPU 1         NVIDIA GeForce RTX 4090, 24.0 GiB (23.0 GiB free), compute "
+                        "8.9, PCIe 4 x16; driver 580.95.05; sluice uses this one\n"
+                        "              another one: CUDA_DEVICE_ORDER=PCI_BUS_ID "
+                        "CUDA_VISIBLE_DEVICES=NUMBER in the environment\n"));
+  const Json json = Json::parse(DiagnosisJson(diagnosis));
+  EXPECT_EQ(json["gpus"][0]["used"], false);
+  EXPECT_EQ(json["gpus"][1]["used"], true);
+}
+
+TEST(Diagnosis, WhatIsWrongWithAGpuThatIsNotUsedIsNoProblem) {
+  MachineFacts facts = MachineOfTwo();
+  facts.gpus[0].compute_capability = "5.2";
+  facts.gpus[0].free_bytes = 0;
+  EXPECT_TRUE(Examined(facts).findings.empty());
+  facts.used_gpu = 0;
+  const Diagnosis diagnosis = Examined(facts);
+  ASSERT_EQ(diagnosis.findings.size(), 1u);
+  EXPECT_THAT(diagnosis.findings[0].problem, HasSubstr("RTX 3060 has compute capability 5.2"));
+  EXPECT_THAT(diagnosis.findings[0].cure,
+              HasSubstr("or NVIDIA GeForce RTX 4090, with CUDA_DEVICE_ORDER=PCI_BUS_ID "
+                        "CUDA_VISIBLE_DEVICES=1"));
+}
+
+TEST(Diagnosis, GpusThatTheEnvironmentHidesAreNamedWithTheCure) {
+  for (const char* visible : {"", "-1"}) {
+    Diagnosis diagnosis;
+    diagnosis.facts = MachineOfTwo();
+    diagnosis.facts.why_no_gpu = "CUDA shows no GPU to this program";
+    diagnosis.visible_devices = visible;
+    FindProblems(&diagnosis);
+    ASSERT_EQ(diagnosis.findings.size(), 1u);
+    EXPECT_EQ(diagnosis.findings[0].problem,
+              "the GPU is not used: CUDA shows no GPU to this program");
+    EXPECT_THAT(diagnosis.findings[0].cure,
+                HasSubstr(std::string("CUDA_VISIBLE_DEVICES is '") + visible + "': unset it"));
+    EXPECT_THAT(DiagnosisText(diagnosis), Not(HasSubstr("uses this one")));
+    EXPECT_EQ(Json::parse(DiagnosisJson(diagnosis))["gpus"][1]["used"], false);
+  }
 }
 
 TEST(Diagnosis, WithoutAGpuNothingIsWrong) {
@@ -151,6 +223,16 @@ TEST_F(GpuPlanTest, AModelThatFits) {
   EXPECT_FALSE(json.contains("why_not"));
 }
 
+TEST_F(GpuPlanTest, TheBudgetIsThatOfTheGpuThatIsUsed) {
+  MachineFacts facts = MachineOfTwo();
+  EXPECT_EQ(Plan(facts).budget_bytes, 23 * kGiB - 23 * kGiB / 16);
+  EXPECT_THAT(GpuPlanText(Plan(facts)), AllOf(HasSubstr("GPU 1         NVIDIA GeForce RTX 4090"),
+                                              HasSubstr("uses this one")));
+  EXPECT_EQ(GpuPlanJson(Plan(facts))["gpus"][1]["used"], true);
+  facts.used_gpu = 0;
+  EXPECT_EQ(Plan(facts).budget_bytes, 11 * kGiB - 11 * kGiB / 16);
+}
+
 TEST_F(GpuPlanTest, TooLittleFreeMemory) {
   MachineFacts facts = Machine();
   facts.gpus[0].free_bytes = kGiB / 4;
@@ -186,6 +268,8 @@ TEST_F(GpuPlanTest, GpusThatDoNotServeAreNamedWithTheReason) {
   facts.gpu_driver = "no NVIDIA driver";
   expect(facts, "no NVIDIA driver");
   facts = Machine();
+  facts.why_no_gpu = "CUDA shows no GPU to this program";
+  expect(facts, "CUDA shows no GPU to this program");
   facts.cuda_build = "none";
   expect(facts, "this build has no CUDA");
 }

@@ -119,25 +119,61 @@ TEST(Perplexity, Scores255PositionsOf512) {
   EXPECT_EQ(count, 255);
 }
 
+double LossOf(const std::vector<float>& logits, int32_t id) {
+  NegativeLogLikelihood loss(id);
+  loss.Add(0, logits);
+  return loss.value();
+}
+
 TEST(Perplexity, LossOfKnownDistributions) {
   const std::vector<float> even(8, -3.0f);
-  EXPECT_NEAR(NegativeLogLikelihood(even, 5), std::log(8.0), 1e-12);
+  EXPECT_NEAR(LossOf(even, 5), std::log(8.0), 1e-12);
   // Far apart: exp would overflow without the maximum taken out.
-  EXPECT_NEAR(NegativeLogLikelihood(std::vector<float>{1000, 0}, 1), 1000, 1e-9);
-  EXPECT_NEAR(NegativeLogLikelihood(std::vector<float>{1000, 0}, 0), 0, 1e-9);
+  EXPECT_NEAR(LossOf({1000, 0}, 1), 1000, 1e-9);
+  EXPECT_NEAR(LossOf({1000, 0}, 0), 0, 1e-9);
+  EXPECT_NEAR(LossOf({0, 1000}, 0), 1000, 1e-9);
   PerplexitySum sum;
-  ASSERT_TRUE(sum.Add(even, 0).ok());
-  ASSERT_TRUE(sum.Add(std::vector<float>{0, 0}, 1).ok());
+  ASSERT_TRUE(sum.Add(LossOf(even, 0)).ok());
+  ASSERT_TRUE(sum.Add(LossOf({0, 0}, 1)).ok());
   EXPECT_NEAR(sum.perplexity(), 4, 1e-12);  // the geometric mean of 8 and 2
   EXPECT_EQ(sum.count(), 2);
 }
 
-TEST(Perplexity, NanFails) {
+TEST(Perplexity, LossIsTheSameHoweverARowIsDivided) {
+  std::vector<float> row;
+  for (int i = 0; i < 307; ++i) row.push_back(static_cast<float>(i * 7919 % 613) / 40);
+  double sum = 0;
+  for (float logit : row) sum += std::exp(static_cast<double>(logit));
+  for (const int32_t id : {0, 1, 150, 306}) {
+    const double whole = LossOf(row, id);
+    EXPECT_NEAR(whole, std::log(sum) - row[static_cast<size_t>(id)], 1e-12);
+    for (const size_t part : {1, 2, 16, 100, 306}) {
+      NegativeLogLikelihood loss(id);
+      for (size_t begin = 0; begin < row.size(); begin += part) {
+        const size_t count = std::min(part, row.size() - begin);
+        loss.Add(static_cast<int64_t>(begin), std::span(row).subspan(begin, count));
+      }
+      EXPECT_EQ(loss.value(), whole) << "parts of " << part;
+    }
+  }
+}
+
+TEST(Perplexity, WhatIsNotFiniteFails) {
   PerplexitySum sum;
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_FALSE(sum.Add(std::vector<float>{0, nan, 1}, 0).ok());
-  EXPECT_FALSE(sum.Add(std::vector<float>{nan, 0, 1}, 1).ok());
-  EXPECT_FALSE(sum.Add(std::vector<float>{0, -std::numeric_limits<float>::infinity()}, 1).ok());
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(sum.Add(LossOf({0, nan, 1}, 0)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({nan, 0, 1}, 1)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({0, 1, nan}, 1)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({0, -infinity}, 1)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({-infinity, -infinity}, 1)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({0, infinity}, 0)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({0, infinity}, 1)).ok());
+  EXPECT_FALSE(sum.Add(LossOf({0, 1}, 2)).ok()) << "an id that did not come";
+  EXPECT_FALSE(sum.Add(LossOf({}, 0)).ok());
+  EXPECT_EQ(sum.count(), 0);
+  // Tokens that cannot come are no trouble to the others, wherever they are.
+  EXPECT_NEAR(LossOf({-infinity, 0, 0, -infinity}, 1), std::log(2.0), 1e-12);
 }
 
 TEST(Conversation, UndoAndForgetAnswer) {

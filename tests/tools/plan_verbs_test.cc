@@ -2,15 +2,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "formats/sluice_file.h"
 #include "formats/weight_type.h"
+#include "loaders/model_outline.h"
 #include "tests/support/golden_model.h"
 #include "tests/support/program.h"
 #include "tests/support/scratch_directory.h"
 #include "tests/support/weight_matrix.h"
+#include "tools/machine_rates.h"
 
 namespace sluice {
 namespace {
@@ -174,11 +178,15 @@ TEST_F(PlanVerbs, PromptsInBf16HaveRatesAndABufferOfTheirOwn) {
   EXPECT_EQ(int8["prefill"]["products"], "int8");
   EXPECT_EQ(bf16["prefill"]["products"], "bf16");
   EXPECT_EQ(bf16["decode"], int8["decode"]);
-  // Products take a quarter of the time; what the layers take besides is in both.
-  const auto layers =
-      Json::parse(Sluice({"inspect", model_, "--json"}).out)["config"]["num_layers"].get<double>();
+  // Products take a quarter of the time; what the layers take besides is in both, and so is the
+  // head, which is for the last token alone at the rate of one.
+  const Json file = Json::parse(Sluice({"inspect", model_, "--json"}).out);
+  const auto layers = file["config"]["num_layers"].get<double>();
+  const Json& head = file["groups"].back();
+  ASSERT_EQ(head["kind"], "head");
+  const double besides = 25e-6 * layers + head["size_bytes"].get<double>() / 1e8;
   const auto products = [&](const Json& plan) {
-    return plan["prefill"]["processor_s"].get<double>() - 25e-6 * layers;
+    return plan["prefill"]["processor_s"].get<double>() - besides;
   };
   EXPECT_GT(products(bf16), 0);
   // MachineOf's batch rate is 100 times that of one token, and verification is in neither.
@@ -193,26 +201,50 @@ TEST_F(PlanVerbs, PromptsInBf16HaveRatesAndABufferOfTheirOwn) {
   EXPECT_EQ(Sluice({"plan", model_, "--isa", "avx2", "--prefill", "bf16"}).exit_code, 3);
 }
 
-// The one test that measures this machine, since that takes some seconds.
-TEST_F(PlanVerbs, TheMachineIsMeasuredOnceAndWhatIsDamagedInTheCacheAnew) {
+// The rates of this machine in the cache of these tests; it is busy if `is_busy` says so.
+class RatesOfThisMachine : public PlanVerbs {
+ protected:
+  void SetUp() override {
+    PlanVerbs::SetUp();
+    setenv("SLUICE_CACHE", (scratch_ / "cache").c_str(), 1);
+    std::filesystem::create_directories(scratch_ / "cache");
+    outline_ = OutlineFile(**SluiceFile::Open(model_));
+  }
+  void TearDown() override { unsetenv("SLUICE_CACHE"); }
+  Result<RatesReport> Rates(bool (*is_busy)(const Load&), bool only_known = false) {
+    RatesRequest request;
+    request.file = measured_file_;
+    request.quiet = true;
+    request.only_known = only_known;
+    request.is_busy = is_busy;
+    return RatesFor(outline_, request);
+  }
+  static bool Never(const Load&) { return false; }
+  static bool Always(const Load&) { return true; }
+
+  ModelOutline outline_;
+  std::string measured_file_;
+};
+
+TEST_F(RatesOfThisMachine, AreMeasuredOnceAndWhatIsDamagedInTheCacheAnew) {
   const std::vector<std::string> run = {"run", model_, "--raw",        "-p",      "a",
                                         "-n",  "3",    "--ignore-eos", "--quiet", "--json"};
   EXPECT_FALSE(Json::parse(Sluice(run).out).contains("plan"));
-  std::filesystem::create_directories(scratch_ / "cache");
   const std::string cache = scratch_.Write("cache/rates.json", "{");
-  const ProgramResult first = Sluice({"plan", model_, "--json"});
-  ASSERT_EQ(first.exit_code, 0) << first.err;
-  EXPECT_THAT(first.err, HasSubstr("measuring this machine"));
-  const Json measured = Json::parse(first.out);
-  EXPECT_GT(measured["decode"]["tokens_per_s"], 0.0);
+  measured_file_ = model_;
+  const Result<RatesReport> measured = Rates(Never);
+  ASSERT_TRUE(measured.ok()) << measured.status().message();
+  EXPECT_FALSE(measured->busy);
   EXPECT_GT(Json::parse(Sluice(run).out)["plan"]["decode_tokens_per_s"], 0.0);
 
-  const ProgramResult second = Sluice({"plan", model_, "--json"});
-  EXPECT_THAT(second.err, Not(HasSubstr("measuring")));
-  EXPECT_EQ(Json::parse(second.out)["decode"], measured["decode"]);
-  const std::string printed = scratch_.Write("printed.json", second.out);
+  const ProgramResult plan = Sluice({"plan", model_, "--json"});
+  EXPECT_THAT(plan.err, Not(HasSubstr("measuring")));
+  const Json planned = Json::parse(plan.out);
+  EXPECT_EQ(planned["memory_bytes_per_s"], measured->rates.memory_bytes_per_s);
+  EXPECT_EQ(planned["measured_while_busy"], false);
+  const std::string printed = scratch_.Write("printed.json", plan.out);
   const ProgramResult elsewhere = Sluice({"plan", model_, "--json", "--rates", printed});
-  EXPECT_EQ(Json::parse(elsewhere.out)["decode"], measured["decode"]);
+  EXPECT_EQ(Json::parse(elsewhere.out)["decode"], planned["decode"]);
 
   for (const Json& damage : {Json("fast"), Json(-1.0), Json(nullptr)}) {
     Json rates = Json::parse(ReadTestFile(cache));
@@ -223,14 +255,31 @@ TEST_F(PlanVerbs, TheMachineIsMeasuredOnceAndWhatIsDamagedInTheCacheAnew) {
     ASSERT_FALSE(key.empty());
     rates[key] = damage;
     scratch_.Write("cache/rates.json", rates.dump());
-    const ProgramResult result = Sluice({"plan", model_, "--json"});
-    EXPECT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("measuring this machine"));
+    ASSERT_TRUE(Rates(Never).ok());
     const Json repaired = Json::parse(ReadTestFile(cache));
     EXPECT_GT(repaired[key], 0.0);
     rates.erase(key);
     for (const auto& [name, rate] : rates.items()) EXPECT_EQ(repaired[name], rate) << name;
   }
+}
+
+TEST_F(RatesOfThisMachine, AreUsedButNotKeptWhereItWasBusyAllTheTime) {
+  const Result<RatesReport> busy = Rates(Always);
+  ASSERT_TRUE(busy.ok()) << busy.status().message();
+  EXPECT_TRUE(busy->busy);
+  ASSERT_FALSE(busy->rates.matmul.empty());
+  EXPECT_GT(busy->rates.matmul[0].one_token_bytes_per_s, 0);
+  EXPECT_GT(busy->rates.memory_bytes_per_s, 0);
+  EXPECT_EQ(Rates(Never, /*only_known=*/true).status().code(), ErrorCode::kNotFound);
+  // The whole way: the program says that it measures, and of what it measured then that it was
+  // busy.
+  const ProgramResult plan = Sluice({"plan", model_});
+  ASSERT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_THAT(plan.err, HasSubstr("measuring this machine"));
+  Json rates = MachineOf(1e10);
+  rates["measured_while_busy"] = true;
+  EXPECT_THAT(Sluice({"plan", model_, "--rates", scratch_.Write("r.json", rates.dump())}).out,
+              HasSubstr("while other programs used the processors"));
 }
 
 TEST_F(PlanVerbs, DoctorTellsWhatThereIs) {

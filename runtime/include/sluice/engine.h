@@ -178,6 +178,10 @@ struct TierReport {
 using LogitsCallback =
     std::function<bool(int64_t sequence, int64_t position, std::span<const float> logits)>;
 
+// Some of the logits of one position: those of the ids from first_id on; false ends the evaluation.
+using LogitsPartCallback =
+    std::function<bool(int64_t position, int64_t first_id, std::span<const float> logits)>;
+
 class Engine {
  public:
   // Errors: as SluiceFile::Open; kUnsupported (architecture, isa, prefill, io, no GPU where one
@@ -223,6 +227,12 @@ class Engine {
   // requests with keep_cache left is dropped.
   virtual Status Evaluate(std::span<const std::vector<int32_t>> sequences,
                           const LogitsCallback& on_logits) = 0;
+  // The same of one sequence, from first_position on, in parts: a head that streams is read once in
+  // a pass, where Evaluate reads it for every few positions, and so weights are multiplied with
+  // more tokens. Calls for different positions may come from several threads at once; those of one
+  // position come one after another in the order of ids, and are all of them.
+  virtual Status EvaluateInParts(std::span<const int32_t> sequence, int64_t first_position,
+                                 const LogitsPartCallback& on_part) = 0;
 };
 
 }  // namespace sluice
