@@ -83,6 +83,8 @@ __device__ __forceinline__ BlockPlace PlaceOf(const IntMatmul& args, int tiles, 
   return place;
 }
 
+// One token.
+void MatmulOneToken(const IntMatmul& args, CUstream_st* stream);
 // MostTokensOfFew tokens or fewer: a block for each tile, its warps take chunks in turn.
 void MatmulFewTokens(const IntMatmul& args, CUstream_st* stream);
 // Any number: blocks of rows x tokens, each walks over all chunks.
