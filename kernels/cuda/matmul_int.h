@@ -49,6 +49,7 @@ struct IntMatmul {
   int group_size;
   QuantizedActivations x;
   int64_t tokens;
+  int stages = 0;  // of the ring of copies, where the launch chooses
 };
 
 // Blocks of all matrices, where one takes `tiles` tiles.
