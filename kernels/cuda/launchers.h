@@ -22,6 +22,7 @@ void LayerNorm(const LayerNormArgs& args, CUstream_st* stream);
 void ScaleAdd(const ScaleAddArgs& args, CUstream_st* stream);
 void Rope(const RopeArgs& args, CUstream_st* stream);
 void StoreKv(const StoreKvArgs& args, CUstream_st* stream);
+void RotateStore(const RotateStoreArgs& args, CUstream_st* stream);
 void Attention(const AttentionArgs& args, CUstream_st* stream);
 void Activate(const ActivateArgs& args, CUstream_st* stream);
 void Softcap(const SoftcapArgs& args, CUstream_st* stream);

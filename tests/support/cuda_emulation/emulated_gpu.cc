@@ -101,10 +101,16 @@ void CheckGatherRows(const GatherRowsArgs& a, CallCheck& check) {
   check.Rows("out", a.out, a.out_stride, static_cast<int64_t>(a.layout->cols), 0, a.count);
 }
 
+void CheckQuantizedResult(const QuantizedActivations* quantized, int64_t begin, int64_t end,
+                          CallCheck& check) {
+  if (quantized != nullptr) check.Quantized(*quantized, begin, end);
+}
+
 void CheckRmsNorm(const RmsNormArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
   check.Weights("weight", a.weight, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  CheckQuantizedResult(a.quantized, a.token_begin, a.token_end, check);
 }
 
 void CheckLayerNorm(const LayerNormArgs& a, CallCheck& check) {
@@ -112,6 +118,7 @@ void CheckLayerNorm(const LayerNormArgs& a, CallCheck& check) {
   check.Weights("weight", a.weight, a.width);
   if (a.bias != nullptr) check.Weights("bias", a.bias, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  CheckQuantizedResult(a.quantized, a.token_begin, a.token_end, check);
 }
 
 void CheckScaleAdd(const ScaleAddArgs& a, CallCheck& check) {
@@ -136,6 +143,24 @@ void CheckStoreKv(const StoreKvArgs& a, CallCheck& check) {
   for (int64_t t = a.token_begin; t < a.token_end; ++t) {
     check.Block(a.layer, a.slots[t] / kKvBlockTokens);
   }
+}
+
+void CheckRotateStore(const RotateStoreArgs& a, CallCheck& check) {
+  CheckRope(a.query, check);
+  CheckRope(a.key, check);
+  CheckStoreKv(a.store, check);
+  const int64_t dim = a.store.layer.head_dim;
+  if (a.query_norm != nullptr) check.Weights("query_norm", a.query_norm, dim);
+  if (a.key_norm != nullptr) check.Weights("key_norm", a.key_norm, dim);
+  check.Require(a.query.head_dim == dim, "queries are of another length");
+  check.Require(a.key.x == a.store.key && a.key.x_stride == a.store.stride &&
+                    a.key.heads == a.store.layer.num_kv_heads &&
+                    a.key.head_dim == a.store.layer.head_dim,
+                "the rotated keys are not those that are stored");
+  check.Require(a.query.token_begin == a.store.token_begin &&
+                    a.key.token_begin == a.store.token_begin &&
+                    a.query.token_end == a.store.token_end && a.key.token_end == a.store.token_end,
+                "the tokens are not the same");
 }
 
 // The token's own node is the last one that it sees.
@@ -186,6 +211,7 @@ void CheckActivate(const ActivateArgs& a, CallCheck& check) {
   check.Rows("gate", a.gate, a.stride, a.width, a.token_begin, a.token_end);
   if (a.up != nullptr) check.Rows("up", a.up, a.stride, a.width, a.token_begin, a.token_end);
   check.Rows("out", a.out, a.out_stride, a.width, a.token_begin, a.token_end);
+  CheckQuantizedResult(a.quantized, a.token_begin, a.token_end, check);
 }
 
 void CheckSoftcap(const SoftcapArgs& a, CallCheck& check) {
@@ -243,6 +269,32 @@ struct Kept<MatmulArgs> {
   MatmulArgs args;
   TileLayout layout;
   QuantizedActivations xq = {};
+};
+// Norms and activations, which may quantize their results.
+template <typename Args>
+struct KeptWithQuantized {
+  explicit KeptWithQuantized(const Args& a) : args(a) {
+    if (a.quantized != nullptr) quantized = *a.quantized;
+  }
+  Args get() const {
+    Args all = args;
+    if (args.quantized != nullptr) all.quantized = &quantized;
+    return all;
+  }
+  Args args;
+  QuantizedActivations quantized = {};
+};
+template <>
+struct Kept<RmsNormArgs> : KeptWithQuantized<RmsNormArgs> {
+  using KeptWithQuantized::KeptWithQuantized;
+};
+template <>
+struct Kept<LayerNormArgs> : KeptWithQuantized<LayerNormArgs> {
+  using KeptWithQuantized::KeptWithQuantized;
+};
+template <>
+struct Kept<ActivateArgs> : KeptWithQuantized<ActivateArgs> {
+  using KeptWithQuantized::KeptWithQuantized;
 };
 template <>
 struct Kept<GatherRowsArgs> {
@@ -364,6 +416,7 @@ const OpTable& EmulatedGpu::table() {
     checked.scale_add = Checked<&OpTable::scale_add, CheckScaleAdd>;
     checked.rope = Checked<&OpTable::rope, CheckRope>;
     checked.store_kv = Checked<&OpTable::store_kv, CheckStoreKv>;
+    checked.rotate_store = Checked<&OpTable::rotate_store, CheckRotateStore>;
     checked.attention = Checked<&OpTable::attention, CheckAttention>;
     checked.activate = Checked<&OpTable::activate, CheckActivate>;
     checked.softcap = Checked<&OpTable::softcap, CheckSoftcap>;
