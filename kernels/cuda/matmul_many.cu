@@ -84,7 +84,7 @@ __device__ __forceinline__ void CopyActivations(const IntMatmul& args, const Int
 }
 
 // One group of a chunk into the warp's sums: 32 rows x 32 tokens.
-template <int kBits, int kGroupChannels, typename S>
+template <int kBits, int kGroupChannels, bool kPlain, typename S>
 __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int block_tile,
                                                const std::byte* stage, const ChunkShape& shape,
                                                int group, int first_tile, int first_token,
@@ -93,11 +93,19 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int bloc
   const std::byte* weights = stage + sizeof(typename S::Activations);
   const int g = Lane() / 4;
   const int t = Lane() % 4;
-  int32_t products[kWarpTiles][kWarpTokenTiles][4] = {};
+  // Plain: one number stands for zero in all rows, and is taken off before anything is added.
+  constexpr int32_t kMiddle = kPlain ? 1 << (kBits - 1) : 0;
+  int32_t begin[kWarpTokenTiles][2];
+#pragma unroll
+  for (int i = 0; i < kWarpTokenTiles * 2; ++i) {
+    const int token = first_token + i / 2 * 8 + 2 * t + i % 2;
+    begin[i / 2][i % 2] = kProductsBegin - kMiddle * x->sums[group][token];
+  }
+  int32_t products[kWarpTiles][kWarpTokenTiles][4];
 #pragma unroll
   for (int i = 0; i < Groups<kGroupChannels>::kSteps; ++i) {
+    // Behind the end of a row any weights do: the activations there are zeros.
     const int step = Groups<kGroupChannels>::StepOf(group, i);
-    if (step * kStepChannels >= shape.channels) break;
     uint32_t a[kWarpTiles][4];
 #pragma unroll
     for (int tile = 0; tile < kWarpTiles; ++tile) {
@@ -110,11 +118,15 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int bloc
       if (!Groups<kGroupChannels>::IsMine(group)) b = {};
 #pragma unroll
       for (int tile = 0; tile < kWarpTiles; ++tile) {
-        MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1]);
+        if (i == 0) {
+          MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1], begin[n]);
+        } else {
+          MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1]);
+        }
       }
     }
   }
-  const bool has_minimum = matrix.offset == WeightOffset::kMinimum;
+  const bool has_minimum = !kPlain && matrix.offset == WeightOffset::kMinimum;
 #pragma unroll
   for (int tile = 0; tile < kWarpTiles; ++tile) {
 #pragma unroll
@@ -127,9 +139,11 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int bloc
 #pragma unroll
       for (int i = 0; i < 2 * kWarpTokenTiles; ++i) {
         const int token = first_token + i / 2 * 8 + 2 * t + i % 2;
+        int32_t integer = products[tile][i / 2][2 * half + i % 2];
+        if (!kPlain) integer -= weight.zero * x->sums[group][token];
         float& sum = sums[tile][i / 2][2 * half + i % 2];
-        sum = AddGroup(weight, has_minimum, products[tile][i / 2][2 * half + i % 2],
-                       x->scales[group][token], x->sums[group][token], sum);
+        sum = AddProducts(weight, has_minimum, FloatOfProducts(integer), x->scales[group][token],
+                          x->sums[group][token], sum);
       }
     }
   }
@@ -170,13 +184,20 @@ __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads,
     CopyActivations<S>(args, matrix, first_chunk + next, refilled);
     CommitCopies();
     const int chunk = first_chunk + i;
-    const ChunkShape shape = ShapeOfChunk<kBits, kGroupChannels>(matrix, chunk);
+    const std::byte* const stage = stages + i % kStages * stage_bytes;
+    const auto add = [&]<bool kPlain>() {
+      const ChunkShape shape = ShapeOfChunk<kBits, kGroupChannels>(matrix, chunk);
 #pragma unroll
-    for (int group = 0; group < S::kGroups; ++group) {
-      if (chunk * S::kGroups + group >= args.x.groups) break;
-      AddGroupOfTile<kBits, kGroupChannels, S>(matrix, block_tile,
-                                               stages + i % kStages * stage_bytes, shape, group,
-                                               first_tile, first_token, sums);
+      for (int group = 0; group < S::kGroups; ++group) {
+        if (chunk * S::kGroups + group >= args.x.groups) break;
+        AddGroupOfTile<kBits, kGroupChannels, kPlain, S>(matrix, block_tile, stage, shape, group,
+                                                         first_tile, first_token, sums);
+      }
+    };
+    if (matrix.offset == WeightOffset::kNone) {
+      add.template operator()<true>();
+    } else {
+      add.template operator()<false>();
     }
   }
 #pragma unroll
