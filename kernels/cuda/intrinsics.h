@@ -219,6 +219,21 @@ struct Listed {
   static inline const ListedKernel entry{reinterpret_cast<const void*>(kKernel)};
 };
 
+// Shared memory of a multiprocessor of the GPU that is asked first.
+inline size_t SharedBytesOfMultiprocessor() {
+  static const size_t bytes = [] {
+    int device = 0;
+    int value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) !=
+            cudaSuccess) {
+      return kMostSharedBytes;
+    }
+    return static_cast<size_t>(value);
+  }();
+  return bytes;
+}
+
 // Whether launches overlap: LoadKernels says so where the GPU can.
 inline std::atomic<bool> launches_overlap = false;
 

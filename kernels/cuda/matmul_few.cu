@@ -224,11 +224,15 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
 template <int kBits, int kGroupChannels, int kTokenTiles>
 void LaunchFew(IntMatmul args, CUstream_st* stream) {
   const int64_t blocks = BlocksOf(args, 1);
-  args.stages = blocks < kFewBlocks ? kManyStages : kStages;
-  const size_t shared_bytes = sizeof(Exchange<8 * kTokenTiles, Groups<kGroupChannels>::kCount>) +
-                              static_cast<size_t>(kWarps * args.stages * MostChunkBytes(args));
-  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({blocks}, kThreads, shared_bytes,
-                                                              stream, args);
+  const auto bytes = [&](int stages) {
+    return sizeof(Exchange<8 * kTokenTiles, Groups<kGroupChannels>::kCount>) +
+           static_cast<size_t>(kWarps * stages * MostChunkBytes(args));
+  };
+  // A multiprocessor keeps two blocks, and 1 KiB for each by itself.
+  const bool has_room = 2 * (bytes(kManyStages) + 1024) <= SharedBytesOfMultiprocessor();
+  args.stages = blocks < kFewBlocks && has_room ? kManyStages : kStages;
+  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({blocks}, kThreads,
+                                                              bytes(args.stages), stream, args);
 }
 
 template <int kBits, int kGroupChannels>

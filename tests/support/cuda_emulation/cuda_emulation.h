@@ -63,6 +63,8 @@ void WaitForEarlierWork();
 inline void LetLaterWorkStart() {}
 inline void TakeTurn() { WaitForEarlierWork(); }
 std::byte* SharedBytes();
+// Of the largest GPU, so that launchers that choose by it choose the most.
+inline size_t SharedBytesOfMultiprocessor() { return 228 << 10; }
 template <typename T>
 T* SharedMemory() {
   return reinterpret_cast<T*>(SharedBytes());

@@ -296,28 +296,24 @@ template <>
 struct Kept<ActivateArgs> : KeptWithQuantized<ActivateArgs> {
   using KeptWithQuantized::KeptWithQuantized;
 };
-template <>
-struct Kept<GatherRowsArgs> {
-  explicit Kept(const GatherRowsArgs& a) : args(a), layout(*a.layout) {}
-  GatherRowsArgs get() const {
-    GatherRowsArgs all = args;
+template <typename Args>
+struct KeptWithLayout {
+  explicit KeptWithLayout(const Args& a) : args(a), layout(*a.layout) {}
+  Args get() const {
+    Args all = args;
     all.layout = &layout;
     return all;
   }
-  GatherRowsArgs args;
+  Args args;
   TileLayout layout;
 };
-
 template <>
-struct Kept<UnpackF16Args> {
-  explicit Kept(const UnpackF16Args& a) : args(a), layout(*a.layout) {}
-  UnpackF16Args get() const {
-    UnpackF16Args all = args;
-    all.layout = &layout;
-    return all;
-  }
-  UnpackF16Args args;
-  TileLayout layout;
+struct Kept<GatherRowsArgs> : KeptWithLayout<GatherRowsArgs> {
+  using KeptWithLayout::KeptWithLayout;
+};
+template <>
+struct Kept<UnpackF16Args> : KeptWithLayout<UnpackF16Args> {
+  using KeptWithLayout::KeptWithLayout;
 };
 
 // "quantize" of &OpTable::quantize, as compilers write it.
