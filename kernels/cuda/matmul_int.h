@@ -201,14 +201,10 @@ __device__ __forceinline__ GroupScale ScaleOfChunk(const IntMatrix& matrix, cons
   return LoadScale(matrix, kBits, of_chunk, groups, group, row);
 }
 
-// Sums of products begin here and then are, read as float32, their integer more than this float: a
-// group's sum is less than 2^22, where neighbours are 1 apart. So no conversion is needed, and the
-// difference is exact.
+// Sums of products that begin here are, read as float32, 1.5 x 2^23 and their integer: a group's
+// sum is less than 2^22, where neighbours are 1 apart. So the difference of two is that of the
+// integers, exactly, and none is converted.
 inline constexpr int32_t kProductsBegin = 0x4b400000;
-inline constexpr float kProductsBeginFloat = 12582912.0f;  // 1.5 x 2^23
-__device__ __forceinline__ float FloatOfProducts(int32_t products) {
-  return FloatFromBits(static_cast<uint32_t>(products)) - kProductsBeginFloat;
-}
 
 // Adds one group: `products` is the sum of (q - zero) x, `x_scale` and `x_sum` are the
 // activations'.
