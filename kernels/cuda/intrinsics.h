@@ -150,6 +150,15 @@ __device__ __forceinline__ void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4],
       : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// c = a b + d: both rows of a lane begin at d, one number for each of its columns.
+__device__ __forceinline__ void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                        uint32_t b1, const int32_t (&d)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%10, %11, %10, %11};"
+      : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(d[0]), "r"(d[1]));
+}
 // c += a b: 16 x 16 of f16 by 16 x 8 of f16.
 __device__ __forceinline__ void MmaF16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                        uint32_t b1) {
@@ -209,6 +218,21 @@ template <auto kKernel>
 struct Listed {
   static inline const ListedKernel entry{reinterpret_cast<const void*>(kKernel)};
 };
+
+// Shared memory of a multiprocessor of the GPU that is asked first.
+inline size_t SharedBytesOfMultiprocessor() {
+  static const size_t bytes = [] {
+    int device = 0;
+    int value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device) !=
+            cudaSuccess) {
+      return kMostSharedBytes;
+    }
+    return static_cast<size_t>(value);
+  }();
+  return bytes;
+}
 
 // Whether launches overlap: LoadKernels says so where the GPU can.
 inline std::atomic<bool> launches_overlap = false;

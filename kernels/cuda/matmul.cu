@@ -44,6 +44,7 @@ bool GoTogether(const IntMatmul& matmul, const MatmulArgs& args, const GpuLayout
 }
 
 void StartInt(const IntMatmul& matmul, CUstream_st* stream) {
+  if (matmul.tokens == 1) return MatmulOneToken(matmul, stream);
   if (matmul.tokens <= MostTokensOfFew(matmul.group_size)) {
     return MatmulFewTokens(matmul, stream);
   }

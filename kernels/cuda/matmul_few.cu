@@ -9,7 +9,11 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpThreads;
-constexpr int kStages = 4;  // chunks that a warp holds or has on their way
+// Chunks that a warp holds or has on their way: more where blocks are so few that otherwise too few
+// bytes would be for the fastest memory (kernels/cuda/README.md, "Waves").
+constexpr int kStages = 4;
+constexpr int kManyStages = 6;
+constexpr int64_t kFewBlocks = 512;
 constexpr int kRows = static_cast<int>(kTileRows);
 
 // What a warp says of one group of its chunk. Rows are padded so that the lanes that store products
@@ -149,9 +153,10 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
   const bool has_minimum = matrix.offset == WeightOffset::kMinimum;
   const std::byte* tile = matrix.tiles + int64_t{place_of_block.block} * matrix.tile_bytes;
   const int chunk_bytes = matrix.chunk_bytes;
+  const int stages = args.stages;
   const Chunks chunks = {tile + matrix.header_bytes, chunk_bytes, matrix.num_chunks - 1,
                          matrix.last_chunk_bytes, matrix.chunk_end};
-  std::byte* ring = reinterpret_cast<std::byte*>(exchange + 1) + Warp() * kStages * chunk_bytes;
+  std::byte* ring = reinterpret_cast<std::byte*>(exchange + 1) + Warp() * stages * chunk_bytes;
   const int8_t* x[kTokenTiles];
 #pragma unroll
   for (int n = 0; n < kTokenTiles; ++n) {
@@ -169,21 +174,28 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
   const int place = (ThreadIndex() + turn * kWarpThreads) % kThreads;
 
   const int first_chunk = matrix.chunk_begin;
-  for (int i = 0; i + 1 < kStages; ++i) {
+  for (int i = 0; i + 1 < stages; ++i) {
     StartCopy<kBits>(chunks, first_chunk + Warp() + i * kWarps, ring + i * chunk_bytes);
   }
   WaitForEarlierWork();
   float sums[kPerThread] = {};
   int round = 0;
+  int stage = 0;
+  int filled = stages - 1;  // the stage that is filled next
   for (int first = first_chunk; first < chunks.end; first += kWarps, ++round) {
-    WaitCopies<kStages - 2>();
+    if (stages == kStages) {
+      WaitCopies<kStages - 2>();
+    } else {
+      WaitCopies<kManyStages - 2>();
+    }
     SyncWarp();
     const int chunk = first + Warp();
-    StartCopy<kBits>(chunks, chunk + (kStages - 1) * kWarps,
-                     ring + (round + kStages - 1) % kStages * chunk_bytes);
+    StartCopy<kBits>(chunks, chunk + (stages - 1) * kWarps, ring + filled * chunk_bytes);
+    filled = filled + 1 == stages ? 0 : filled + 1;
     if (E::kRounds == 1) SyncThreads();  // all have added up the round before
     auto* groups = exchange->groups[round % E::kRounds];
-    const std::byte* bytes = ring + round % kStages * chunk_bytes;
+    const std::byte* bytes = ring + stage * chunk_bytes;
+    stage = stage + 1 == stages ? 0 : stage + 1;
     auto* out = groups + Warp() * kGroups;
     if (chunk < whole_chunks && chunk < chunks.end) {
       MultiplyChunk<kBits, kGroupChannels, kTokenTiles, true>(matrix, x_channels, bytes, tile,
@@ -210,11 +222,17 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
 }
 
 template <int kBits, int kGroupChannels, int kTokenTiles>
-void LaunchFew(const IntMatmul& args, CUstream_st* stream) {
-  const size_t shared_bytes = sizeof(Exchange<8 * kTokenTiles, Groups<kGroupChannels>::kCount>) +
-                              static_cast<size_t>(kWarps * kStages * MostChunkBytes(args));
-  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({BlocksOf(args, 1)}, kThreads,
-                                                              shared_bytes, stream, args);
+void LaunchFew(IntMatmul args, CUstream_st* stream) {
+  const int64_t blocks = BlocksOf(args, 1);
+  const auto bytes = [&](int stages) {
+    return sizeof(Exchange<8 * kTokenTiles, Groups<kGroupChannels>::kCount>) +
+           static_cast<size_t>(kWarps * stages * MostChunkBytes(args));
+  };
+  // A multiprocessor keeps two blocks, and 1 KiB for each by itself.
+  const bool has_room = 2 * (bytes(kManyStages) + 1024) <= SharedBytesOfMultiprocessor();
+  args.stages = blocks < kFewBlocks && has_room ? kManyStages : kStages;
+  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({blocks}, kThreads,
+                                                              bytes(args.stages), stream, args);
 }
 
 template <int kBits, int kGroupChannels>

@@ -82,7 +82,7 @@ __device__ __forceinline__ void MultiplyUnit(const FloatMatmul& args, const Word
 
 template <WeightKind kKind, int kTokenTiles>
 __global__ void __launch_bounds__(kThreads, 1) MatmulFloatKernel(FloatMatmul args) {
-  TakeTurn();
+  LetLaterWorkStart();
   constexpr int kTokens = 8 * kTokenTiles;
   const GpuLayout& layout = args.layout;
   const int64_t first_token = BlockY() * kTokens;
@@ -103,6 +103,7 @@ __global__ void __launch_bounds__(kThreads, 1) MatmulFloatKernel(FloatMatmul arg
   for (int i = 0; i < kAhead; ++i) {
     if (first + i * kWarps < end) next[i] = load(first + i * kWarps);
   }
+  WaitForEarlierWork();
   for (int64_t begin = first; begin < end; begin += kAhead * kWarps) {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {

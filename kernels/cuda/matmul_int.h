@@ -49,6 +49,7 @@ struct IntMatmul {
   int group_size;
   QuantizedActivations x;
   int64_t tokens;
+  int stages = 0;  // of the ring of copies, where the launch chooses
 };
 
 // Blocks of all matrices, where one takes `tiles` tiles.
@@ -83,6 +84,8 @@ __device__ __forceinline__ BlockPlace PlaceOf(const IntMatmul& args, int tiles, 
   return place;
 }
 
+// One token.
+void MatmulOneToken(const IntMatmul& args, CUstream_st* stream);
 // MostTokensOfFew tokens or fewer: a block for each tile, its warps take chunks in turn.
 void MatmulFewTokens(const IntMatmul& args, CUstream_st* stream);
 // Any number: blocks of rows x tokens, each walks over all chunks.
@@ -198,14 +201,26 @@ __device__ __forceinline__ GroupScale ScaleOfChunk(const IntMatrix& matrix, cons
   return LoadScale(matrix, kBits, of_chunk, groups, group, row);
 }
 
-// Adds one group: `products` is the sum of q x, `x_scale` and `x_sum` are the activations'.
+// Sums of products that begin here are, read as float32, 1.5 x 2^23 and their integer: a group's
+// sum is less than 2^22, where neighbours are 1 apart. So the difference of two is that of the
+// integers, exactly, and none is converted.
+inline constexpr int32_t kProductsBegin = 0x4b400000;
+
+// Adds one group: `products` is the sum of (q - zero) x, `x_scale` and `x_sum` are the
+// activations'.
+__device__ __forceinline__ float AddProducts(const GroupScale& weight, bool has_minimum,
+                                             float products, float x_scale, int32_t x_sum,
+                                             float sum) {
+  sum = fmaf(weight.scale * x_scale, products, sum);
+  if (has_minimum) sum = fmaf(weight.minimum, x_scale * static_cast<float>(x_sum), sum);
+  return sum;
+}
+// The same of the sum of q x.
 __device__ __forceinline__ float AddGroup(const GroupScale& weight, bool has_minimum,
                                           int32_t products, float x_scale, int32_t x_sum,
                                           float sum) {
-  const float scale = weight.scale * x_scale;
-  sum = fmaf(scale, static_cast<float>(products - weight.zero * x_sum), sum);
-  if (has_minimum) sum = fmaf(weight.minimum, x_scale * static_cast<float>(x_sum), sum);
-  return sum;
+  const auto exact = static_cast<float>(products - weight.zero * x_sum);
+  return AddProducts(weight, has_minimum, exact, x_scale, x_sum, sum);
 }
 
 __device__ __forceinline__ void WriteResult(const IntMatrix& matrix, int64_t tokens, int64_t row,

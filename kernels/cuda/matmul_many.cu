@@ -37,54 +37,97 @@ struct Shape {
   }
 };
 
-// A warp copies its tile of the block, which begins at tile `block_tile`.
+// What a thread copies next, chunk after chunk: of weights a piece of its warp's tile. Beyond the
+// matrix's last tile that one is copied again, for rows that nobody asks for.
 template <typename S>
-__device__ __forceinline__ void CopyWeights(const IntMatrix& matrix, int block_tile, int chunk,
-                                            std::byte* stage) {
-  if (chunk >= matrix.chunk_end) return;
-  const int bytes = chunk + 1 < matrix.num_chunks ? matrix.chunk_bytes : matrix.last_chunk_bytes;
-  const int tile = block_tile + Warp();
-  const bool is_tile = tile < matrix.num_tiles;
-  const std::byte* from = matrix.tiles + int64_t{is_tile ? tile : 0} * matrix.tile_bytes +
-                          matrix.header_bytes + int64_t{chunk} * matrix.chunk_bytes + Lane() * 16;
-  std::byte* to =
-      stage + sizeof(typename S::Activations) + Warp() * matrix.chunk_bytes + Lane() * 16;
-  constexpr int kMost = kChunkValueBytes<S::kBits> + kMostParameterBytes;
-#pragma unroll
-  for (int i = 0; i < kMost; i += kWarpThreads * 16) {
-    if (i + Lane() * 16 < bytes) CopyAsync16(to + i, from + i, is_tile);
+struct WeightFeed {
+  __device__ WeightFeed(const IntMatrix& matrix, int block_tile) {
+    const int last_tile = matrix.num_tiles - 1;
+    const int tile = block_tile + Warp() < last_tile ? block_tile + Warp() : last_tile;
+    from = matrix.tiles + int64_t{tile} * matrix.tile_bytes + matrix.header_bytes +
+           int64_t{matrix.chunk_begin} * matrix.chunk_bytes + Lane() * 16;
   }
-}
+  __device__ __forceinline__ void Copy(const IntMatrix& matrix, int chunk, std::byte* stage) {
+    if (chunk >= matrix.chunk_end) return;
+    std::byte* to =
+        stage + sizeof(typename S::Activations) + Warp() * matrix.chunk_bytes + Lane() * 16;
+    const int bytes = chunk + 1 < matrix.num_chunks ? matrix.chunk_bytes : matrix.last_chunk_bytes;
+    constexpr int kOfWarp = kWarpThreads * 16;
+    constexpr int kValues = kChunkValueBytes<S::kBits>;
+    const bool is_whole = bytes >= kValues;
+#pragma unroll
+    for (int i = 0; i < kValues + kMostParameterBytes; i += kOfWarp) {
+      if ((is_whole && i + kOfWarp <= kValues) || i + Lane() * 16 < bytes) {
+        CopyAsync16(to + i, from + i);
+      }
+    }
+    from += matrix.chunk_bytes;
+  }
 
+  const std::byte* from;
+};
+
+// Of activations pieces of several tokens, their scales and their sums. Beyond the last token that
+// one is copied again.
 template <typename S>
-__device__ __forceinline__ void CopyActivations(const IntMatmul& args, const IntMatrix& matrix,
-                                                int chunk, std::byte* stage) {
-  if (chunk >= matrix.chunk_end) return;
-  auto* activations = reinterpret_cast<typename S::Activations*>(stage);
-  const int64_t first_token = BlockX() * S::kTokens;
-  constexpr int kPieces = kChunkChannels / 16;
-  const int piece = ThreadIndex() % kPieces * 16;
-  const int channel = chunk * kChunkChannels + piece;
-#pragma unroll
-  for (int i = 0; i < S::kTokens; i += S::kThreads / kPieces) {
-    const int token = i + ThreadIndex() / kPieces;
-    const bool valid = first_token + token < args.tokens && channel < args.x.padded_cols;
-    const int64_t at = valid ? (first_token + token) * args.x.padded_cols + channel : 0;
-    CopyAsync16(&activations->values[token][piece], args.x.values + at, valid);
+struct ActivationFeed {
+  static constexpr int kPieces = kChunkChannels / 16;
+  static constexpr int kTokensApart = S::kThreads / kPieces;
+  static constexpr int kScales = S::kTokens * S::kGroups;
+  // As many tokens are between a thread's scales.
+  static constexpr int kScaleTokens = S::kThreads / S::kGroups;
+
+  __device__ ActivationFeed(const IntMatmul& args, int first_chunk) {
+    const int64_t first_token = BlockX() * S::kTokens;
+    const int64_t rest = args.tokens - first_token;
+    last_token = rest < S::kTokens ? static_cast<int>(rest) - 1 : S::kTokens - 1;
+    values = args.x.values + first_token * args.x.padded_cols + first_chunk * kChunkChannels +
+             ThreadIndex() % kPieces * 16;
+    const int64_t first_scale =
+        first_token * args.x.groups + first_chunk * S::kGroups + ThreadIndex() % S::kGroups;
+    scales = args.x.scales + first_scale;
+    sums = args.x.sums + first_scale;
   }
+  __device__ __forceinline__ void Copy(const IntMatmul& args, const IntMatrix& matrix, int chunk,
+                                       std::byte* stage) {
+    if (chunk >= matrix.chunk_end) return;
+    auto* to = reinterpret_cast<typename S::Activations*>(stage);
+    const auto channels = static_cast<int>(args.x.padded_cols);
+    const bool is_whole = (chunk + 1) * kChunkChannels <= channels;
+    const int piece = ThreadIndex() % kPieces * 16;
+    const bool has_piece = is_whole || chunk * kChunkChannels + piece < channels;
 #pragma unroll
-  for (int i = ThreadIndex(); i < S::kTokens * S::kGroups; i += S::kThreads) {
-    const int token = i / S::kGroups;
-    const int group = chunk * S::kGroups + i % S::kGroups;
-    const bool valid = first_token + token < args.tokens && group < args.x.groups;
-    const int64_t at = valid ? (first_token + token) * args.x.groups + group : 0;
-    CopyAsync4(&activations->scales[i % S::kGroups][token], args.x.scales + at, valid);
-    CopyAsync4(&activations->sums[i % S::kGroups][token], args.x.sums + at, valid);
+    for (int i = 0; i < S::kTokens; i += kTokensApart) {
+      const int token = i + ThreadIndex() / kPieces;
+      CopyAsync16(&to->values[token][piece], values + int64_t{There(token)} * channels, has_piece);
+    }
+    const auto groups = static_cast<int>(args.x.groups);
+    const int group = ThreadIndex() % S::kGroups;
+    const bool has_group = is_whole || chunk * S::kGroups + group < groups;
+#pragma unroll
+    for (int i = 0; i < (kScales + S::kThreads - 1) / S::kThreads; ++i) {
+      const int token = i * kScaleTokens + ThreadIndex() / S::kGroups;
+      if (kScales % S::kThreads != 0 && token >= S::kTokens) break;
+      const int64_t at = int64_t{There(token)} * groups;
+      CopyAsync4(&to->scales[group][token], scales + at, has_group);
+      CopyAsync4(&to->sums[group][token], sums + at, has_group);
+    }
+    values += kChunkChannels;
+    scales += S::kGroups;
+    sums += S::kGroups;
   }
-}
+  __device__ __forceinline__ int There(int token) const {
+    return token < last_token ? token : last_token;
+  }
+
+  int last_token;  // of the block
+  const int8_t* values;
+  const float* scales;
+  const int32_t* sums;
+};
 
 // One group of a chunk into the warp's sums: 32 rows x 32 tokens.
-template <int kBits, int kGroupChannels, typename S>
+template <int kBits, int kGroupChannels, bool kPlain, typename S>
 __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int block_tile,
                                                const std::byte* stage, const ChunkShape& shape,
                                                int group, int first_tile, int first_token,
@@ -93,11 +136,12 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int bloc
   const std::byte* weights = stage + sizeof(typename S::Activations);
   const int g = Lane() / 4;
   const int t = Lane() % 4;
-  int32_t products[kWarpTiles][kWarpTokenTiles][4] = {};
+  const int32_t begin[2] = {kProductsBegin, kProductsBegin};
+  int32_t products[kWarpTiles][kWarpTokenTiles][4];
 #pragma unroll
   for (int i = 0; i < Groups<kGroupChannels>::kSteps; ++i) {
+    // Behind the end of a row any weights do: the activations there are zeros.
     const int step = Groups<kGroupChannels>::StepOf(group, i);
-    if (step * kStepChannels >= shape.channels) break;
     uint32_t a[kWarpTiles][4];
 #pragma unroll
     for (int tile = 0; tile < kWarpTiles; ++tile) {
@@ -110,11 +154,24 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int bloc
       if (!Groups<kGroupChannels>::IsMine(group)) b = {};
 #pragma unroll
       for (int tile = 0; tile < kWarpTiles; ++tile) {
-        MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1]);
+        if (i == 0) {
+          MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1], begin);
+        } else {
+          MmaU8S8(products[tile][n], a[tile], b.word[0], b.word[1]);
+        }
       }
     }
   }
-  const bool has_minimum = matrix.offset == WeightOffset::kMinimum;
+  // Plain: one number stands for zero in all rows, so a token's products are all off by the same.
+  constexpr int32_t kMiddle = kPlain ? 1 << (kBits - 1) : 0;
+  float zero[2 * kWarpTokenTiles];
+#pragma unroll
+  for (int i = 0; i < 2 * kWarpTokenTiles; ++i) {
+    const int token = first_token + i / 2 * 8 + 2 * t + i % 2;
+    zero[i] =
+        FloatFromBits(static_cast<uint32_t>(kProductsBegin + kMiddle * x->sums[group][token]));
+  }
+  const bool has_minimum = !kPlain && matrix.offset == WeightOffset::kMinimum;
 #pragma unroll
   for (int tile = 0; tile < kWarpTiles; ++tile) {
 #pragma unroll
@@ -127,9 +184,12 @@ __device__ __forceinline__ void AddGroupOfTile(const IntMatrix& matrix, int bloc
 #pragma unroll
       for (int i = 0; i < 2 * kWarpTokenTiles; ++i) {
         const int token = first_token + i / 2 * 8 + 2 * t + i % 2;
+        int32_t integer = products[tile][i / 2][2 * half + i % 2];
+        if (!kPlain) integer -= weight.zero * x->sums[group][token];
         float& sum = sums[tile][i / 2][2 * half + i % 2];
-        sum = AddGroup(weight, has_minimum, products[tile][i / 2][2 * half + i % 2],
-                       x->scales[group][token], x->sums[group][token], sum);
+        sum = AddProducts(weight, has_minimum,
+                          FloatFromBits(static_cast<uint32_t>(integer)) - zero[i],
+                          x->scales[group][token], x->sums[group][token], sum);
       }
     }
   }
@@ -153,12 +213,14 @@ __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads,
   const int count = matrix.chunk_end - first_chunk;
   float sums[kWarpTiles][kWarpTokenTiles][4] = {};
 
+  WeightFeed<S> weights(matrix, block_tile);
+  ActivationFeed<S> activations(args, first_chunk);
   for (int i = 0; i + 1 < kStages; ++i) {
-    CopyWeights<S>(matrix, block_tile, first_chunk + i, stages + i * stage_bytes);
+    weights.Copy(matrix, first_chunk + i, stages + i * stage_bytes);
   }
   WaitForEarlierWork();
   for (int i = 0; i + 1 < kStages; ++i) {
-    CopyActivations<S>(args, matrix, first_chunk + i, stages + i * stage_bytes);
+    activations.Copy(args, matrix, first_chunk + i, stages + i * stage_bytes);
     CommitCopies();
   }
   for (int i = 0; i < count; ++i) {
@@ -166,17 +228,24 @@ __global__ void __launch_bounds__(kRowWarps* kTokenWarps* kWarpThreads,
     SyncThreads();  // also: every warp is done with the stage that is filled next
     const int next = i + kStages - 1;
     std::byte* const refilled = stages + next % kStages * stage_bytes;
-    CopyWeights<S>(matrix, block_tile, first_chunk + next, refilled);
-    CopyActivations<S>(args, matrix, first_chunk + next, refilled);
+    weights.Copy(matrix, first_chunk + next, refilled);
+    activations.Copy(args, matrix, first_chunk + next, refilled);
     CommitCopies();
     const int chunk = first_chunk + i;
-    const ChunkShape shape = ShapeOfChunk<kBits, kGroupChannels>(matrix, chunk);
+    const std::byte* const stage = stages + i % kStages * stage_bytes;
+    const auto add = [&]<bool kPlain>() {
+      const ChunkShape shape = ShapeOfChunk<kBits, kGroupChannels>(matrix, chunk);
 #pragma unroll
-    for (int group = 0; group < S::kGroups; ++group) {
-      if (chunk * S::kGroups + group >= args.x.groups) break;
-      AddGroupOfTile<kBits, kGroupChannels, S>(matrix, block_tile,
-                                               stages + i % kStages * stage_bytes, shape, group,
-                                               first_tile, first_token, sums);
+      for (int group = 0; group < S::kGroups; ++group) {
+        if (chunk * S::kGroups + group >= args.x.groups) break;
+        AddGroupOfTile<kBits, kGroupChannels, kPlain, S>(matrix, block_tile, stage, shape, group,
+                                                         first_tile, first_token, sums);
+      }
+    };
+    if (matrix.offset == WeightOffset::kNone) {
+      add.template operator()<true>();
+    } else {
+      add.template operator()<false>();
     }
   }
 #pragma unroll

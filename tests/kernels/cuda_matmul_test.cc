@@ -278,6 +278,7 @@ TEST(CudaMatmul, QuantizedWeightsOverAwkwardWidths) {
                                  WeightType{WeightKind::kInt5, WeightOffset::kNone, 32},
                                  WeightType{WeightKind::kInt8, WeightOffset::kNone, 0}}) {
     for (int64_t cols : {1, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 160, 257, 576, 640, 1537}) {
+      ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {16, cols, 1}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {16, cols, 2}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {16, cols, 17}, ++seed));
     }
@@ -289,7 +290,7 @@ TEST(CudaMatmul, RangesOfBlocksAndEveryOrderOfThreads) {
   const WeightType type{WeightKind::kInt4, WeightOffset::kMinimum, 32};
   for (Order order : cuda_emulation::kAllOrders) {
     SetOrder(order);
-    for (int64_t tokens : {5, 13, 40}) {
+    for (int64_t tokens : {1, 5, 13, 40}) {
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 2, 9}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 10, 11}, ++seed));
       ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {50, 1300, tokens, 3, 3}, ++seed));
@@ -320,12 +321,28 @@ TEST(CudaMatmul, ManyRowsAndTokensThatAreNoMultipleOfABlock) {
   ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {129, 128, 64, 0, 99, true, true}, 3001));
 }
 
+// So many tiles that fewer copies are on their way to each, over so many channels that they wrap.
+TEST(CudaMatmul, ManyTilesOfFewTokens) {
+  const WeightType type{WeightKind::kInt4, WeightOffset::kNone, 128};
+  ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {8187, 2100, 2}, 3100));
+}
+
+TEST(CudaMatmul, OneTokenOverManyRounds) {
+  uint32_t seed = 3200;
+  for (const WeightType& type : GpuTypes(true)) {
+    for (int64_t cols : {4100, 2048 + 32}) {
+      ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {16, cols, 1, 0, 99, true, true}, ++seed));
+      ASSERT_NO_FATAL_FAILURE(ExpectContract(type, {5, cols, 1, 3, 14}, ++seed));
+    }
+  }
+}
+
 TEST(CudaMatmul, ActivationsThatAreNotFiniteMakeTheirTokensNaNAndNoOther) {
   std::mt19937 random(5);
   const WeightType type{WeightKind::kInt4, WeightOffset::kNone, 32};
   const WeightMatrix matrix = test::RandomMatrix(type, 16, 256, 16, random);
   const GpuMatrix gpu(matrix);
-  for (int64_t tokens : {3, 20}) {
+  for (int64_t tokens : {2, 3, 20}) {
     std::vector<float> x = test::RandomFloats(static_cast<size_t>(tokens * 256), random);
     x[256 + 200] = std::numeric_limits<float>::infinity();
     ActivationBuffer quantized(tokens, 256, 32);

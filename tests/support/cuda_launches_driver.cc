@@ -26,7 +26,7 @@ void Matmuls() {
     if (!gpu.ok()) continue;
     std::vector<std::byte> tiles(static_cast<size_t>(gpu->tile_bytes));
     RepackForGpu(matrix.layout, matrix.tiles.data(), 1, *gpu, tiles.data());
-    for (int64_t tokens : {1, 16, 32, 64, 128}) {
+    for (int64_t tokens : {1, 8, 16, 32, 64, 128}) {
       const std::vector<float> x(static_cast<size_t>(tokens * kCols), 1.0f);
       std::vector<float> y(static_cast<size_t>(tokens * 16));
       test::ActivationBuffer quantized(tokens, kCols, ActivationGroup(type));

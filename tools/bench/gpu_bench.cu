@@ -19,83 +19,10 @@
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/support.h"
+#include "tools/bench/gpu_timing.h"
 
 namespace sluice {
 namespace {
-
-constexpr int kRepeats = 5;  // the median counts
-
-void Check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "gpu_bench: %s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-
-// Memory for the whole run.
-template <typename T>
-T* Allocate(int64_t count, int fill) {
-  void* data = nullptr;
-  Check(cudaMalloc(&data, static_cast<size_t>(count) * sizeof(T)), "memory");
-  Check(cudaMemset(data, fill, static_cast<size_t>(count) * sizeof(T)), "filling memory");
-  return static_cast<T*>(data);
-}
-
-// Random halves below 2, as real weights and caches are: constant bytes would take less power, and
-// the clock of a GPU rises with that.
-__global__ void FillKernel(uint32_t* words, int64_t count) {
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < count;
-       i += threads) {
-    uint32_t word = static_cast<uint32_t>(i) * 0x9e3779b9u;
-    word = (word ^ word >> 16) * 0x85ebca6bu;
-    words[i] = (word ^ word >> 13) & 0xbfffbfffu;
-  }
-}
-
-template <typename T>
-T* AllocateRandom(int64_t count) {
-  const int64_t words = (count * static_cast<int64_t>(sizeof(T)) + 3) / 4;
-  auto* data = Allocate<uint32_t>(words, 0);
-  FillKernel<<<1024, 256>>>(data, words);
-  Check(cudaDeviceSynchronize(), "filling memory");
-  return reinterpret_cast<T*>(data);
-}
-
-// Seconds of one call: `calls` of them, recorded once into a graph, the median of some launches.
-double Seconds(int calls, const std::function<void(int, cudaStream_t)>& call) {
-  cudaStream_t stream = nullptr;
-  cudaEvent_t begin = nullptr;
-  cudaEvent_t end = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t launch = nullptr;
-  Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
-  Check(cudaEventCreate(&begin), "an event");
-  Check(cudaEventCreate(&end), "an event");
-  call(0, stream);
-  Check(cudaStreamSynchronize(stream), "the first call");
-  Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "a graph");
-  for (int i = 0; i < calls; ++i) call(i, stream);
-  Check(cudaStreamEndCapture(stream, &graph), "a graph");
-  Check(cudaGraphInstantiate(&launch, graph, 0), "a graph");
-  std::vector<float> all;
-  for (int i = 0; i < kRepeats + 1; ++i) {  // the first warms up
-    float milliseconds = 0;
-    Check(cudaEventRecord(begin, stream), "an event");
-    Check(cudaGraphLaunch(launch, stream), "a graph");
-    Check(cudaEventRecord(end, stream), "an event");
-    Check(cudaEventSynchronize(end), "the work of a graph");
-    Check(cudaEventElapsedTime(&milliseconds, begin, end), "a time");
-    if (i > 0) all.push_back(milliseconds);
-  }
-  Check(cudaGetLastError(), "starting a kernel");
-  cudaGraphExecDestroy(launch);
-  cudaGraphDestroy(graph);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  cudaStreamDestroy(stream);
-  std::sort(all.begin(), all.end());
-  return double{all[all.size() / 2]} / 1e3 / calls;
-}
 
 struct ReadArgs {
   const uint4* data;
@@ -211,6 +138,56 @@ class Bench {
                          static_cast<void*>(xq.sums), static_cast<void*>(y)}) {
       cudaFree(memory);
     }
+  }
+
+  // The products of layers of 8 billion weights, each after the quantization of its activations, as
+  // steps of a model have them: matrix by matrix, and those of one input together; with launches
+  // that overlap, where the GPU can, and without. Enough layers that the L2 cache is no help.
+  void Layers(const WeightType& type) {
+    const std::vector<LayerInput> inputs = {
+        {4096, {4096, 1024, 1024}}, {4096, {4096}}, {4096, {14336, 14336}}, {14336, {4096}}};
+    int64_t layer_bytes = 0;
+    for (const LayerInput& input : inputs) layer_bytes += Bytes(type, input);
+    const int layers = static_cast<int>(4 * int64_t{gpu_.l2CacheSize} / layer_bytes) + 2;
+    constexpr int64_t kMostTokens = 512;
+    std::vector<void*> memory;
+    const auto take = [&memory](auto* data) {
+      memory.push_back(data);
+      return data;
+    };
+    float* x = take(AllocateRandom<float>(kMostTokens * 14336));
+    float* y = take(Allocate<float>(kMostTokens * 2 * 14336, 0));
+    const int64_t group = ActivationGroup(type);
+    const QuantizedActivations room = {take(Allocate<int8_t>(kMostTokens * 14336, 0)),
+                                       take(Allocate<float>(kMostTokens * 14336 / group, 0)),
+                                       take(Allocate<int32_t>(kMostTokens * 14336 / group, 0)),
+                                       group,
+                                       0,
+                                       0};
+    std::vector<std::byte*> weights;
+    for (int i = 0; i < layers; ++i)
+      weights.push_back(take(AllocateRandom<std::byte>(layer_bytes)));
+    for (const int64_t tokens : {1, 4, 16, 512}) {
+      for (const bool overlap : {false, true}) {
+        if (overlap && gpu_.major < 9) continue;
+        cuda::launches_overlap = overlap;
+        for (const bool together : {false, true}) {
+          const double seconds = Seconds(layers, [&](int i, cudaStream_t s) {
+            const std::byte* at = weights[static_cast<size_t>(i)];
+            for (const LayerInput& input : inputs) {
+              StartProducts(type, input, at, x, room, y, tokens, together, s);
+              at += Bytes(type, input);
+            }
+          });
+          AddLayer("layer of 8B, " + WeightTypeName(type) + ", " + std::to_string(tokens) +
+                       " tokens, " + (together ? "inputs together" : "matrix by matrix") +
+                       (overlap ? ", overlapping" : ""),
+                   static_cast<double>(layer_bytes), tokens, seconds);
+        }
+      }
+    }
+    cuda::launches_overlap = false;
+    for (void* data : memory) cudaFree(data);
   }
 
   // The matrices of a layer of 8 billion weights with a prompt of 4,096 tokens: int8 activations on
@@ -344,6 +321,56 @@ class Bench {
  private:
   static constexpr int64_t kPromptTokens = 4096;
 
+  // Matrices of one input, and their rows.
+  struct LayerInput {
+    int64_t cols;
+    std::vector<int64_t> rows;
+  };
+  static TileLayout LayoutOf(const WeightType& type, int64_t rows, int64_t cols) {
+    return *MakeTileLayout(type, static_cast<uint64_t>(rows), static_cast<uint64_t>(cols), 16);
+  }
+  static int64_t Bytes(const WeightType& type, const LayerInput& input) {
+    int64_t bytes = 0;
+    for (const int64_t rows : input.rows) {
+      bytes += rows / 16 * MakeGpuLayout(LayoutOf(type, rows, input.cols))->tile_bytes;
+    }
+    return bytes;
+  }
+
+  static void StartProducts(const WeightType& type, const LayerInput& input,
+                            const std::byte* weights, const float* x,
+                            const QuantizedActivations& room, float* y, int64_t tokens,
+                            bool together, cudaStream_t stream) {
+    QuantizedActivations xq = room;
+    xq.groups = input.cols / room.group_size;
+    xq.padded_cols = input.cols;
+    cuda::kCudaTable.quantize({x, input.cols, input.cols, xq, 0, tokens}, stream);
+    std::vector<TileLayout> layouts;
+    for (const int64_t rows : input.rows) layouts.push_back(LayoutOf(type, rows, input.cols));
+    std::vector<MatmulArgs> all;
+    for (size_t i = 0; i < layouts.size(); ++i) {
+      const int64_t rows = input.rows[i];
+      all.push_back({&layouts[i], weights, rows / 16, rows, nullptr, 0, &xq, tokens, nullptr, false,
+                     y, rows, 0, input.cols / 128});
+      weights += rows / 16 * MakeGpuLayout(layouts[i])->tile_bytes;
+      y += tokens * rows;
+    }
+    if (together) {
+      cuda::kCudaTable.matmul_several(all.data(), static_cast<int64_t>(all.size()), stream);
+    } else {
+      for (const MatmulArgs& args : all) cuda::kCudaTable.matmul(args, stream);
+    }
+  }
+
+  void AddLayer(const std::string& name, double bytes, int64_t tokens, double seconds) {
+    constexpr double kWeights = 2.0 * 4096 * 4096 + 2.0 * 1024 * 4096 + 3.0 * 14336 * 4096;
+    if (tokens <= 64) {
+      return Add({name, seconds, bytes / seconds / 1e9, bytes / seconds / read_, "GB/s"});
+    }
+    const double operations = 2 * kWeights * static_cast<double>(tokens) / seconds;
+    Add({name, seconds, operations / 1e12, operations / mma_, "TOP/s"});
+  }
+
   // Seconds; 0: not measured.
   struct PrefillTimes {
     double int8 = 0, panel = 0, alone = 0;
@@ -449,6 +476,8 @@ int Run(const char* json_path) {
                                  WeightType{WeightKind::kQ6K, WeightOffset::kNone, 16}}) {
     bench.Matmuls(type);
   }
+  bench.Layers({WeightKind::kInt4, WeightOffset::kNone, 128});
+  bench.Layers({WeightKind::kQ4K, WeightOffset::kMinimum, 32});
   bench.Prefill({WeightKind::kInt4, WeightOffset::kNone, 128});
   bench.Prefill({WeightKind::kQ6K, WeightOffset::kNone, 16});
   for (int sequences : {1, 8}) {

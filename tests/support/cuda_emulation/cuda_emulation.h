@@ -63,6 +63,8 @@ void WaitForEarlierWork();
 inline void LetLaterWorkStart() {}
 inline void TakeTurn() { WaitForEarlierWork(); }
 std::byte* SharedBytes();
+// Of the largest GPU, so that launchers that choose by it choose the most.
+inline size_t SharedBytesOfMultiprocessor() { return 228 << 10; }
 template <typename T>
 T* SharedMemory() {
   return reinterpret_cast<T*>(SharedBytes());
@@ -124,6 +126,11 @@ void WaitCopies() {
 void LoadMatrices(uint32_t (&out)[4], const void* row);
 void LoadMatricesTransposed(uint32_t (&out)[4], const void* row);
 void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+inline void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                    const int32_t (&d)[2]) {
+  for (int i = 0; i < 4; ++i) c[i] = d[i % 2];
+  MmaU8S8(c, a, b0, b1);
+}
 void MmaF16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 void MmaTf32(float (&c)[4], const float (&a)[4], float b0, float b1);
 
