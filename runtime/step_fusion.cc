@@ -10,6 +10,8 @@ template <typename... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;  // clang 14 does not find it by itself
 
 bool Reads(const Step& step, Buffer buffer) {
   return std::visit(

@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/gpu_layout.h"
@@ -223,6 +224,54 @@ TEST(CudaMatmulSeveral, ActivationsAndRangesOfTheirOwn) {
     for (int i = 0; i < 2; ++i) {
       for (size_t at = 0; at < alone[i].size(); ++at) {
         ASSERT_TRUE(test::SameBits(together[i][at], alone[i][at])) << i << " " << at;
+      }
+    }
+  }
+}
+
+// On the emulated GPU what earlier work writes is not there until a kernel has waited for it.
+TEST(CudaMatmulSeveral, ActivationsAreReadAfterEarlierWork) {
+  std::mt19937 random(7);
+  for (const WeightType& type : {kInt4By32, kQ6K, kInt8OfRows, kF16}) {
+    for (const int64_t tokens : {1, 3, 20}) {
+      const Product product(type, 20, 512, true, true, random);
+      const Activations activations(tokens, 512, random);
+      const QuantizedActivations* xq = activations.For(type);
+      std::vector<float> expected;
+      kCudaTable.matmul(product.Args(activations.x(), xq, tokens, &expected), nullptr);
+
+      test::FakeDevice device;
+      test::EmulatedGpu gpu(&device);
+      Result<DeviceStream> stream = device.CreateStream();
+      std::vector<DeviceBuffer> memory;
+      const auto upload = [&]<typename T>(const T* data, int64_t count) {
+        const auto bytes = static_cast<uint64_t>(count) * sizeof(T);
+        Result<DeviceBuffer> buffer = device.Allocate(bytes);
+        memory.push_back(std::move(*buffer));
+        EXPECT_TRUE(
+            stream->Copy(memory.back().data(), data, bytes, CopyDirection::kHostToDevice).ok());
+        return reinterpret_cast<T*>(memory.back().data());
+      };
+      std::vector<float> y;
+      MatmulArgs args = product.Args(nullptr, nullptr, tokens, &y);
+      args.tiles = upload(product.tiles.data(), static_cast<int64_t>(product.tiles.size()));
+      args.bias = upload(product.bias.data(), 20);
+      args.y = upload(y.data(), static_cast<int64_t>(y.size()));
+      QuantizedActivations on_device = {};
+      if (xq == nullptr) {
+        args.x = upload(activations.x(), tokens * 512);
+      } else {
+        on_device = *xq;
+        on_device.values = upload(xq->values, tokens * xq->padded_cols);
+        on_device.scales = upload(xq->scales, tokens * xq->groups);
+        on_device.sums = upload(xq->sums, tokens * xq->groups);
+        args.xq = &on_device;
+      }
+      test::EmulatedGpu::table().matmul_several(&args, 1, stream->handle());
+      ASSERT_TRUE(stream->Copy(y.data(), args.y, y.size() * 4, CopyDirection::kDeviceToHost).ok());
+      ASSERT_TRUE(stream->Synchronize().ok());
+      for (size_t i = 0; i < y.size(); ++i) {
+        ASSERT_TRUE(test::SameBits(y[i], expected[i])) << tokens << " tokens, element " << i;
       }
     }
   }
