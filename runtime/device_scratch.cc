@@ -171,6 +171,11 @@ Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream
   if (!alibi_slopes.empty()) {
     if (Status s = send(scratch.alibi_slopes_, alibi_slopes); !s.ok()) return s;
   }
+  const std::vector<float> counters(
+      static_cast<size_t>(std::min(sizes.attention_scratch, kGpuAttentionCounters)));
+  if (!counters.empty()) {
+    if (Status s = send(scratch.attention_scratch_, counters); !s.ok()) return s;
+  }
   if (Status s = stream->Synchronize(); !s.ok()) return s;
   return scratch;
 }

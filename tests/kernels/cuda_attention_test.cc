@@ -364,9 +364,10 @@ TEST(CudaAttention, MorePartitionsThanABlockHasThreadsToPutThemTogether) {
 
 TEST(CudaAttention, ScratchMemoryIsBoundedForLongContextsAndLargeBatches) {
   EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 256), 0);
-  EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 257), 10 * 32 * 2 * 130);
-  EXPECT_LE(GpuAttentionScratch(4096, 32, 128, 131072) * 4, int64_t{64} << 20);
-  EXPECT_EQ(GpuAttentionScratch(4096, 128, 256, 1 << 20), 128 * 4096 * 258);  // of one token
+  EXPECT_EQ(GpuAttentionScratch(10, 32, 127, 257), kGpuAttentionCounters + 10 * 32 * 2 * 130);
+  EXPECT_LE(GpuAttentionScratch(4096, 32, 128, 131072) * 4, (int64_t{64} << 20) + (64 << 10));
+  EXPECT_EQ(GpuAttentionScratch(4096, 128, 256, 1 << 20),
+            kGpuAttentionCounters + 128 * 4096 * 258);  // of one token
 }
 
 TEST(CudaAttention, TheOrderOfThreadsAndBlocksDoesNotMatter) {
