@@ -157,8 +157,20 @@ __device__ __forceinline__ void AttendToTiles(const AttentionWork& work, const R
   }
 }
 
+// Blocks that a multiprocessor should hold: as many as its shared memory does, where registers for
+// the sums leave room.
 template <int kDim, int kQueries, bool kTree>
-__global__ void __launch_bounds__(kDecodeThreads, 2) DecodeKernel(AttentionWork work) {
+constexpr int BlocksAtOnce() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900
+  constexpr int kSums = kDim / 16 * Decode<kDim, kQueries>::kColumnTiles * 4;
+  if (!kTree && kDim <= 128) return kSums <= 32 ? 4 : kSums <= 64 ? 3 : 2;
+#endif
+  return 2;
+}
+
+template <int kDim, int kQueries, bool kTree>
+__global__ void __launch_bounds__(kDecodeThreads, (BlocksAtOnce<kDim, kQueries, kTree>()))
+    DecodeKernel(AttentionWork work) {
   TakeTurn();
   using D = Decode<kDim, kQueries>;
   auto* shared = SharedMemory<typename D::Shared>();
@@ -180,7 +192,7 @@ __global__ void __launch_bounds__(kDecodeThreads, 2) DecodeKernel(AttentionWork 
       shared->rows[query] = row;
       shared->first_split[query] = shared->end_split[query] = 0;
       if (row.token >= 0) {
-        shared->parts[query] = FirstPartOf(work, row);
+        shared->parts[query] = static_cast<int>(FirstPartOf(work, row));
         const Keys keys = KeysOf<kTree>(work.args, row.token);
         shared->first_split[query] = FirstSplit(keys.first);
         shared->end_split[query] = EndSplit(keys.end);

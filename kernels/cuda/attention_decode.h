@@ -53,8 +53,8 @@ struct Decode {
       Tiles warps[kDecodeWarps];
       float chains[kChains][kQueries][kDim];
     };
-    Row rows[kQueries];       // of this run
-    int64_t parts[kQueries];  // the first partition's
+    Row rows[kQueries];   // of this run
+    int parts[kQueries];  // the first partition's
     int first_split[kQueries], end_split[kQueries];
     float largest[kDecodeWarps][kQueries];
     float sums[kDecodeWarps][kQueries];

@@ -12,7 +12,7 @@ Status CheckGpuCache(const KvLayer& layer) {
   if (layer.head_dim > kGpuMostHeadDim) {
     return Status(ErrorCode::kUnsupported,
                   "the CUDA attention knows heads of at most 256 values, not " +
-                      std::to_string(layer.head_dim));
+                      std::to_string(layer.head_dim) + "; the processor has no such bound");
   }
   return Status();
 }

@@ -480,7 +480,10 @@ TEST(CudaAttention, AValueThatIsNotFiniteReachesOnlyTheTokensThatSeeIt) {
 
 TEST(CudaAttention, OtherCachesAreRefused) {
   EXPECT_TRUE(CheckGpuCache({nullptr, 0, KvType::kF16, 1, 256}).ok());
-  EXPECT_EQ(CheckGpuCache({nullptr, 0, KvType::kF16, 1, 257}).code(), ErrorCode::kUnsupported);
+  const Status too_large = CheckGpuCache({nullptr, 0, KvType::kF16, 1, 320});
+  EXPECT_EQ(too_large.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(too_large.message().find("heads of at most 256 values, not 320"), std::string::npos);
+  EXPECT_FALSE(CheckGpuCache({nullptr, 0, KvType::kF16, 1, 257}).ok());
   EXPECT_EQ(CheckGpuCache({nullptr, 0, KvType::kF32, 1, 64}).code(), ErrorCode::kUnsupported);
 }
 
