@@ -140,6 +140,9 @@ struct MatmulArgs {
   const Bf16Activations* x_bf16 = nullptr;  // matmul_bf16 takes these, and neither x nor xq
 };
 
+// Matrices that matmul_several takes at most.
+inline constexpr int64_t kMostMatmuls = 4;
+
 // out[i] = row ids[i] of a matrix, dequantized. `tiles` is the whole tensor.
 struct GatherRowsArgs {
   const TileLayout* layout;
@@ -161,6 +164,8 @@ struct RmsNormArgs {
   float* y;  // may be x, unless add_to_y
   int64_t y_stride;
   int64_t token_begin, token_end;
+  // Not null, for tables that quantize_results: y in int8 too, as `quantize` would give it.
+  const QuantizedActivations* quantized = nullptr;
 };
 
 // y = (x - mean) / sqrt(variance + eps) * weight + bias  (Ba et al., 2016).
@@ -174,6 +179,8 @@ struct LayerNormArgs {
   float* y;  // may be x
   int64_t y_stride;
   int64_t token_begin, token_end;
+  // Not null, for tables that quantize_results: y in int8 too, as `quantize` would give it.
+  const QuantizedActivations* quantized = nullptr;
 };
 
 // y = scale y + x; without x: y = scale y.
@@ -227,6 +234,18 @@ struct StoreKvArgs {
   KvLayer layer;
   const int64_t* slots;  // [tokens]: block id * kKvBlockTokens + position in the block
   int64_t token_begin, token_end;
+};
+
+// store_kv of keys that are rotated before, as the queries are, and normalized by rms_norm before
+// that, each head by itself, where a weight is given. key.x is store.key, whose rows stay as they
+// are: what becomes of them goes to the cache alone.
+struct RotateStoreArgs {
+  RopeArgs query;
+  RopeArgs key;
+  StoreKvArgs store;
+  const float* query_norm;  // [head_dim] or null
+  const float* key_norm;    // [head_dim] or null
+  float norm_eps;
 };
 
 // out = softmax(scale q k^T) v, online (Milakov and Gimelshein, 2018; Dao et al., 2022), over the
@@ -298,6 +317,8 @@ struct ActivateArgs {
   float* out;  // may be gate
   int64_t out_stride;
   int64_t token_begin, token_end;
+  // Not null, for tables that quantize_results: out in int8 too, as `quantize` would give it.
+  const QuantizedActivations* quantized = nullptr;
 };
 
 inline constexpr int64_t kMostTopK = 256;
@@ -337,9 +358,17 @@ struct OpTable {
   void (*softcap)(const SoftcapArgs&, CUstream_st*);
   // Tables of a device alone; null elsewhere, where logits are at hand.
   void (*top_k)(const TopKArgs&, CUstream_st*) = nullptr;
+  // Tables of a device alone: `count` products, at most kMostMatmuls, as so many calls of `matmul`
+  // give them to the bit, with fewer starts of a kernel where matrices of one type read the same
+  // activations. None may read what another one writes.
+  void (*matmul_several)(const MatmulArgs* args, int64_t count, CUstream_st*) = nullptr;
   // The operations divide themselves among the threads of a device: they are called once for all
   // tokens or tiles, and matrices lie in a layout of their own (kernels/cuda/gpu_layout.h).
   bool on_device = false;
+  // Norms and activations take `quantized`.
+  bool quantizes_results = false;
+  // Null: rms_norm, rope and store_kv are called one by one.
+  void (*rotate_store)(const RotateStoreArgs&, CUstream_st*) = nullptr;
   // Products of weights and activations that are both rounded to bf16, of every weight type, with
   // float32 sums (--prefill bf16). Null where the table has none; not every processor that runs the
   // table runs these (CheckBf16 in select.h).

@@ -284,7 +284,7 @@ Status Forward::ComputeLogits(int64_t first, int64_t count, float* out) {
   activations_.quantized_content.reset();  // of other rows of kHidden
   if (Status status = RunSteps(pass); !status.ok()) return status;
   if (Status s =
-          Matmul(pass, head_, description_.head_input, nullptr, false, out, config_.vocab_size);
+          Matmul(pass, {head_, description_.head_input, nullptr, false, out, config_.vocab_size});
       !s.ok()) {
     return s;
   }

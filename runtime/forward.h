@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "formats/model_config.h"
@@ -24,6 +25,7 @@
 #include "runtime/kv_cache.h"
 #include "runtime/parallel.h"
 #include "runtime/pass_graphs.h"
+#include "runtime/step_fusion.h"
 
 namespace sluice {
 
@@ -91,6 +93,18 @@ class Forward {
     int64_t prompt_begin;  // tokens from here on are multiplied in bf16
     int64_t first_hidden;  // row of kHidden that belongs to the first token
     const std::atomic<bool>* cancel;
+    // Channels in each group of int8 that the step's result is wanted in too; 0: it is not.
+    int64_t result_group = 0;
+  };
+
+  // out = tensor * in + bias; or out += that.
+  struct Product {
+    TensorId tensor;
+    Buffer in;
+    const float* bias;  // or null
+    bool add_to_out;
+    float* out;
+    int64_t out_stride;
   };
 
   Forward(const ModelConfig& config, const ModelDescription& description, WeightStore* store,
@@ -127,18 +141,39 @@ class Forward {
   // The first token's row of a step's input.
   const float* InputOf(const Pass& pass, Buffer buffer) const;
   Status RunSteps(const Pass& pass);
+  // The step at `index`, or as many from there on as the table takes in one call; how many.
+  Result<size_t> RunStepsFrom(const Pass& pass, size_t index);
+  Status RunPrepared(const Pass& pass, const PreparedAttention& steps);
+  // What the result of a step is wanted in (Pass::result_group).
+  int64_t ResultGroupOf(const Pass& pass, size_t index) const;
+  // Where it goes; none if it is not wanted. `Quantized` says that it is there.
+  std::optional<QuantizedActivations> QuantizedResult(const Pass& pass, Buffer buffer) const;
+  void WrittenQuantized(const Pass& pass, Buffer buffer);
   Status RunStep(const Pass& pass, const RmsNormStep& step);
   Status RunStep(const Pass& pass, const LayerNormStep& step);
   Status RunStep(const Pass& pass, const LinearStep& step);
   Status RunStep(const Pass& pass, const RopeStep& step);
   Status RunStep(const Pass& pass, const AttentionStep& step);
   Status RunStep(const Pass& pass, const ActivationStep& step);
+  // Linear steps of one input.
+  Status RunLinears(const Pass& pass, std::span<const Step> steps);
+  // Whether the table multiplies the matrices of these in one call.
+  bool TakesTogether(const Pass& pass, std::span<const Step> steps) const;
+  RopeArgs ArgsOf(const Pass& pass, const RopeStep& step) const;
+  StoreKvArgs StoreArgsOf(const Pass& pass, const AttentionStep& step) const;
+  // Attention over a cache that has the tokens of the pass.
+  Status Attend(const Pass& pass, const AttentionStep& step);
   // Calls `attention` for the items, divided among the threads.
   void ForItems(int64_t items, int64_t grain, const AttentionArgs& args,
                 void (*attention)(const AttentionArgs&, CUstream_st*));
-  Status Matmul(const Pass& pass, TensorId tensor, Buffer in, const float* bias, bool add_to_out,
-                float* out, int64_t out_stride);
-  // The first `tokens` of the pass.
+  Result<Product> ProductOf(const Pass& pass, const LinearStep& step);
+  Status Matmul(const Pass& pass, const Product& product);
+  // Of tiles [begin, end) of a part, for the first `tokens` of the pass.
+  MatmulArgs ArgsOf(const Pass& pass, const Product& product, const WeightPart& part,
+                    const std::byte* tiles, int64_t begin, int64_t end, int64_t tokens) const;
+  // The first `tokens` of the pass as a matrix takes them; made unless they are there.
+  QuantizedActivations QuantizeFor(const Pass& pass, Buffer buffer, const TileLayout& matrix,
+                                   int64_t tokens);
   void Quantize(const Pass& pass, Buffer buffer, int64_t cols, int64_t group_size, int64_t tokens);
   // Those from `first` on.
   void RoundBf16(Buffer buffer, int64_t cols, int64_t first, int64_t tokens);

@@ -75,7 +75,9 @@ void ThreadTeam::For(int64_t items, int64_t grain, const Body& body) {
   if (items <= 0) return;
   const int64_t ranges = (items + grain - 1) / grain;
   if (ranges == 1 || workers_.empty()) {
-    body(0, items);
+    for (int64_t begin = 0; begin < items; begin += grain) {
+      body(begin, std::min(items, begin + grain));
+    }
     return;
   }
   body_ = &body;

@@ -31,7 +31,8 @@ class ThreadTeam {
 
   using Body = std::function<void(int64_t begin, int64_t end)>;
   // Calls body(begin, end) for ranges that cover [0, items), each of `grain` items (the last may
-  // be shorter), from all threads; returns when all are done. One range: runs on the caller.
+  // be shorter), from all threads; returns when all are done. One range, or one thread: they run on
+  // the caller.
   // From one thread at a time, and not from a body.
   void For(int64_t items, int64_t grain, const Body& body);
 

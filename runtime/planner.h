@@ -36,7 +36,7 @@ struct PlanRequest {
   int64_t kv_bytes_per_value = 2;
   int64_t max_batch_tokens = 512;  // of the processor's
   bool f16_prompts = false;        // of a GPU, in longer passes
-  uint64_t ram_bytes = 0;  // the budget
+  uint64_t ram_bytes = 0;          // the budget
   uint64_t ring_bytes = uint64_t{128} << 20;
   bool bf16_prompts = false;  // prefill is of products in bf16, and has a buffer for them
   std::span<const PlaceRule> rules;

@@ -1,11 +1,12 @@
 #include <cmath>
 
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/rows.h"
 
 namespace sluice::SLUICE_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 
 __device__ __forceinline__ float Apply(Activation activation, float x) {
   constexpr float kSqrt2OverPi = 0.79788456f;
@@ -23,22 +24,41 @@ __device__ __forceinline__ float Apply(Activation activation, float x) {
   return 0;
 }
 
-__global__ void __launch_bounds__(kThreads) ActivateKernel(ActivateArgs args) {
+struct ActivateWork {
+  ActivateArgs args;
+  QuantizedActivations quantized;
+};
+
+__global__ void __launch_bounds__(kThreads) ActivateKernel(ActivateWork work) {
   TakeTurn();
-  const int64_t i = BlockY() * kThreads + ThreadIndex();
-  if (i >= args.width) return;
+  const ActivateArgs& args = work.args;
   const int64_t token = args.token_begin + BlockX();
-  float value = Apply(args.activation, args.gate[token * args.stride + i]);
-  if (args.up != nullptr) value *= args.up[token * args.stride + i];
-  args.out[token * args.out_stride + i] = value;
+  const int quad = static_cast<int>(BlockY()) * kThreads + ThreadIndex();
+  const auto width = static_cast<int>(args.width);
+  const Quad gate = LoadQuad(args.gate + token * args.stride, quad, width);
+  Quad values;
+#pragma unroll
+  for (int i = 0; i < kQuad; ++i) {
+    values.value[i] = quad * kQuad + i < width ? Apply(args.activation, gate.value[i]) : 0.0f;
+  }
+  if (args.up != nullptr) {
+    const Quad up = LoadQuad(args.up + token * args.stride, quad, width);
+#pragma unroll
+    for (int i = 0; i < kQuad; ++i) values.value[i] *= up.value[i];
+  }
+  StoreQuad(values, quad, width, args.out + token * args.out_stride);
+  if (work.quantized.values != nullptr) QuantizeQuad(values, quad, token, work.quantized);
 }
 
 }  // namespace
 
 void Activate(const ActivateArgs& args, CUstream_st* stream) {
+  constexpr int64_t kChannels = kThreads * kQuad;
+  const QuantizedActivations quantized = QuantizedOrNone(args.quantized);
+  const int64_t channels = quantized.values == nullptr ? args.width : quantized.padded_cols;
   Launch<ActivateKernel>(
-      {args.token_end - args.token_begin, (args.width + kThreads - 1) / kThreads}, kThreads, 0,
-      stream, args);
+      {args.token_end - args.token_begin, (channels + kChannels - 1) / kChannels}, kThreads, 0,
+      stream, {args, quantized});
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

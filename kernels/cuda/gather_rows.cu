@@ -54,7 +54,7 @@ __device__ float Weight(const GpuLayout& layout, const std::byte* tile, int64_t 
                                  : Integer(layout, unit, channel, lane, word);
   const ChunkShape shape = ShapeOfChunk(layout, chunk);
   const GroupScale scale =
-      LoadScale(layout, layout.whole_rows ? tile : bytes + shape.value_bytes,
+      LoadScale(layout, layout.bits, layout.whole_rows ? tile : bytes + shape.value_bytes,
                 layout.whole_rows ? 1 : shape.groups,
                 layout.whole_rows ? 0 : static_cast<int>(in_chunk / layout.group_size),
                 static_cast<int>(row));

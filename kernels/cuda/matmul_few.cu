@@ -53,18 +53,18 @@ __device__ __forceinline__ void StartCopy(const Chunks& chunks, int chunk, std::
 // The products of one chunk, by one warp; x are the rows of activations that its lane reads. With
 // kWhole all channels of the chunk are there, and nothing stands between the loads of its groups.
 template <int kBits, int kGroupChannels, int kTokenTiles, bool kWhole>
-__device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::byte* bytes,
-                                              const std::byte* header, int chunk,
-                                              const int8_t* const (&x)[kTokenTiles],
+__device__ __forceinline__ void MultiplyChunk(const IntMatrix& matrix, int x_channels,
+                                              const std::byte* bytes, const std::byte* header,
+                                              int chunk, const int8_t* const (&x)[kTokenTiles],
                                               GroupProducts<8 * kTokenTiles>* out) {
   using G = Groups<kGroupChannels>;
   int groups = G::kCount;
   int value_bytes = kChunkValueBytes<kBits>;
-  const int first_channel = chunk * static_cast<int>(kGpuChunkChannels);
+  const int first_channel = chunk * kChunkChannels;
   if constexpr (!kWhole) {
-    const ChunkShape shape = ShapeOfChunk(args.layout, chunk);
+    const ChunkShape shape = ShapeOfChunk<kBits, kGroupChannels>(matrix, chunk);
     groups = shape.groups;
-    value_bytes = static_cast<int>(shape.value_bytes);
+    value_bytes = shape.value_bytes;
   }
   int32_t sums[G::kCount][kTokenTiles][4] = {};
 #pragma unroll
@@ -73,7 +73,7 @@ __device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::
     for (int i = 0; i < G::kSteps; ++i) {
       const int step = G::StepOf(group, i);
       const int channel = first_channel + step * kStepChannels;
-      if (!kWhole && (group >= groups || channel >= args.x.padded_cols)) break;
+      if (!kWhole && (group >= groups || channel >= x_channels)) break;
       uint32_t a[4];
       LoadWeights<kBits>(bytes, step, a);
 #pragma unroll
@@ -91,8 +91,8 @@ __device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::
   for (int i = 0; i < kOfLane; ++i) {
     const int group = 2 * i + Lane() / kRows;
     if (group >= groups) continue;
-    scales[i] = ScaleOfChunk<kGroupChannels>(args.layout, header, bytes + value_bytes, groups,
-                                             group, Lane() % kRows);
+    scales[i] = ScaleOfChunk<kBits, kGroupChannels>(matrix, header, bytes + value_bytes, groups,
+                                                    group, Lane() % kRows);
   }
 #pragma unroll
   for (int i = 0; i < kOfLane; ++i) {
@@ -116,12 +116,11 @@ __device__ __forceinline__ void MultiplyChunk(const IntMatmul& args, const std::
 // Adds `count` groups of a round to one result, in order: kMost of them, or fewer in the last
 // round.
 template <int kMost, int kTokens>
-__device__ __forceinline__ float AddRound(const IntMatmul& args,
+__device__ __forceinline__ float AddRound(const QuantizedActivations& x, bool has_minimum,
                                           const GroupProducts<kTokens>* groups, int count,
                                           int first_group, int token, int row, float sum) {
-  const bool has_minimum = args.layout.offset == WeightOffset::kMinimum;
-  const float* x_scales = args.x.scales + token * args.x.groups + first_group;
-  const int32_t* x_sums = args.x.sums + token * args.x.groups + first_group;
+  const float* x_scales = x.scales + token * x.groups + first_group;
+  const int32_t* x_sums = x.sums + token * x.groups + first_group;
   const auto add = [&](int i) {
     const GroupScale scale = groups[i].scales[row];
     sum = AddGroup(scale, has_minimum, groups[i].products[token][row], x_scales[i], x_sums[i], sum);
@@ -139,19 +138,19 @@ __device__ __forceinline__ float AddRound(const IntMatmul& args,
 // all to be there at once.
 template <int kBits, int kGroupChannels, int kTokenTiles>
 __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
-  TakeTurn();
+  LetLaterWorkStart();
   constexpr int kTokens = 8 * kTokenTiles;
   constexpr int kGroups = Groups<kGroupChannels>::kCount;
   constexpr int kPerThread = kTokens * kRows / kThreads;  // results
   using E = Exchange<kTokens, kGroups>;
   auto* exchange = SharedMemory<E>();
-  const GpuLayout& layout = args.layout;
-  const std::byte* tile = args.tiles + BlockX() * layout.tile_bytes;
-  const auto chunk_bytes = static_cast<int>(layout.chunk_bytes);
-  const int64_t before_last = layout.header_bytes + (layout.num_chunks - 1) * layout.chunk_bytes;
-  const Chunks chunks = {
-      tile + layout.header_bytes, chunk_bytes, static_cast<int>(layout.num_chunks) - 1,
-      static_cast<int>(layout.tile_bytes - before_last), static_cast<int>(args.chunk_end)};
+  const BlockPlace place_of_block = PlaceOf(args, 1, static_cast<int>(BlockX()));
+  const IntMatrix& matrix = args.matrices[place_of_block.matrix];
+  const bool has_minimum = matrix.offset == WeightOffset::kMinimum;
+  const std::byte* tile = matrix.tiles + int64_t{place_of_block.block} * matrix.tile_bytes;
+  const int chunk_bytes = matrix.chunk_bytes;
+  const Chunks chunks = {tile + matrix.header_bytes, chunk_bytes, matrix.num_chunks - 1,
+                         matrix.last_chunk_bytes, matrix.chunk_end};
   std::byte* ring = reinterpret_cast<std::byte*>(exchange + 1) + Warp() * kStages * chunk_bytes;
   const int8_t* x[kTokenTiles];
 #pragma unroll
@@ -160,19 +159,20 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
     const int token = n * 8 + Lane() / 4;
     x[n] = args.x.values + (token < args.tokens ? token : 0) * args.x.padded_cols + Lane() % 4 * 8;
   }
-  const int64_t whole_channels =
-      layout.padded_cols < args.x.padded_cols ? layout.padded_cols : args.x.padded_cols;
-  const auto whole_chunks = static_cast<int>(whole_channels / kGpuChunkChannels);
+  const auto x_channels = static_cast<int>(args.x.padded_cols);
+  const int whole_chunks =
+      (matrix.padded_cols < x_channels ? matrix.padded_cols : x_channels) / kChunkChannels;
   const auto end_group = static_cast<int>(
-      args.chunk_end * kGroups < args.x.groups ? args.chunk_end * kGroups : args.x.groups);
+      matrix.chunk_end * kGroups < args.x.groups ? matrix.chunk_end * kGroups : args.x.groups);
   // Few tokens leave adding up to one warp: not to the same one in all blocks.
   const auto turn = static_cast<int>((BlockX() + BlockX() / 128) % kWarps);
   const int place = (ThreadIndex() + turn * kWarpThreads) % kThreads;
 
-  const auto first_chunk = static_cast<int>(args.chunk_begin);
+  const int first_chunk = matrix.chunk_begin;
   for (int i = 0; i + 1 < kStages; ++i) {
     StartCopy<kBits>(chunks, first_chunk + Warp() + i * kWarps, ring + i * chunk_bytes);
   }
+  WaitForEarlierWork();
   float sums[kPerThread] = {};
   int round = 0;
   for (int first = first_chunk; first < chunks.end; first += kWarps, ++round) {
@@ -186,31 +186,34 @@ __global__ void __launch_bounds__(kThreads, 4) MatmulFewKernel(IntMatmul args) {
     const std::byte* bytes = ring + round % kStages * chunk_bytes;
     auto* out = groups + Warp() * kGroups;
     if (chunk < whole_chunks && chunk < chunks.end) {
-      MultiplyChunk<kBits, kGroupChannels, kTokenTiles, true>(args, bytes, tile, chunk, x, out);
+      MultiplyChunk<kBits, kGroupChannels, kTokenTiles, true>(matrix, x_channels, bytes, tile,
+                                                              chunk, x, out);
     } else if (chunk < chunks.end) {
-      MultiplyChunk<kBits, kGroupChannels, kTokenTiles, false>(args, bytes, tile, chunk, x, out);
+      MultiplyChunk<kBits, kGroupChannels, kTokenTiles, false>(matrix, x_channels, bytes, tile,
+                                                               chunk, x, out);
     }
     SyncThreads();
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) {
       const int token = place / kRows + i * (kThreads / kRows);
       if (token >= args.tokens) continue;
-      sums[i] = AddRound<kWarps * kGroups, kTokens>(args, groups, end_group - first * kGroups,
-                                                    first * kGroups, token, place % kRows, sums[i]);
+      sums[i] = AddRound<kWarps * kGroups, kTokens>(args.x, has_minimum, groups,
+                                                    end_group - first * kGroups, first * kGroups,
+                                                    token, place % kRows, sums[i]);
     }
   }
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
-    WriteResult(args, BlockX() * kRows + place % kRows, place / kRows + i * (kThreads / kRows),
-                sums[i]);
+    WriteResult(matrix, args.tokens, int64_t{place_of_block.block} * kRows + place % kRows,
+                place / kRows + i * (kThreads / kRows), sums[i]);
   }
 }
 
 template <int kBits, int kGroupChannels, int kTokenTiles>
 void LaunchFew(const IntMatmul& args, CUstream_st* stream) {
   const size_t shared_bytes = sizeof(Exchange<8 * kTokenTiles, Groups<kGroupChannels>::kCount>) +
-                              static_cast<size_t>(kWarps * kStages * args.layout.chunk_bytes);
-  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({args.num_tiles}, kThreads,
+                              static_cast<size_t>(kWarps * kStages * MostChunkBytes(args));
+  Launch<MatmulFewKernel<kBits, kGroupChannels, kTokenTiles>>({BlocksOf(args, 1)}, kThreads,
                                                               shared_bytes, stream, args);
 }
 
@@ -224,18 +227,18 @@ void ChooseTokens(const IntMatmul& args, CUstream_st* stream) {
 
 template <int kBits>
 void ChooseGroup(const IntMatmul& args, CUstream_st* stream) {
-  if (args.layout.group_size == 32) return ChooseTokens<kBits, 32>(args, stream);
-  if (args.layout.group_size == 64) return ChooseTokens<kBits, 64>(args, stream);
+  if (args.group_size == 32) return ChooseTokens<kBits, 32>(args, stream);
+  if (args.group_size == 64) return ChooseTokens<kBits, 64>(args, stream);
   ChooseTokens<kBits, 128>(args, stream);
 }
 
 }  // namespace
 
 void MatmulFewTokens(const IntMatmul& args, CUstream_st* stream) {
-  if (args.layout.bits == 4) return ChooseGroup<4>(args, stream);
-  if (args.layout.bits == 5) return ChooseTokens<5, 32>(args, stream);
-  if (args.layout.bits == 6) return ChooseTokens<6, 16>(args, stream);
-  if (args.layout.group_size == 16) return ChooseTokens<8, 16>(args, stream);
+  if (args.bits == 4) return ChooseGroup<4>(args, stream);
+  if (args.bits == 5) return ChooseTokens<5, 32>(args, stream);
+  if (args.bits == 6) return ChooseTokens<6, 16>(args, stream);
+  if (args.group_size == 16) return ChooseTokens<8, 16>(args, stream);
   ChooseGroup<8>(args, stream);
 }
 

@@ -13,29 +13,84 @@
 namespace sluice::SLUICE_CUDA_NAMESPACE {
 
 inline constexpr int kStepChannels = 32;  // of one product of the tensor cores
-inline constexpr int kChunkSteps = static_cast<int>(kGpuChunkChannels) / kStepChannels;
+inline constexpr int kChunkChannels = static_cast<int>(kGpuChunkChannels);
+inline constexpr int kChunkSteps = kChunkChannels / kStepChannels;
 
 // Tokens that the kernel for few takes; in groups of 16 there is shared memory for half as many.
-inline int64_t MostTokensOfFew(const GpuLayout& layout) { return layout.group_size < 32 ? 8 : 16; }
+inline int64_t MostTokensOfFew(int group_size) { return group_size < 32 ? 8 : 16; }
 
-struct IntMatmul {
-  GpuLayout layout;
+// What kernels need of a matrix and its result. A tile is less than 2^31 bytes.
+struct IntMatrix {
   const std::byte* tiles;
-  int64_t num_tiles;
-  int64_t rows;
-  QuantizedActivations x;
-  int64_t tokens;
   const float* bias;
-  bool add_to_y;
   float* y;
   int64_t y_stride;
-  int64_t chunk_begin, chunk_end;
+  int64_t rows;
+  int32_t num_tiles;
+  int32_t tile_bytes;
+  int32_t header_bytes;
+  int32_t chunk_bytes;
+  int32_t last_chunk_bytes;
+  int32_t padded_cols;
+  int32_t num_chunks;
+  int32_t chunk_begin, chunk_end;
+  WeightOffset offset;
+  bool whole_rows;
+  bool super_scales;
+  bool add_to_y;
 };
+
+// Matrices of as many bits and the same group size, times the same activations. Blocks of a launch
+// are the first matrix's, then the second's, and so on.
+struct IntMatmul {
+  IntMatrix matrices[kMostMatmuls];
+  int count;
+  int bits;
+  int group_size;
+  QuantizedActivations x;
+  int64_t tokens;
+};
+
+// Blocks of all matrices, where one takes `tiles` tiles.
+inline int64_t BlocksOf(const IntMatmul& args, int64_t tiles) {
+  int64_t blocks = 0;
+  for (int i = 0; i < args.count; ++i) {
+    blocks += (args.matrices[i].num_tiles + tiles - 1) / tiles;
+  }
+  return blocks;
+}
+
+inline int MostChunkBytes(const IntMatmul& args) {
+  int most = 0;
+  for (int i = 0; i < args.count; ++i) {
+    if (args.matrices[i].chunk_bytes > most) most = args.matrices[i].chunk_bytes;
+  }
+  return most;
+}
+
+// The matrix of a block, and which one of that matrix's it is.
+struct BlockPlace {
+  int matrix;
+  int block;
+};
+__device__ __forceinline__ BlockPlace PlaceOf(const IntMatmul& args, int tiles, int block) {
+  BlockPlace place = {0, block};
+  for (; place.matrix + 1 < args.count; ++place.matrix) {
+    const int blocks = (args.matrices[place.matrix].num_tiles + tiles - 1) / tiles;
+    if (place.block < blocks) break;
+    place.block -= blocks;
+  }
+  return place;
+}
 
 // MostTokensOfFew tokens or fewer: a block for each tile, its warps take chunks in turn.
 void MatmulFewTokens(const IntMatmul& args, CUstream_st* stream);
 // Any number: blocks of rows x tokens, each walks over all chunks.
 void MatmulManyTokens(const IntMatmul& args, CUstream_st* stream);
+
+template <int kBits>
+inline constexpr int kUnitBytes = static_cast<int>(kGpuUnitBytes) +
+                                  (kBits < 8 ? (kBits - 4) * 128 : 0);
 
 struct alignas(16) Words4 {
   uint32_t word[4];
@@ -47,9 +102,8 @@ struct alignas(8) Words2 {
 // The left operand of step `step` of a chunk: 16 rows x 32 channels.
 template <int kBits>
 __device__ __forceinline__ void LoadWeights(const std::byte* chunk, int step, uint32_t (&a)[4]) {
-  constexpr int kUnitBytes = static_cast<int>(kGpuUnitBytes) + (kBits < 8 ? (kBits - 4) * 128 : 0);
   const int half = kBits < 8 ? step % 2 : 0;
-  const std::byte* unit = chunk + (kBits < 8 ? step / 2 : step) * kUnitBytes;
+  const std::byte* unit = chunk + (kBits < 8 ? step / 2 : step) * kUnitBytes<kBits>;
   const auto words = reinterpret_cast<const Words4*>(unit)[Lane()];
   const uint32_t mask = kBits < 8 ? 0x0f0f0f0fu : 0xffffffffu;
 #pragma unroll
@@ -69,17 +123,15 @@ __device__ __forceinline__ void LoadWeights(const std::byte* chunk, int step, ui
 
 // Of a whole chunk, the weights; behind them come at most 512 bytes of scales and offsets.
 template <int kBits>
-inline constexpr int kChunkValueBytes = kBits < 8 ? kChunkSteps / 2 *
-                                                        (static_cast<int>(kGpuUnitBytes) +
-                                                         (kBits - 4) * 128)
-                                                  : kChunkSteps* static_cast<int>(kGpuUnitBytes);
+inline constexpr int kChunkValueBytes =
+    kBits < 8 ? kChunkSteps / 2 * kUnitBytes<kBits> : kChunkSteps* kUnitBytes<kBits>;
 inline constexpr int kMostParameterBytes = 512;
 
 // Groups of a chunk and products of one group. Groups of 16 are half of a product each, whose other
 // half of the activations is taken as zeros.
 template <int kGroupChannels>
 struct Groups {
-  static constexpr int kCount = static_cast<int>(kGpuChunkChannels) / kGroupChannels;
+  static constexpr int kCount = kChunkChannels / kGroupChannels;
   static constexpr int kSteps = kGroupChannels < kStepChannels ? 1 : kGroupChannels / kStepChannels;
   static __device__ __forceinline__ int StepOf(int group, int i) {
     return kGroupChannels < kStepChannels ? group * kGroupChannels / kStepChannels
@@ -90,11 +142,6 @@ struct Groups {
     return kGroupChannels >= kStepChannels || Lane() % 4 / 2 == group % 2;
   }
 };
-
-// What stands for zero in types without an offset.
-__device__ __forceinline__ int32_t Middle(const GpuLayout& layout) {
-  return 1 << (layout.bits - 1);
-}
 
 // The float32 that a K type's scale is: exact.
 __device__ __forceinline__ float SuperScale(const std::byte* d, int row, int32_t integer) {
@@ -108,16 +155,19 @@ struct alignas(16) GroupScale {
   int32_t zero;
 };
 
-// `parameters` are those of a chunk with `groups` groups, or of the tile's header with one.
-__device__ __forceinline__ GroupScale LoadScale(const GpuLayout& layout,
+// `parameters` are those of a chunk with `groups` groups, or of the tile's header with one. Matrix
+// is GpuLayout or IntMatrix.
+template <typename Matrix>
+__device__ __forceinline__ GroupScale LoadScale(const Matrix& matrix, int bits,
                                                 const std::byte* parameters, int groups, int group,
                                                 int row) {
+  const int middle = 1 << (bits - 1);  // stands for zero in types without an offset
   const int at = group * static_cast<int>(kTileRows) + row;
-  if (layout.super_scales) {
+  if (matrix.super_scales) {
     constexpr int kRowHalfs = static_cast<int>(kTileRows) * 2;  // bytes of 16 f16
-    if (layout.offset != WeightOffset::kMinimum) {
+    if (matrix.offset != WeightOffset::kMinimum) {
       const auto integer = static_cast<int8_t>(parameters[kRowHalfs + at]);
-      return {SuperScale(parameters, row, integer), 0.0f, Middle(layout)};
+      return {SuperScale(parameters, row, integer), 0.0f, middle};
     }
     const std::byte* integers = parameters + 2 * kRowHalfs;
     const std::byte* minima = integers + groups * static_cast<int>(kTileRows);
@@ -126,26 +176,26 @@ __device__ __forceinline__ GroupScale LoadScale(const GpuLayout& layout,
   }
   const std::byte* offsets = parameters + groups * static_cast<int>(kTileRows) * 2;
   GroupScale result = {HalfToFloat(reinterpret_cast<const uint16_t*>(parameters)[at]), 0.0f, 0};
-  if (layout.offset == WeightOffset::kMinimum) {
+  if (matrix.offset == WeightOffset::kMinimum) {
     result.minimum = HalfToFloat(reinterpret_cast<const uint16_t*>(offsets)[at]);
-  } else if (layout.offset == WeightOffset::kZeroPoint) {
+  } else if (matrix.offset == WeightOffset::kZeroPoint) {
     result.zero = static_cast<int32_t>(offsets[at]);
   } else {
-    result.zero = Middle(layout);
+    result.zero = middle;
   }
   return result;
 }
 
 // The same in a loop over a chunk: `of_chunk` are its parameters, `header` the tile's. Each load
 // knows which memory it is of; a pointer to either would be a generic one.
-template <int kGroupChannels>
-__device__ __forceinline__ GroupScale ScaleOfChunk(const GpuLayout& layout, const std::byte* header,
+template <int kBits, int kGroupChannels>
+__device__ __forceinline__ GroupScale ScaleOfChunk(const IntMatrix& matrix, const std::byte* header,
                                                    const std::byte* of_chunk, int groups, int group,
                                                    int row) {
-  if constexpr (kGroupChannels == static_cast<int>(kGpuChunkChannels)) {
-    if (layout.whole_rows) return LoadScale(layout, header, 1, 0, row);
+  if constexpr (kGroupChannels == kChunkChannels) {
+    if (matrix.whole_rows) return LoadScale(matrix, kBits, header, 1, 0, row);
   }
-  return LoadScale(layout, of_chunk, groups, group, row);
+  return LoadScale(matrix, kBits, of_chunk, groups, group, row);
 }
 
 // Adds one group: `products` is the sum of q x, `x_scale` and `x_sum` are the activations'.
@@ -158,34 +208,37 @@ __device__ __forceinline__ float AddGroup(const GroupScale& weight, bool has_min
   return sum;
 }
 
-__device__ __forceinline__ void WriteResult(const IntMatmul& args, int64_t row, int64_t token,
-                                            float sum) {
-  if (row >= args.rows || token >= args.tokens) return;
-  if (args.bias != nullptr) sum += args.bias[row];
-  float& y = args.y[token * args.y_stride + row];
-  y = args.add_to_y ? y + sum : sum;
+__device__ __forceinline__ void WriteResult(const IntMatrix& matrix, int64_t tokens, int64_t row,
+                                            int64_t token, float sum) {
+  if (row >= matrix.rows || token >= tokens) return;
+  if (matrix.bias != nullptr) sum += matrix.bias[row];
+  float& y = matrix.y[token * matrix.y_stride + row];
+  y = matrix.add_to_y ? y + sum : sum;
 }
 
-// Units and groups of a chunk, the last of which may be short.
+// What a chunk of integers has; the last one may be short.
 struct ChunkShape {
-  int64_t channels;
-  int64_t value_bytes;
+  int channels;
   int groups;
-  int64_t size_bytes;
+  int value_bytes;
 };
+template <int kBits, int kGroupChannels>
+__device__ __forceinline__ ChunkShape ShapeOfChunk(const IntMatrix& matrix, int chunk) {
+  if (chunk + 1 < matrix.num_chunks) {
+    return {kChunkChannels, Groups<kGroupChannels>::kCount, kChunkValueBytes<kBits>};
+  }
+  constexpr int kUnitChannels = kBits < 8 ? 2 * kStepChannels : kStepChannels;
+  const int channels = matrix.padded_cols - chunk * kChunkChannels;
+  return {channels, (channels + kGroupChannels - 1) / kGroupChannels,
+          channels / kUnitChannels * kUnitBytes<kBits>};
+}
+
 __device__ __forceinline__ ChunkShape ShapeOfChunk(const GpuLayout& layout, int64_t chunk) {
   const int64_t rest = layout.padded_cols - chunk * kGpuChunkChannels;
   const int64_t channels = rest < kGpuChunkChannels ? rest : kGpuChunkChannels;
-  ChunkShape shape;
-  shape.channels = channels;
-  shape.value_bytes = channels / layout.unit_channels * layout.unit_bytes;
-  shape.groups = static_cast<int>((channels + layout.group_size - 1) / layout.group_size);
-  const int64_t end =
-      chunk + 1 < layout.num_chunks
-          ? layout.chunk_bytes
-          : layout.tile_bytes - layout.header_bytes - (layout.num_chunks - 1) * layout.chunk_bytes;
-  shape.size_bytes = end;
-  return shape;
+  return {static_cast<int>(channels),
+          static_cast<int>((channels + layout.group_size - 1) / layout.group_size),
+          static_cast<int>(channels / layout.unit_channels * layout.unit_bytes)};
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

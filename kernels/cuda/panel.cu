@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) UnpackIntKernel(Panel panel) {
     for (int half = 0; half < 2; ++half) {
       const int row = g + 8 * half;
       const GroupScale scale =
-          LoadScale(layout, parameters, layout.whole_rows ? 1 : shape.groups, group, row);
+          LoadScale(layout, kBits, parameters, layout.whole_rows ? 1 : shape.groups, group, row);
       const uint32_t words[2] = {q[half], q[half + 2]};
       uint16_t* out = panel.out + (BlockX() * kRows + row) * panel.width + channel;
       *reinterpret_cast<Words4*>(out) = HalvesOf(scale, has_minimum, words, layout.cols - channel);

@@ -13,15 +13,16 @@ __device__ __forceinline__ T WarpSum(T value) {
   return value;
 }
 
-// `shared` has one element for each warp; it may be reused after the next barrier.
+inline constexpr size_t kBlockSumBytes = kWarpThreads * sizeof(float);
+
+// `shared` has one element for each warp of the largest block; it may be reused after the next
+// barrier.
 template <typename T>
 __device__ __forceinline__ T BlockSum(T value, T* shared) {
   value = WarpSum(value);
   if (Lane() == 0) shared[Warp()] = value;
   SyncThreads();
-  T sum = 0;
-  for (int i = 0; i < BlockThreads() / kWarpThreads; ++i) sum += shared[i];
-  return sum;
+  return WarpSum(Lane() < BlockThreads() / kWarpThreads ? shared[Lane()] : T{0});
 }
 
 }  // namespace sluice::SLUICE_CUDA_NAMESPACE

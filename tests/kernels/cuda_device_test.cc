@@ -1,12 +1,9 @@
-// The operations through a device's own memory: on a GPU where there is one, and the same test on
-// the host with the emulated operations, so that it is known to work before it meets a GPU.
+// Each operation in a device's memory.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <limits>
-#include <memory>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -15,15 +12,8 @@
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
 #include "kernels/cuda/support.h"
-#include "offload/device.h"
-#include "tests/support/cuda_emulation/emulated_gpu.h"
+#include "tests/support/cuda_emulation/device_case.h"
 #include "tests/support/numeric_contract.h"
-
-#ifdef SLUICE_HAS_CUDA
-namespace sluice::cuda {
-extern const OpTable kCudaTable;
-}
-#endif
 
 namespace sluice {
 namespace {
@@ -31,54 +21,8 @@ namespace {
 using test::ActivationBuffer;
 using test::WeightMatrix;
 
-constexpr uint64_t kHostBytes = uint64_t{1} << 30;
-
-enum class Where { kEmulated, kGpu };
-
-class CudaDevice : public testing::TestWithParam<Where> {
+class CudaDevice : public test::DeviceCase {
  protected:
-  void SetUp() override {
-    if (GetParam() == Where::kEmulated) {
-      device_ = OpenHostDevice(kHostBytes);
-      table_ = &cuda_emulation::kCudaTable;
-    } else {
-      Result<std::unique_ptr<Device>> device = OpenCudaDevice(0);
-      if (!device.ok()) GTEST_SKIP() << device.status().message();
-      device_ = std::move(*device);
-#ifdef SLUICE_HAS_CUDA
-      table_ = &cuda::kCudaTable;
-#endif
-    }
-    Result<DeviceStream> stream = device_->CreateStream();
-    ASSERT_TRUE(stream.ok()) << stream.status().message();
-    stream_ = std::move(*stream);
-  }
-
-  // A copy of the values in the device's memory, until the test ends.
-  template <typename T>
-  T* Upload(const std::vector<T>& values) {
-    Result<DeviceBuffer> buffer = device_->Allocate(values.size() * sizeof(T));
-    EXPECT_TRUE(buffer.ok()) << buffer.status().message();
-    buffers_.push_back(std::move(*buffer));
-    std::byte* data = buffers_.back().data();
-    const Status status =
-        stream_.Copy(data, values.data(), values.size() * sizeof(T), CopyDirection::kHostToDevice);
-    EXPECT_TRUE(status.ok()) << status.message();
-    EXPECT_TRUE(stream_.Synchronize().ok());
-    return reinterpret_cast<T*>(data);
-  }
-
-  template <typename T>
-  std::vector<T> Download(const T* data, size_t count) {
-    std::vector<T> values(count);
-    Status status =
-        stream_.Copy(values.data(), data, count * sizeof(T), CopyDirection::kDeviceToHost);
-    EXPECT_TRUE(status.ok()) << status.message();
-    status = stream_.Synchronize();
-    EXPECT_TRUE(status.ok()) << status.message();
-    return values;
-  }
-
   struct Matmul {
     WeightMatrix matrix;
     std::vector<float> x;
@@ -99,9 +43,7 @@ class CudaDevice : public testing::TestWithParam<Where> {
     RepackForGpu(layout, result.matrix.tiles.data(), num_tiles, gpu, tiles.data());
     result.x = test::RandomFloats(static_cast<size_t>(tokens * cols), random);
     const float* x = Upload(result.x);
-    const ActivationBuffer sizes(tokens, cols, ActivationGroup(type));
-    const QuantizedActivations xq = {Upload(sizes.values), Upload(sizes.scales), Upload(sizes.sums),
-                                     sizes.group_size,     sizes.groups,         sizes.padded_cols};
+    const QuantizedActivations xq = UploadQuantized(tokens, cols, ActivationGroup(type));
     if (type.quantized()) {
       table_->quantize({x, cols, cols, xq, 0, tokens}, stream_.handle());
     }
@@ -112,17 +54,11 @@ class CudaDevice : public testing::TestWithParam<Where> {
     result.y = Download(y, static_cast<size_t>(tokens * rows));
     return result;
   }
-
-  std::unique_ptr<Device> device_;
-  const OpTable* table_ = nullptr;
-  std::deque<DeviceBuffer> buffers_;
-  DeviceStream stream_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Where, CudaDevice, testing::Values(Where::kEmulated, Where::kGpu),
-                         [](const auto& info) {
-                           return info.param == Where::kGpu ? "Gpu" : "Emulated";
-                         });
+INSTANTIATE_TEST_SUITE_P(Where, CudaDevice,
+                         testing::Values(test::Where::kEmulated, test::Where::kGpu),
+                         test::NameOfPlace);
 
 TEST_P(CudaDevice, IntegerWeightsGiveTheContractsBits) {
   uint32_t seed = 0;
@@ -195,7 +131,7 @@ TEST_P(CudaDevice, AttentionOfDecodeAndPrefillIsThatOfFloat64) {
   constexpr int64_t kHeads = 4;
   constexpr int64_t kKvHeads = 2;
   constexpr int64_t kTokens = kGpuMostSplitRun + 1;
-  const bool emulated = GetParam() == Where::kEmulated;
+  const bool emulated = GetParam() == test::Where::kEmulated;
   const int64_t length = emulated ? 270 : 3000;
   for (int64_t dim :
        emulated ? std::vector<int64_t>{100} : std::vector<int64_t>{64, 100, 128, 256}) {
@@ -379,7 +315,7 @@ TEST_P(CudaDevice, SmallOperationsGiveWhatTheEmulationGives) {
 
 TEST_P(CudaDevice, TheLargestOfAVocabularyAreThoseOfASort) {
   std::mt19937 random(6);
-  const int64_t width = GetParam() == Where::kEmulated ? 3000 : 128256;
+  const int64_t width = GetParam() == test::Where::kEmulated ? 3000 : 128256;
   constexpr int64_t kRows = 3;
   std::vector<float> x = test::RandomFloats(static_cast<size_t>(kRows * width), random, 5);
   // The last row favours a few threads, so that a bound of the threads' largest keeps too many.
@@ -468,7 +404,7 @@ TEST_P(CudaDevice, WhatProductsInF16NeedIsWhatTheEmulationGives) {
 }
 
 TEST_P(CudaDevice, ARecordingOfKernelsSeesWhatIsThereWhenItIsStarted) {
-  if (GetParam() == Where::kEmulated) return;  // the host does not record
+  if (GetParam() == test::Where::kEmulated) return;  // the host does not record
   constexpr int64_t kWidth = 1000;
   std::vector<float> values(kWidth, 1.0f);
   float* y = Upload(values);

@@ -40,6 +40,19 @@ TEST(ThreadTeam, EveryItemOnceForAllSizesAndTeams) {
   }
 }
 
+TEST(ThreadTeam, RangesHaveAsManyItemsAsWasAskedForInATeamOfOneToo) {
+  for (int threads : {1, 2, 3}) {
+    ThreadTeam team(threads);
+    std::mutex mutex;
+    std::set<std::pair<int64_t, int64_t>> ranges;
+    team.For(11, 4, [&](int64_t begin, int64_t end) {
+      const std::lock_guard lock(mutex);
+      ranges.insert({begin, end});
+    });
+    EXPECT_EQ(ranges, (std::set<std::pair<int64_t, int64_t>>{{0, 4}, {4, 8}, {8, 11}})) << threads;
+  }
+}
+
 TEST(ThreadTeam, NothingToDoCallsNobody) {
   ThreadTeam team(2);
   team.For(0, 1, [](int64_t, int64_t) { ADD_FAILURE(); });

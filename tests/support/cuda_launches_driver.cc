@@ -91,25 +91,30 @@ void Attentions() {
   }
 }
 
+// Rows for which a block has as many threads as it can have.
+void Norms() {
+  constexpr int64_t kWidth = 4096;
+  std::vector<float> x(kWidth, 1.0f);
+  kCudaTable.rms_norm({.x = x.data(),
+                       .x_stride = kWidth,
+                       .weight = x.data(),
+                       .width = kWidth,
+                       .eps = 1e-5f,
+                       .add_to_y = false,
+                       .y = x.data(),
+                       .y_stride = kWidth,
+                       .token_begin = 0,
+                       .token_end = 1},
+                      nullptr);
+  kCudaTable.layer_norm(
+      {x.data(), kWidth, x.data(), nullptr, kWidth, 1e-5f, x.data(), kWidth, 0, 1}, nullptr);
+}
+
 void Others() {
   std::vector<float> x(kCols, 1.0f);
   const int32_t position = 3;
   const int64_t slot = 0;
   std::vector<std::byte> cache(16 * 2 * kCols * 2);
-  kCudaTable.rms_norm({.x = x.data(),
-                       .x_stride = kCols,
-                       .weight = x.data(),
-                       .width = kCols,
-                       .eps = 1e-5f,
-                       .add_to_y = false,
-                       .y = x.data(),
-                       .y_stride = kCols,
-                       .token_begin = 0,
-                       .token_end = 1},
-                      nullptr);
-  kCudaTable.rope({x.data(), kCols, &position, x.data(), 1.0f, 1, kCols, kCols, 0, 1}, nullptr);
-  kCudaTable.layer_norm({x.data(), kCols, x.data(), nullptr, kCols, 1e-5f, x.data(), kCols, 0, 1},
-                        nullptr);
   kCudaTable.scale_add({x.data(), kCols, 2.0f, nullptr, 0, kCols, 0, 1}, nullptr);
   int32_t best = 0;
   float sum = 0;
@@ -121,14 +126,12 @@ void Others() {
   kCudaTable.shift_rows({x.data(), kCols, kCols, x.data(), &exponent, true, true, 0, 1}, nullptr);
   kCudaTable.activate({Activation::kSilu, x.data(), x.data(), kCols, kCols, x.data(), kCols, 0, 1},
                       nullptr);
-  kCudaTable.store_kv({x.data(),
-                       x.data(),
-                       kCols,
-                       {cache.data(), 16 * 2 * kCols * 2, KvType::kF16, 1, kCols},
-                       &slot,
-                       0,
-                       1},
-                      nullptr);
+  const KvLayer layer = {cache.data(), 16 * 2 * kCols * 2, KvType::kF16, 1, kCols};
+  const StoreKvArgs store = {x.data(), x.data(), kCols, layer, &slot, 0, 1};
+  const RopeArgs rope = {x.data(), kCols, &position, x.data(), 1.0f, 1, kCols, kCols, 0, 1};
+  kCudaTable.rope(rope, nullptr);
+  kCudaTable.store_kv(store, nullptr);
+  kCudaTable.rotate_store({rope, rope, store, x.data(), x.data(), 1e-5f}, nullptr);
 }
 
 }  // namespace
@@ -137,6 +140,7 @@ void Others() {
 int main() {
   sluice::Matmuls();
   sluice::Attentions();
+  sluice::Norms();
   sluice::Others();
   for (const auto& launch : sluice::cuda_emulation::Launches()) {
     std::printf("%d %zu %.*s\n", launch.threads, launch.shared_bytes,

@@ -149,6 +149,8 @@ steps() {
   step doctor 20 "$sluice" doctor
   code "Machine" "$logs/doctor.log"
   step kernels 90 "$here/kernels_test" --gtest_filter="$gpu_tests"
+  # Not for the sanitizers: it is tens of thousands of launches.
+  step overlap 40 "$here/kernels_test" --gtest_filter='*CudaOverlap*/Gpu'
   step device 40 "$here/offload_test" --gtest_filter='Device.*Gpu*'
 
   # A part of a model, teacher-forced, on the GPU and on the processor.

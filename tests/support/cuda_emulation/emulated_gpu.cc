@@ -101,10 +101,16 @@ void CheckGatherRows(const GatherRowsArgs& a, CallCheck& check) {
   check.Rows("out", a.out, a.out_stride, static_cast<int64_t>(a.layout->cols), 0, a.count);
 }
 
+void CheckQuantizedResult(const QuantizedActivations* quantized, int64_t begin, int64_t end,
+                          CallCheck& check) {
+  if (quantized != nullptr) check.Quantized(*quantized, begin, end);
+}
+
 void CheckRmsNorm(const RmsNormArgs& a, CallCheck& check) {
   check.Rows("x", a.x, a.x_stride, a.width, a.token_begin, a.token_end);
   check.Weights("weight", a.weight, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  CheckQuantizedResult(a.quantized, a.token_begin, a.token_end, check);
 }
 
 void CheckLayerNorm(const LayerNormArgs& a, CallCheck& check) {
@@ -112,6 +118,7 @@ void CheckLayerNorm(const LayerNormArgs& a, CallCheck& check) {
   check.Weights("weight", a.weight, a.width);
   if (a.bias != nullptr) check.Weights("bias", a.bias, a.width);
   check.Rows("y", a.y, a.y_stride, a.width, a.token_begin, a.token_end);
+  CheckQuantizedResult(a.quantized, a.token_begin, a.token_end, check);
 }
 
 void CheckScaleAdd(const ScaleAddArgs& a, CallCheck& check) {
@@ -136,6 +143,24 @@ void CheckStoreKv(const StoreKvArgs& a, CallCheck& check) {
   for (int64_t t = a.token_begin; t < a.token_end; ++t) {
     check.Block(a.layer, a.slots[t] / kKvBlockTokens);
   }
+}
+
+void CheckRotateStore(const RotateStoreArgs& a, CallCheck& check) {
+  CheckRope(a.query, check);
+  CheckRope(a.key, check);
+  CheckStoreKv(a.store, check);
+  const int64_t dim = a.store.layer.head_dim;
+  if (a.query_norm != nullptr) check.Weights("query_norm", a.query_norm, dim);
+  if (a.key_norm != nullptr) check.Weights("key_norm", a.key_norm, dim);
+  check.Require(a.query.head_dim == dim, "queries are of another length");
+  check.Require(a.key.x == a.store.key && a.key.x_stride == a.store.stride &&
+                    a.key.heads == a.store.layer.num_kv_heads &&
+                    a.key.head_dim == a.store.layer.head_dim,
+                "the rotated keys are not those that are stored");
+  check.Require(a.query.token_begin == a.store.token_begin &&
+                    a.key.token_begin == a.store.token_begin &&
+                    a.query.token_end == a.store.token_end && a.key.token_end == a.store.token_end,
+                "the tokens are not the same");
 }
 
 // The token's own node is the last one that it sees.
@@ -186,6 +211,7 @@ void CheckActivate(const ActivateArgs& a, CallCheck& check) {
   check.Rows("gate", a.gate, a.stride, a.width, a.token_begin, a.token_end);
   if (a.up != nullptr) check.Rows("up", a.up, a.stride, a.width, a.token_begin, a.token_end);
   check.Rows("out", a.out, a.out_stride, a.width, a.token_begin, a.token_end);
+  CheckQuantizedResult(a.quantized, a.token_begin, a.token_end, check);
 }
 
 void CheckSoftcap(const SoftcapArgs& a, CallCheck& check) {
@@ -244,28 +270,50 @@ struct Kept<MatmulArgs> {
   TileLayout layout;
   QuantizedActivations xq = {};
 };
+// Norms and activations, which may quantize their results.
+template <typename Args>
+struct KeptWithQuantized {
+  explicit KeptWithQuantized(const Args& a) : args(a) {
+    if (a.quantized != nullptr) quantized = *a.quantized;
+  }
+  Args get() const {
+    Args all = args;
+    if (args.quantized != nullptr) all.quantized = &quantized;
+    return all;
+  }
+  Args args;
+  QuantizedActivations quantized = {};
+};
 template <>
-struct Kept<GatherRowsArgs> {
-  explicit Kept(const GatherRowsArgs& a) : args(a), layout(*a.layout) {}
-  GatherRowsArgs get() const {
-    GatherRowsArgs all = args;
+struct Kept<RmsNormArgs> : KeptWithQuantized<RmsNormArgs> {
+  using KeptWithQuantized::KeptWithQuantized;
+};
+template <>
+struct Kept<LayerNormArgs> : KeptWithQuantized<LayerNormArgs> {
+  using KeptWithQuantized::KeptWithQuantized;
+};
+template <>
+struct Kept<ActivateArgs> : KeptWithQuantized<ActivateArgs> {
+  using KeptWithQuantized::KeptWithQuantized;
+};
+template <typename Args>
+struct KeptWithLayout {
+  explicit KeptWithLayout(const Args& a) : args(a), layout(*a.layout) {}
+  Args get() const {
+    Args all = args;
     all.layout = &layout;
     return all;
   }
-  GatherRowsArgs args;
+  Args args;
   TileLayout layout;
 };
-
 template <>
-struct Kept<UnpackF16Args> {
-  explicit Kept(const UnpackF16Args& a) : args(a), layout(*a.layout) {}
-  UnpackF16Args get() const {
-    UnpackF16Args all = args;
-    all.layout = &layout;
-    return all;
-  }
-  UnpackF16Args args;
-  TileLayout layout;
+struct Kept<GatherRowsArgs> : KeptWithLayout<GatherRowsArgs> {
+  using KeptWithLayout::KeptWithLayout;
+};
+template <>
+struct Kept<UnpackF16Args> : KeptWithLayout<UnpackF16Args> {
+  using KeptWithLayout::KeptWithLayout;
 };
 
 // "quantize" of &OpTable::quantize, as compilers write it.
@@ -290,6 +338,25 @@ void Checked(const Args& args, CUstream_st* stream) {
   CallCheck check(NameOf<kSlot>(), stream);
   kCheck(args, check);
   if (check.Good()) (Cuda().*kSlot)(args, stream);
+}
+
+// The same of a list of products, none of which may read what another one writes.
+void CheckedMatmuls(const MatmulArgs* args, int64_t count, CUstream_st* stream) {
+  FakeDevice* const device = gpu->device();
+  if (device->recording(stream)) {
+    std::vector<Kept<MatmulArgs>> kept(args, args + count);
+    device->Record(stream, [kept = std::move(kept), stream] {
+      std::vector<MatmulArgs> all;
+      for (const Kept<MatmulArgs>& one : kept) all.push_back(one.get());
+      CheckedMatmuls(all.data(), static_cast<int64_t>(all.size()), stream);
+    });
+    return;
+  }
+  gpu->ForgetChanges();
+  CallCheck check(NameOf<&OpTable::matmul_several>(), stream);
+  check.Require(count >= 0 && count <= kMostMatmuls, "too many products");
+  for (int64_t i = 0; i < count; ++i) CheckMatmul(args[i], check);
+  if (check.Good()) Cuda().matmul_several(args, count, stream);
 }
 
 }  // namespace
@@ -338,12 +405,14 @@ const OpTable& EmulatedGpu::table() {
     OpTable checked = Cuda();
     checked.quantize = Checked<&OpTable::quantize, CheckQuantize>;
     checked.matmul = Checked<&OpTable::matmul, CheckMatmul>;
+    checked.matmul_several = CheckedMatmuls;
     checked.gather_rows = Checked<&OpTable::gather_rows, CheckGatherRows>;
     checked.rms_norm = Checked<&OpTable::rms_norm, CheckRmsNorm>;
     checked.layer_norm = Checked<&OpTable::layer_norm, CheckLayerNorm>;
     checked.scale_add = Checked<&OpTable::scale_add, CheckScaleAdd>;
     checked.rope = Checked<&OpTable::rope, CheckRope>;
     checked.store_kv = Checked<&OpTable::store_kv, CheckStoreKv>;
+    checked.rotate_store = Checked<&OpTable::rotate_store, CheckRotateStore>;
     checked.attention = Checked<&OpTable::attention, CheckAttention>;
     checked.activate = Checked<&OpTable::activate, CheckActivate>;
     checked.softcap = Checked<&OpTable::softcap, CheckSoftcap>;
