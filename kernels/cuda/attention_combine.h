@@ -64,7 +64,8 @@ __device__ __forceinline__ void WritePart(const AttentionWork& work, bool only,
                                           typename D::Shared* shared) {
   const AttentionArgs& args = work.args;
   const int dim = static_cast<int>(args.layer.head_dim);
-  const Parts parts = PartsOf(work);
+  Parts parts = {};
+  if (!only) parts = PartsOf(work);  // else there may be no scratch memory
 #pragma unroll 1
   for (int i = ThreadIndex(); i < D::kQueries * D::kDim; i += kDecodeThreads) {
     const int query = i / D::kDim;
@@ -136,6 +137,50 @@ __device__ __forceinline__ void CombineStats(const AttentionWork& work,
   }
 }
 
+inline constexpr int kRowsAtOnce = 2;
+
+// Adds four channels of a chain's partitions for rows `query` and the next; no condition stands
+// between the loads, so that all are on their way at once: what a row has no part of is another
+// one's, without weight.
+template <typename D>
+__device__ __forceinline__ void AddParts(const Parts& parts, int begin, int end, int query,
+                                         int quad, const typename D::Shared& shared,
+                                         float (&sums)[kRowsAtOnce][4]) {
+  constexpr int kAtOnce = 4;
+  const bool is_first_row = shared.rows[query].token >= 0;
+  if (!is_first_row && shared.rows[query + 1].token < 0) return;
+  if (quad >= parts.quads) return;
+#pragma unroll 1
+  for (int split = begin; split < end; split += kAtOnce * D::kChains) {
+    Float4 values[kAtOnce][kRowsAtOnce];
+    float largest[kAtOnce][kRowsAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce * kRowsAtOnce; ++i) {
+      const int own = query + i % kRowsAtOnce;
+      const int row = shared.rows[own].token >= 0 ? own : is_first_row ? query : query + 1;
+      const int of_row = split + i / kRowsAtOnce * D::kChains;
+      const bool there = of_row >= shared.first_split[row] && of_row < shared.end_split[row];
+      const int64_t part = shared.parts[row] + (there ? of_row : shared.first_split[row]);
+      values[i / kRowsAtOnce][i % kRowsAtOnce] = parts.values[part * parts.quads + quad];
+      largest[i / kRowsAtOnce][i % kRowsAtOnce] = parts.stats[part].largest;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce * kRowsAtOnce; ++i) {
+      const int row = query + i % kRowsAtOnce;
+      const int of_row = split + i / kRowsAtOnce * D::kChains;
+      const bool there = of_row >= shared.first_split[row] && of_row < shared.end_split[row];
+      const float weight =
+          exp2f(largest[i / kRowsAtOnce][i % kRowsAtOnce] - shared.largest[0][row]);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        float& sum = sums[i % kRowsAtOnce][j];
+        const float value = values[i / kRowsAtOnce][i % kRowsAtOnce].values[j];
+        sum = there ? fmaf(value, weight, sum) : sum;
+      }
+    }
+  }
+}
+
 // The results of a run's rows. Its partitions are added in kChains chains, by their index, and the
 // chains in their order; `first` and `end` are those of the run.
 template <typename D>
@@ -148,28 +193,13 @@ __device__ __forceinline__ void CombineParts(const AttentionWork& work, int firs
   SyncThreads();
   const int chain = ThreadIndex() / (D::kDim / 4);
   const int quad = ThreadIndex() % (D::kDim / 4);
-  constexpr int kRowsAtOnce = 4;
 #pragma unroll 1
-  for (int first_row = 0; first_row < D::kQueries; first_row += kRowsAtOnce) {
+  for (int query = 0; query < D::kQueries; query += kRowsAtOnce) {
     float sums[kRowsAtOnce][4] = {};
-    if (quad < parts.quads) {
-#pragma unroll 4
-      for (int split = first / D::kChains * D::kChains + chain; split < end; split += D::kChains) {
-#pragma unroll
-        for (int i = 0; i < kRowsAtOnce; ++i) {
-          const int query = first_row + i;
-          if (split < shared->first_split[query] || split >= shared->end_split[query]) continue;
-          const int64_t part = shared->parts[query] + split;
-          const Float4 values = parts.values[part * parts.quads + quad];
-          const float weight = exp2f(parts.stats[part].largest - shared->largest[0][query]);
-#pragma unroll
-          for (int j = 0; j < 4; ++j) sums[i][j] = fmaf(values.values[j], weight, sums[i][j]);
-        }
-      }
-    }
+    AddParts<D>(parts, first / D::kChains * D::kChains + chain, end, query, quad, *shared, sums);
 #pragma unroll
     for (int i = 0; i < kRowsAtOnce * 4; ++i) {
-      shared->chains[chain][first_row + i / 4][quad * 4 + i % 4] = sums[i / 4][i % 4];
+      shared->chains[chain][query + i / 4][quad * 4 + i % 4] = sums[i / 4][i % 4];
     }
   }
   SyncThreads();

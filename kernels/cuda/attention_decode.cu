@@ -87,7 +87,8 @@ __device__ __forceinline__ void AttendToTiles(const AttentionWork& work, const R
   auto& own = shared->warps[Warp()];
   TileRing<D> ring(work.args, run, begin, end, own.ring);
   Column<kTree> columns[D::kSlots];
-  LoadColumns<D, kTree>(work, run, columns);
+  SyncThreads();  // the rows are there
+  LoadColumns<D, kTree>(work, *shared, columns);
   float scores[kTilesOfWarp][D::kSlots][2];
 #pragma unroll
   for (auto& tile : scores) {
@@ -95,7 +96,7 @@ __device__ __forceinline__ void AttendToTiles(const AttentionWork& work, const R
     for (auto& slot : tile) slot[0] = slot[1] = FloatFromBits(0xff800000u);
   }
   uint32_t queries[D::kDim / 16][D::kColumnTiles][2];
-  LoadQueryColumns<D>(work, run, queries);
+  LoadQueryColumns<D>(work, *shared, queries);
 #pragma unroll 1
   for (int tile = 0; tile < ring.count(); ++tile) {
     float products[D::kSlots][2];
@@ -246,11 +247,11 @@ void LaunchDecode(AttentionWork work, CUstream_st* stream) {
 // With as few columns as hold the queries. A query's bits are the same in each.
 template <int kDim>
 void LaunchColumns(const AttentionWork& work, CUstream_st* stream) {
-  constexpr int kMost = kDim > 128 ? 8 : 16;  // as the registers hold
+  constexpr int kMost = kDim > 128 ? 4 : 16;  // as the registers hold
   if (work.args.tree_begin != nullptr) return LaunchDecode<kDim, kMost, true>(work, stream);
   const int64_t queries = work.group * std::max<int64_t>(1, work.args.longest_run);
   if (queries <= 4) return LaunchDecode<kDim, 4, false>(work, stream);
-  if (queries <= 8) return LaunchDecode<kDim, 8, false>(work, stream);
+  if (queries <= 8) return LaunchDecode<kDim, std::min(8, kMost), false>(work, stream);
   LaunchDecode<kDim, kMost, false>(work, stream);
 }
 

@@ -53,7 +53,7 @@ struct Decode {
       Tiles warps[kDecodeWarps];
       float chains[kChains][kQueries][kDim];
     };
-    Row rows[kQueries];   // of this run
+    Row rows[kQueries];   // those of this run
     int parts[kQueries];  // the first partition's
     int first_split[kQueries], end_split[kQueries];
     float largest[kDecodeWarps][kQueries];
@@ -222,14 +222,15 @@ __device__ __forceinline__ int InPartition(int64_t key) {
 }
 
 template <typename D, bool kTree>
-__device__ __forceinline__ void LoadColumns(const AttentionWork& work, const Run& run,
+__device__ __forceinline__ void LoadColumns(const AttentionWork& work,
+                                            const typename D::Shared& shared,
                                             Column<kTree> (&columns)[D::kSlots]) {
 #pragma unroll
   for (int slot = 0; slot < D::kSlots; ++slot) {
     Column<kTree>& column = columns[slot];
     column = {};
-    const Row row = RowOfTile(work, QueryOfSlot<D>(slot));
-    column.is_row = row.token >= run.begin && row.token < run.end;
+    const Row row = shared.rows[QueryOfSlot<D>(slot)];
+    column.is_row = row.token >= 0;
     if (!column.is_row) continue;
     const Keys keys = KeysOf<kTree>(work.args, row.token);
     column.first = InPartition(keys.first);
@@ -249,7 +250,7 @@ __device__ __forceinline__ void LoadColumns(const AttentionWork& work, const Run
 // The scaled queries as right sides of products: for each 16 channels and tile of columns.
 template <typename D>
 __device__ __forceinline__ void LoadQueryColumns(
-    const AttentionWork& work, const Run& run,
+    const AttentionWork& work, const typename D::Shared& shared,
     uint32_t (&queries)[D::kDim / 16][D::kColumnTiles][2]) {
   const AttentionArgs& args = work.args;
   const int dim = static_cast<int>(args.layer.head_dim);
@@ -257,8 +258,8 @@ __device__ __forceinline__ void LoadQueryColumns(
 #pragma unroll
   for (int n = 0; n < D::kHighTiles; ++n) {
     const int of_column = Lane() / 4;
-    const Row row = RowOfTile(work, D::kPacked ? of_column % 4 : n * 8 + of_column);
-    const bool is_row = row.token >= run.begin && row.token < run.end;
+    const Row row = shared.rows[D::kPacked ? of_column % 4 : n * 8 + of_column];
+    const bool is_row = row.token >= 0;
     const float* query = args.query + (is_row ? row.token * args.query_stride + row.head * dim : 0);
 #pragma unroll
     for (int i = 0; i < D::kDim / 8; ++i) {
