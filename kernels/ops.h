@@ -278,7 +278,7 @@ struct AttentionArgs {
   int64_t tokens = 0;
   // For tables of a device, which cannot look at `lengths` before they start work; CPU tables read
   // none of it. The longest length; the most tokens in a row that share a block table; memory for
-  // partial results (kernels/cuda/support.h says how much) and its elements.
+  // partial results (kernels/cuda/support.h says how much, and what it holds) and its elements.
   int64_t longest_length = 0;
   int64_t longest_run = 0;
   float* scratch = nullptr;

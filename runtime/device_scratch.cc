@@ -171,6 +171,14 @@ Result<DeviceScratch> DeviceScratch::Create(Device* device, DeviceStream* stream
   if (!alibi_slopes.empty()) {
     if (Status s = send(scratch.alibi_slopes_, alibi_slopes); !s.ok()) return s;
   }
+  if (sizes.attention_scratch > 0) {
+    const int64_t counters = std::min(sizes.attention_scratch, kGpuAttentionCounters);
+    if (Status s = stream->Fill(scratch.attention_scratch_, 0,
+                                static_cast<uint64_t>(counters) * sizeof(float));
+        !s.ok()) {
+      return s;
+    }
+  }
   if (Status s = stream->Synchronize(); !s.ok()) return s;
   return scratch;
 }

@@ -16,8 +16,7 @@ struct AttentionWork {
   int tokens_of_tile;
   int head_tiles;  // tiles that the heads of one KV head take
   int64_t first_token, end_token;
-  int64_t keys_of_split;
-  int64_t splits;
+  int64_t splits;  // partitions of the keys; 1: none
 };
 
 // Which query a row of the tile is.
@@ -91,17 +90,15 @@ __device__ __forceinline__ int64_t PositionOf(const Keys& keys, int64_t key) {
   return key;
 }
 
-// Tokens [begin, end) of the tile that share a block table, and the keys that one of them sees in
-// this block's partition.
+// Tokens [begin, end) of the tile that share a block table, and the keys that one of them sees.
 struct Run {
   int64_t begin, end;
   int64_t first_key, end_key;
   const uint32_t* blocks;
 };
 template <bool kTree>
-__device__ __forceinline__ Run NextRun(const AttentionWork& work, int64_t begin,
+__device__ __forceinline__ Run NextRun(const AttentionArgs& args, int64_t begin,
                                        int64_t end_of_tile) {
-  const AttentionArgs& args = work.args;
   Run run = {begin, begin, INT64_MAX, 0, args.block_tables[begin]};
   while (run.end < end_of_tile && args.block_tables[run.end] == run.blocks) {
     const Keys keys = KeysOf<kTree>(args, run.end);
@@ -109,10 +106,6 @@ __device__ __forceinline__ Run NextRun(const AttentionWork& work, int64_t begin,
     if (keys.end > run.end_key) run.end_key = keys.end;
     ++run.end;
   }
-  const int64_t split_begin = BlockZ() * work.keys_of_split;
-  const int64_t split_end = split_begin + work.keys_of_split;
-  if (run.first_key < split_begin) run.first_key = split_begin;
-  if (run.end_key > split_end) run.end_key = split_end;
   return run;
 }
 

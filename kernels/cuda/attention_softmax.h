@@ -32,6 +32,20 @@ __device__ __forceinline__ float Bias(const AttentionArgs& args, float slope, in
                        RoundToBf16(slope * RoundToBf16(static_cast<float>(own))));
 }
 
+// The score of a key for a row at the position `own`, in the logarithm to base 2, from the scaled
+// product of the two: with its bias and under the cap; -infinity where the row does not see it.
+// `position` says the key's where the row sees it.
+template <typename Position>
+__device__ __forceinline__ float WholeScore(const AttentionArgs& args, float slope, int64_t own,
+                                            bool seen, const Position& position, float score) {
+  if (args.slopes != nullptr && seen) {
+    const float bias = Bias(args, slope, position(), own);
+    score += args.softcap == 0 ? bias * kLog2E : bias;
+  }
+  if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap) * kLog2E;
+  return seen ? score : FloatFromBits(0xff800000u);
+}
+
 // Scores to weights, which replace them; returns what earlier results are multiplied by.
 template <int kKeys, bool kTree>
 __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& sight,
@@ -48,13 +62,9 @@ __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& si
       for (int i = 0; i < 2; ++i) {
         float& score = scores[n][2 * half + i];
         const int64_t key = first_key + n * 8 + Lane() % 4 * 2 + i;
-        const bool seen = Sees<kTree>(keys, key);
-        if (args.slopes != nullptr && (!kTree || seen)) {
-          const float bias = Bias(args, sight.slope[half], PositionOf<kTree>(keys, key), keys.own);
-          score += args.softcap == 0 ? bias * kLog2E : bias;
-        }
-        if (args.softcap != 0) score = args.softcap * tanhf(score / args.softcap) * kLog2E;
-        if (!seen) score = minus_infinity;
+        const auto position = [&] { return PositionOf<kTree>(keys, key); };
+        score =
+            WholeScore(args, sight.slope[half], keys.own, Sees<kTree>(keys, key), position, score);
         largest = fmaxf(largest, score);
       }
     }

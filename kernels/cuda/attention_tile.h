@@ -6,6 +6,7 @@
 #ifndef SLUICE_KERNELS_CUDA_ATTENTION_TILE_H_
 #define SLUICE_KERNELS_CUDA_ATTENTION_TILE_H_
 
+#include "kernels/cuda/attention_halves.h"
 #include "kernels/cuda/attention_keys.h"
 #include "kernels/cuda/attention_softmax.h"
 #include "kernels/cuda/intrinsics.h"
@@ -142,29 +143,6 @@ __device__ __forceinline__ void Scores(const AttentionArgs& args, const T* tile,
   }
 }
 
-// Two numbers as two f16 each, whose sums are the numbers to 22 bits.
-struct SplitPair {
-  uint32_t high, low;
-};
-__device__ __forceinline__ SplitPair Split(float first, float second) {
-  const uint16_t h0 = FloatToHalf(first);
-  const uint16_t h1 = FloatToHalf(second);
-  const uint16_t l0 = FloatToHalf(first - HalfToFloat(h0));
-  const uint16_t l1 = FloatToHalf(second - HalfToFloat(h1));
-  return {static_cast<uint32_t>(h0) | static_cast<uint32_t>(h1) << 16,
-          static_cast<uint32_t>(l0) | static_cast<uint32_t>(l1) << 16};
-}
-
-// Bits that are set in the sum of both halves of a word with kExponentOne where a half is infinite
-// or NaN.
-inline constexpr uint32_t kExponents = 0x7c007c00u;
-inline constexpr uint32_t kExponentOne = 0x04000400u;
-inline constexpr uint32_t kNotFinite = 0x80008000u;
-
-__device__ __forceinline__ uint32_t NotFinite(uint32_t halves) {
-  return ((halves & kExponents) + kExponentOne) & kNotFinite;
-}
-
 // Adds the values by their weights; with kFiniteOnly zeros instead of those that are not finite.
 template <bool kFiniteOnly, typename T, int kKeys>
 __device__ __forceinline__ void AddValues(const AttentionArgs& args, const T* tile, int stage,
@@ -186,8 +164,7 @@ __device__ __forceinline__ void AddValues(const AttentionArgs& args, const T* ti
       LoadMatricesTransposed(
           b, &tile->values[stage][step * 16 + Lane() % 16][n * 16 + Lane() / 16 * 8]);
       if constexpr (kFiniteOnly) {
-        // 0xffff for each half that stays.
-        for (uint32_t& word : b) word &= ~((NotFinite(word) >> 15) * 0xffffu);
+        for (uint32_t& word : b) word = FiniteOrZero(word);
       }
       MmaF16(out[2 * n], low, b[0], b[1]);
       MmaF16(out[2 * n + 1], low, b[2], b[3]);
@@ -252,7 +229,7 @@ __device__ __forceinline__ void AddSeenValues(const AttentionArgs& args, const S
   AddNotFinite<T, kKeys, kTree>(args, sight, first_key, tile, stage, out);
 }
 
-// Where the result of a row, or of its partition, goes.
+// The results of the rows.
 template <int kDim>
 __device__ void WriteRows(const AttentionWork& work, Softmax softmax,
                           const float (&out)[kDim / 8][4]) {
@@ -266,18 +243,10 @@ __device__ void WriteRows(const AttentionWork& work, Softmax softmax,
     const Row row = RowOfTile(work, Warp() * kRowsOfWarp + Lane() / 4 + 8 * half);
     if (row.token < 0) continue;
     float* to = args.out + row.token * args.out_stride + row.head * dim;
-    float divisor = sum;
-    if (work.splits > 1) {
-      const int64_t item = (row.token - work.first_token) * args.num_heads + row.head;
-      to = args.scratch + (item * work.splits + BlockZ()) * (dim + 2);
-      divisor = 1;
-      to[dim] = softmax.largest[half];
-      to[dim + 1] = sum;
-    }
 #pragma unroll
     for (int i = 0; i < kDim / 8 * 2; ++i) {
       const int64_t column = i / 2 * 8 + Lane() % 4 * 2 + i % 2;
-      if (column < dim) to[column] = out[i / 2][2 * half + i % 2] / divisor;
+      if (column < dim) to[column] = out[i / 2][2 * half + i % 2] / sum;
     }
   }
 }

@@ -90,6 +90,10 @@ __device__ __forceinline__ uint32_t Ballot(bool predicate) {
 __device__ __forceinline__ int AtomicAdd(int* address, int value) {
   return atomicAdd(address, value);
 }
+// Orders this thread's accesses to global memory before and after, for all blocks. How blocks of a
+// launch pass on what they wrote: all threads fence, the block meets, one thread adds to a counter;
+// the block that finds the count complete meets, its threads fence, and read.
+__device__ __forceinline__ void ThreadFence() { __threadfence(); }
 __device__ __forceinline__ int CountBits(uint32_t bits) { return __popc(bits); }
 
 // Starts a copy to shared memory of 16 (4) bytes, both addresses multiples of that; zeros if not
@@ -136,6 +140,13 @@ __device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&out)[4], const
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                : "r"(from)
                : "memory");
+}
+// The transpose of an 8 x 8 matrix of 16-bit values: each lane has of row lane / 4 columns
+// 2 (lane % 4) and the next, before and after.
+__device__ __forceinline__ uint32_t Transposed(uint32_t halves) {
+  uint32_t out;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(halves));
+  return out;
 }
 
 // Volatile, all three: all lanes must be there (.aligned), so that a product must not move to where

@@ -364,9 +364,10 @@ TEST(CudaAttention, MorePartitionsThanABlockHasThreadsToPutThemTogether) {
 
 TEST(CudaAttention, ScratchMemoryIsBoundedForLongContextsAndLargeBatches) {
   EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 256), 0);
-  EXPECT_EQ(GpuAttentionScratch(10, 32, 128, 257), 10 * 32 * 2 * 130);
-  EXPECT_LE(GpuAttentionScratch(4096, 32, 128, 131072) * 4, int64_t{64} << 20);
-  EXPECT_EQ(GpuAttentionScratch(4096, 128, 256, 1 << 20), 128 * 4096 * 258);  // of one token
+  EXPECT_EQ(GpuAttentionScratch(10, 32, 127, 257), kGpuAttentionCounters + 10 * 32 * 2 * 130);
+  EXPECT_LE(GpuAttentionScratch(4096, 32, 128, 131072) * 4, (int64_t{64} << 20) + (64 << 10));
+  EXPECT_EQ(GpuAttentionScratch(4096, 128, 256, 1 << 20),
+            kGpuAttentionCounters + 128 * 4096 * 258);  // of one token
 }
 
 TEST(CudaAttention, TheOrderOfThreadsAndBlocksDoesNotMatter) {
@@ -479,7 +480,10 @@ TEST(CudaAttention, AValueThatIsNotFiniteReachesOnlyTheTokensThatSeeIt) {
 
 TEST(CudaAttention, OtherCachesAreRefused) {
   EXPECT_TRUE(CheckGpuCache({nullptr, 0, KvType::kF16, 1, 256}).ok());
-  EXPECT_EQ(CheckGpuCache({nullptr, 0, KvType::kF16, 1, 257}).code(), ErrorCode::kUnsupported);
+  const Status too_large = CheckGpuCache({nullptr, 0, KvType::kF16, 1, 320});
+  EXPECT_EQ(too_large.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(too_large.message().find("heads of at most 256 values, not 320"), std::string::npos);
+  EXPECT_FALSE(CheckGpuCache({nullptr, 0, KvType::kF16, 1, 257}).ok());
   EXPECT_EQ(CheckGpuCache({nullptr, 0, KvType::kF32, 1, 64}).code(), ErrorCode::kUnsupported);
 }
 

@@ -315,6 +315,38 @@ TEST_P(CudaEmulationDeathTest, AThreadThatDoesNotWaitForEarlierWorkIsReported) {
                "did not come .WaitForEarlierWork., thread 5");
 }
 
+// Blocks that count themselves, so that the last one can go on with what the others wrote.
+TEST_P(CudaEmulation, TheLastBlockSeesWhatTheOthersWrote) {
+  int values[5] = {};
+  int out[2] = {};
+  struct Work {
+    int *values, *counter, *sum;
+  };
+  void (*kernel)(Work) = [](Work work) {
+    auto* last = SharedMemory<int>();
+    if (ThreadIndex() == 40) work.values[BlockX()] = static_cast<int>(BlockX()) + 1;
+    ThreadFence();
+    SyncThreads();
+    if (ThreadIndex() == 0) *last = AtomicAdd(work.counter, 1) == 4 ? 1 : 0;
+    SyncThreads();
+    if (*last == 0 || ThreadIndex() != 7) return;
+    for (int i = 0; i < 5; ++i) *work.sum += work.values[i];
+  };
+  LaunchNamed("test", kernel, {5}, 64, sizeof(int), nullptr, Work{values, &out[0], &out[1]});
+  EXPECT_EQ(out[0], 5);
+  EXPECT_EQ(out[1], 15);
+}
+
+TEST_P(CudaEmulationDeathTest, ABlockThatCountsItselfBeforeAllOfItsThreadsFencedIsReported) {
+  static int counter = 0;
+  void (*kernel)(Output) = [](Output) {
+    if (ThreadIndex() != 3) ThreadFence();
+    SyncThreads();
+    if (ThreadIndex() == 0) AtomicAdd(&counter, 1);
+  };
+  EXPECT_DEATH(LaunchNamed("test", kernel, {1}, 32, 0, nullptr, {}), "has not fenced");
+}
+
 TEST_P(CudaEmulationDeathTest, ABarrierThatNotAllThreadsReachIsReported) {
   void (*kernel)(Output) = [](Output) {
     if (ThreadIndex() != 17) SyncThreads();

@@ -191,5 +191,21 @@ TEST(CudaFragments, FourMatricesOfLdmatrix) {
   }
 }
 
+// movmatrix: "Each thread in a warp holds a fragment of a row of the input matrix, with thread 0
+// holding the first fragment"; the result is its transpose in the same layout.
+TEST(CudaFragments, AMatrixThatIsTransposedInRegisters) {
+  RunWarp(
+      [](int lane) {
+        const auto element = [](int row, int col) {
+          return static_cast<uint32_t>(row * 256 + col);
+        };
+        const int row = GroupId(lane);
+        const int col = ThreadIdInGroup(lane) * 2;
+        const uint32_t after = Transposed(element(row, col) | element(row, col + 1) << 16);
+        EXPECT_EQ(after, element(col, row) | element(col + 1, row) << 16);
+      },
+      0);
+}
+
 }  // namespace
 }  // namespace sluice::cuda_emulation

@@ -130,7 +130,7 @@ class CudaOverlap : public test::DeviceCase {
     attention.longest_run = tokens;
     attention.scratch_size = GpuAttentionScratch(tokens, kHeads, kDim, kContext);
     attention.scratch =
-        Upload(std::vector<float>(static_cast<size_t>(attention.scratch_size), -1.0f));
+        Upload(std::vector<float>(static_cast<size_t>(attention.scratch_size), 0.0f));
     CUstream_st* const stream = stream_.handle();
     const auto quantize = [&](const float* x) {
       table_->quantize({x, kWidth, kWidth, xq, 0, tokens}, stream);

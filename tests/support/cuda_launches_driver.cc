@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/gpu_layout.h"
@@ -54,15 +55,18 @@ void Attentions() {
                            dim};
     std::vector<uint32_t> table;
     for (uint32_t i = 0; i < kLength / 16; ++i) table.push_back(i);
-    for (int64_t run : {int64_t{1}, kGpuMostSplitRun + 1}) {
-      const std::vector<float> query(static_cast<size_t>(dim), 1.0f);
-      std::vector<float> out(static_cast<size_t>(dim));
+    // With few, some and many columns, and as a prefill.
+    for (const auto& [heads, run] :
+         {std::pair{1, int64_t{1}}, std::pair{8, int64_t{1}}, std::pair{16, int64_t{1}},
+          std::pair{1, kGpuMostSplitRun + 1}}) {
+      const std::vector<float> query(static_cast<size_t>(heads * dim), 1.0f);
+      std::vector<float> out(static_cast<size_t>(heads * dim));
       const uint32_t* blocks = table.data();
       const int64_t length = kLength;
-      std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(1, 1, dim, kLength)));
+      std::vector<float> scratch(static_cast<size_t>(GpuAttentionScratch(1, heads, dim, kLength)));
       AttentionArgs args = {.query = query.data(),
-                            .query_stride = dim,
-                            .num_heads = 1,
+                            .query_stride = heads * dim,
+                            .num_heads = heads,
                             .layer = layer,
                             .block_tables = &blocks,
                             .lengths = &length,
@@ -70,7 +74,7 @@ void Attentions() {
                             .scale = 1.0f,
                             .softcap = 0,
                             .out = out.data(),
-                            .out_stride = dim,
+                            .out_stride = heads * dim,
                             .item_begin = 0,
                             .item_end = 1,
                             .longest_length = kLength,

@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -223,11 +224,16 @@ class Bench {
                layer);
   }
 
+  struct AttentionShape {
+    const char* name;
+    int64_t heads, kv_heads, dim;
+  };
+
   // `sequences` of 8k each, one new token for each; blocks in order, or spread over the cache.
-  void Attention(int sequences, bool spread) {
-    constexpr int64_t kLength = 8192, kHeads = 32, kKvHeads = 8, kDim = 128;
+  void Attention(const AttentionShape& shape, int sequences, bool spread) {
+    constexpr int64_t kLength = 8192;
     constexpr int64_t kBlocks = kLength / 16;
-    const int64_t block_bytes = kKvHeads * 2 * 16 * kDim * 2;
+    const int64_t block_bytes = shape.kv_heads * 2 * 16 * shape.dim * 2;
     const int64_t all = kBlocks * sequences;
     // As many caches as it takes to fill the L2 cache four times.
     const int copies = static_cast<int>(4 * int64_t{gpu_.l2CacheSize} / (all * block_bytes)) + 2;
@@ -238,41 +244,46 @@ class Bench {
       // 7919 is a prime that divides no number of blocks here.
       ids[static_cast<size_t>(i)] = static_cast<uint32_t>(spread ? i * 7919 % all : i);
     }
-    auto* tables = Allocate<uint32_t>(all, 0);
+    std::vector<void*> memory(caches.begin(), caches.end());
+    const auto kept = [&memory]<typename T>(T* data) {
+      memory.push_back(data);
+      return data;
+    };
+    auto* tables = kept(Allocate<uint32_t>(all, 0));
     Check(cudaMemcpy(tables, ids.data(), ids.size() * 4, cudaMemcpyHostToDevice), "tables");
     std::vector<const uint32_t*> table_pointers;
     for (int i = 0; i < sequences; ++i) table_pointers.push_back(tables + i * kBlocks);
-    auto* pointers = Allocate<const uint32_t*>(sequences, 0);
+    auto* pointers = kept(Allocate<const uint32_t*>(sequences, 0));
     Check(cudaMemcpy(pointers, table_pointers.data(), table_pointers.size() * sizeof(void*),
                      cudaMemcpyHostToDevice),
           "tables");
     const std::vector<int64_t> lengths(static_cast<size_t>(sequences), kLength);
-    auto* device_lengths = Allocate<int64_t>(sequences, 0);
+    auto* device_lengths = kept(Allocate<int64_t>(sequences, 0));
     Check(cudaMemcpy(device_lengths, lengths.data(), lengths.size() * 8, cudaMemcpyHostToDevice),
           "lengths");
     AttentionArgs args = {};
-    args.query = AllocateRandom<float>(sequences * kHeads * kDim);
-    args.query_stride = kHeads * kDim;
-    args.num_heads = kHeads;
-    args.layer = {nullptr, block_bytes, KvType::kF16, kKvHeads, kDim};
+    args.query = kept(AllocateRandom<float>(sequences * shape.heads * shape.dim));
+    args.query_stride = shape.heads * shape.dim;
+    args.num_heads = shape.heads;
+    args.layer = {nullptr, block_bytes, KvType::kF16, shape.kv_heads, shape.dim};
     args.block_tables = pointers;
     args.lengths = device_lengths;
-    args.scale = 0.088f;
-    args.out = Allocate<float>(sequences * kHeads * kDim, 0);
-    args.out_stride = kHeads * kDim;
-    args.item_end = sequences * kKvHeads;
+    args.scale = 1 / std::sqrt(static_cast<float>(shape.dim));
+    args.out = kept(Allocate<float>(sequences * shape.heads * shape.dim, 0));
+    args.out_stride = shape.heads * shape.dim;
+    args.item_end = sequences * shape.kv_heads;
     args.longest_length = kLength;
     args.longest_run = 1;
-    args.scratch_size = GpuAttentionScratch(sequences, kHeads, kDim, kLength);
-    args.scratch = Allocate<float>(args.scratch_size, 0);
+    args.scratch_size = GpuAttentionScratch(sequences, shape.heads, shape.dim, kLength);
+    args.scratch = kept(Allocate<float>(args.scratch_size, 0));
     const double seconds = Seconds(2 * copies, [&](int i, cudaStream_t s) {
       args.layer.blocks = caches[static_cast<size_t>(i % copies)];
       cuda::kCudaTable.attention(args, s);
     });
-    for (std::byte* cache : caches) cudaFree(cache);
+    for (void* data : memory) cudaFree(data);
     const double rate = static_cast<double>(all * block_bytes) / seconds;
-    Add({"decode attention, " + std::to_string(sequences) + " sequences of 8k" +
-             (spread ? ", blocks spread" : ", blocks in order"),
+    Add({std::string("decode attention, ") + shape.name + ", " + std::to_string(sequences) +
+             " sequences of 8k" + (spread ? ", blocks spread" : ", blocks in order"),
          seconds, rate / 1e9, rate / read_, "GB/s"});
   }
 
@@ -480,8 +491,13 @@ int Run(const char* json_path) {
   bench.Layers({WeightKind::kQ4K, WeightOffset::kMinimum, 32});
   bench.Prefill({WeightKind::kInt4, WeightOffset::kNone, 128});
   bench.Prefill({WeightKind::kQ6K, WeightOffset::kNone, 16});
-  for (int sequences : {1, 8}) {
-    for (bool spread : {false, true}) bench.Attention(sequences, spread);
+  for (const Bench::AttentionShape& shape :
+       {Bench::AttentionShape{"8B", 32, 8, 128}, Bench::AttentionShape{"70B", 64, 8, 128},
+        Bench::AttentionShape{"1B", 32, 8, 64}, Bench::AttentionShape{"SmolLM2-1.7B", 32, 32, 64},
+        Bench::AttentionShape{"Falcon-7B", 71, 1, 64}}) {
+    for (int sequences : {1, 16}) {
+      for (bool spread : {false, true}) bench.Attention(shape, sequences, spread);
+    }
   }
   for (int64_t count : {1, 40, 256}) bench.TopK(1, count);
   bench.TopK(16, 40);

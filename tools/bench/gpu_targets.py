@@ -53,8 +53,8 @@ def kernels(bench):
     panels = [name for name in rows if name.startswith("4096 tokens, int4") and "a layer of 8B" in name and "panel" in name]
     for name in panels or ["4096 tokens, int4, a layer of 8B, panel in f16"]:
         yield f"{name}: share of cuBLAS in f16", share(name), 0.85, True
-    for sequences in (1, 8):
-        name = f"decode attention, {sequences} sequences of 8k"
+    attentions = [name[:-len(", blocks in order")] for name in rows if name.startswith("decode attention") and name.endswith(", blocks in order")]
+    for name in attentions or ["decode attention"]:
         yield f"{name}: share of the read rate", share(f"{name}, blocks in order"), 0.80, True
         yield f"{name}: time with blocks spread / in order", ratio(f"{name}, blocks spread", f"{name}, blocks in order"), 1.10, False
 

@@ -29,6 +29,7 @@ struct Thread {
   const char* waits_for = nullptr;  // null: can run
   void* value = nullptr;            // what it brought to Together
   bool waited = false;              // for earlier work
+  bool fenced = false;
   int copy_group = 0;
   std::vector<PendingCopy> copies;
 };
@@ -117,6 +118,7 @@ void RunBlock(int64_t x, int64_t y, int64_t z) {
     thread.place = {i, block.count, x, y, z};
     thread.waits_for = nullptr;
     thread.waited = false;
+    thread.fenced = false;
     thread.copy_group = 0;
     thread.copies.clear();
     thread.fiber.Start(ThreadMain);
@@ -225,6 +227,22 @@ void CopyAsync(void* shared, const void* global, size_t size_bytes, bool valid) 
   self.copies.push_back(std::move(copy));
 }
 
+void ThreadFence() { block.current->fenced = true; }
+
+int AtomicAdd(int* address, int value) {
+  const auto* place = reinterpret_cast<const std::byte*>(address);
+  if (place < block.shared.data() || place >= block.shared.data() + block.shared.size()) {
+    for (int i = 0; i < block.count; ++i) {
+      if (!block.threads[static_cast<size_t>(i)]->fenced) {
+        Fail("a thread of the block has not fenced", "AtomicAdd");
+      }
+    }
+  }
+  const int before = *address;
+  *address += value;
+  return before;
+}
+
 void CommitCopies() { ++block.current->copy_group; }
 
 void WaitForCopies(int pending) {
@@ -285,6 +303,26 @@ void LoadMatricesTransposed(uint32_t (&out)[4], const void* row) {
   CheckRow(row);
   MatrixLoad load = {row, out};
   Together("LoadMatricesTransposed", &load, LoadTogether<true>);
+}
+
+uint32_t Transposed(uint32_t halves) {
+  struct Exchange {
+    uint32_t before, after;
+  } exchange = {halves, 0};
+  Together("Transposed", &exchange, [](void* const* values) {
+    for (int lane = 0; lane < kWarpThreads; ++lane) {
+      uint32_t word = 0;
+      for (int half = 0; half < 2; ++half) {
+        // Row lane / 4 of the result is that column of the matrix.
+        const int row = 2 * (lane % 4) + half;
+        const int column = lane / 4;
+        const uint32_t from = static_cast<Exchange*>(values[4 * row + column / 2])->before;
+        word |= (from >> (16 * (column % 2)) & 0xffff) << (16 * half);
+      }
+      static_cast<Exchange*>(values[lane])->after = word;
+    }
+  });
+  return exchange.after;
 }
 
 // The three products below first collect the matrices from the lanes' fragments, as the tables of

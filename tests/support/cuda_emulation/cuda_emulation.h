@@ -101,12 +101,10 @@ T ShuffleXor(T value, int mask) {
 }
 uint32_t Ballot(bool predicate);
 
-// Threads of a block take turns only where they wait, so this is atomic.
-inline int AtomicAdd(int* address, int value) {
-  const int before = *address;
-  *address += value;
-  return before;
-}
+// Threads of a block take turns only where they wait, so this is atomic. Outside of shared memory
+// it tells other blocks that this one's work is there: all of its threads must have fenced.
+int AtomicAdd(int* address, int value);
+void ThreadFence();
 inline int CountBits(uint32_t bits) { return std::popcount(bits); }
 
 void CopyAsync(void* shared, const void* global, size_t size_bytes, bool valid);
@@ -125,6 +123,7 @@ void WaitCopies() {
 
 void LoadMatrices(uint32_t (&out)[4], const void* row);
 void LoadMatricesTransposed(uint32_t (&out)[4], const void* row);
+uint32_t Transposed(uint32_t halves);
 void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 inline void MmaU8S8(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                     const int32_t (&d)[2]) {

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/gpu_layout.h"
 #include "kernels/cuda/launchers.h"
+#include "kernels/cuda/support.h"
 
 namespace sluice::test {
 namespace {
@@ -205,6 +206,10 @@ void CheckAttention(const AttentionArgs& a, CallCheck& check) {
   check.CatchUp();
   const FakeDevice::Access access(check.device());
   CheckTables(a, &check);
+  const int64_t counters = std::min(a.scratch_size, kGpuAttentionCounters);
+  check.Require(std::all_of(a.scratch, a.scratch + counters,
+                            [](float counter) { return std::bit_cast<uint32_t>(counter) == 0; }),
+                "the counters are not zero");
 }
 
 void CheckActivate(const ActivateArgs& a, CallCheck& check) {
