@@ -15,7 +15,7 @@ def main():
         table = file.read().split("struct OpTable {")[1]
     operations = set(re.findall(r"\(\*(\w+)\)\(const \w+Args&", table))
     # Some are of devices alone (ops.h); combine_attention runs in the splits of attention.
-    operations -= {"top_k", "unpack_f16", "round_f16", "shift_rows", "combine_attention"}
+    operations -= {"rotate_store", "top_k", "unpack_f16", "round_f16", "shift_rows", "combine_attention"}
     assert "attention" in operations and "matmul" in operations, operations
 
     names = subprocess.run([program, "--benchmark_list_tests"], check=True, capture_output=True, text=True).stdout.split("\n")
