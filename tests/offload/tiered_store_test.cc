@@ -277,6 +277,10 @@ TEST_F(TieredStoreTest, ReadsThatAreShortLateOrOutOfOrderChangeNothing) {
     const std::unique_ptr<WeightStore> store = Open(Place(SmallestBudget(groups_)), &fault);
     ASSERT_TRUE(Pass(store.get()).ok());
     ASSERT_TRUE(Pass(store.get()).ok());
+    // On a busy machine a late read may come before somebody waits for it, but not each time.
+    for (int pass = 0; pass < 100 && store->stats().disk.late_bytes == 0; ++pass) {
+      ASSERT_TRUE(Pass(store.get()).ok());
+    }
     EXPECT_GT(store->stats().disk.stall_s, 0);
     EXPECT_GT(store->stats().disk.late_bytes, 0u);
   }
