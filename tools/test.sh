@@ -2,7 +2,7 @@
 # Builds sluice with its tests and runs them: the release build, and the address and thread sanitizers.
 #
 # Usage: tools/test.sh [--full]
-# --full: the thread sanitizer runs every test, and a build by clang runs them too
+# --full: the thread sanitizer runs every test, a build by clang runs them too, and CUDA code is compiled for every GPU
 set -euo pipefail
 
 usage() { sed -n '2,5s/^# \{0,1\}//p' "$0"; }
@@ -36,13 +36,15 @@ mkdir -p "$all"
 for preset in "${presets[@]}"; do
   parts=0
   targets=(all)
+  gpus=()
   case "$preset" in
+    release) [ "$full" = OFF ] || gpus=("-DSLUICE_CUDA_ARCHITECTURES=80;86;89;90;120" "-DSLUICE_CUDA_PTX=80;120") ;;
     asan) parts=16 ;;
     # What threads meet in (tests/CMakeLists.txt).
     tsan) parts=16; [ "$full" = ON ] || targets=(offload_test runtime_test loaders_test) ;;
   esac
   # Fresh: a folder that another compiler was configured for would lose the settings given here.
-  cmake --fresh --preset "$preset" "${launcher[@]}" -DSLUICE_DEV=ON -DSLUICE_TEST_PARTS="$parts" -DSLUICE_TSAN_ALL="$full" >&2
+  cmake --fresh --preset "$preset" "${launcher[@]}" -DSLUICE_DEV=ON -DSLUICE_TEST_PARTS="$parts" -DSLUICE_TSAN_ALL="$full" "${gpus[@]}" >&2
   cmake --build --preset "$preset" --target "${targets[@]}" >&2
   printf 'subdirs("%s")\n' "$repository/build/$preset" >>"$all/CTestTestfile.cmake"
 done
