@@ -107,8 +107,8 @@ __device__ __forceinline__ void AttendToTiles(const AttentionWork& work, const R
       const Column<kTree>& column = columns[i / 2];
       const int key = ring.KeyOf(tile) + Lane() / 4 + i % 2 * 8;
       const auto position = [&] { return column.PositionOf(key); };
-      const float score = WholeScore(work.args, column.slope, column.own, column.SeesKey(key),
-                                     position, products[i / 2][i % 2]);
+      const float score = WholeScore<kTree>(work.args, column.slope, column.own,
+                                            column.SeesKey(key), position, products[i / 2][i % 2]);
       // Registers have no index.
 #pragma unroll
       for (int j = 0; j < kTilesOfWarp; ++j) {

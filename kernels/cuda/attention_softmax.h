@@ -34,11 +34,11 @@ __device__ __forceinline__ float Bias(const AttentionArgs& args, float slope, in
 
 // The score of a key for a row at the position `own`, in the logarithm to base 2, from the scaled
 // product of the two: with its bias and under the cap; -infinity where the row does not see it.
-// `position` says the key's where the row sees it.
-template <typename Position>
+// `position` says the key's; in a tree of one that the row sees.
+template <bool kTree, typename Position>
 __device__ __forceinline__ float WholeScore(const AttentionArgs& args, float slope, int64_t own,
                                             bool seen, const Position& position, float score) {
-  if (args.slopes != nullptr && seen) {
+  if (args.slopes != nullptr && (!kTree || seen)) {
     const float bias = Bias(args, slope, position(), own);
     score += args.softcap == 0 ? bias * kLog2E : bias;
   }
@@ -63,8 +63,8 @@ __device__ __forceinline__ void Weigh(const AttentionArgs& args, const Sight& si
         float& score = scores[n][2 * half + i];
         const int64_t key = first_key + n * 8 + Lane() % 4 * 2 + i;
         const auto position = [&] { return PositionOf<kTree>(keys, key); };
-        score =
-            WholeScore(args, sight.slope[half], keys.own, Sees<kTree>(keys, key), position, score);
+        score = WholeScore<kTree>(args, sight.slope[half], keys.own, Sees<kTree>(keys, key),
+                                  position, score);
         largest = fmaxf(largest, score);
       }
     }
