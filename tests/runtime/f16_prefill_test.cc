@@ -12,13 +12,9 @@
 #include <vector>
 
 #include "runtime/device_scratch.h"
-#include "runtime/engine_impl.h"
 #include "runtime/engine_options.h"
-#include "tests/support/cuda_emulation/emulated_gpu.h"
 #include "tests/support/cuda_emulation/fake_f16_library.h"
-#include "tests/support/fake_device.h"
-#include "tests/support/golden_model.h"
-#include "tests/support/scratch_directory.h"
+#include "tests/support/cuda_emulation/gpu_engine_case.h"
 
 namespace sluice {
 namespace {
@@ -32,51 +28,23 @@ using ::testing::HasSubstr;
 
 constexpr uint64_t kMegabyte = uint64_t{1} << 20;
 
-class F16Prefill : public ::testing::Test {
+class F16Prefill : public test::GpuEngineCase {
  protected:
   void SetUp() override { Use("gqa", "int4"); }
 
   void Use(const std::string& golden, const std::string& quantization) {
-    golden_ = testing::LoadGolden(golden);
-    options_ = EngineOptions();
-    options_.model_path = testing::ConvertGolden(golden_, quantization, folder_ / "m.sluice");
+    GpuEngineCase::Use(golden, quantization);
     options_.context_tokens = 128;
-    options_.threads = 1;
-    options_.max_batch_tokens = 16;
     options_.prefill = PrefillType::kF16;
+    libraries_ = FakeF16Library::Libraries();
   }
 
   // A GPU and a library that the next engine opens.
   FakeDevice& Attach(const DeviceFaults& faults = {}) {
     library_.reset();
-    gpu_.reset();
-    device_ = std::make_shared<FakeDevice>(faults);
-    gpu_.emplace(device_.get());
-    library_.emplace(device_.get());
-    return *device_;
-  }
-  Result<std::unique_ptr<Engine>> Open() {
-    return EngineImpl::Open(options_, [this]() -> Result<Gpu> {
-      if (device_ == nullptr) return Status(ErrorCode::kUnsupported, "there is no NVIDIA driver");
-      return Gpu{device_, &EmulatedGpu::table(), libraries_};
-    });
-  }
-
-  Request Prompt(size_t length, int64_t new_tokens) const {
-    Request request;
-    request.prompt.assign(golden_.tokens[0].begin(),
-                          golden_.tokens[0].begin() + static_cast<ptrdiff_t>(length));
-    request.max_new_tokens = new_tokens;
-    request.sampling.temperature = 0;
-    request.ignore_eos = true;
-    return request;
-  }
-  Result<std::vector<int32_t>> OpenAndAnswer() {
-    Result<std::unique_ptr<Engine>> engine = Open();
-    if (!engine.ok()) return engine.status();
-    Result<Completion> completion = (*engine)->Generate(Prompt(20, 4), nullptr);
-    if (!completion.ok()) return completion.status();
-    return completion->tokens;
+    FakeDevice& device = GpuEngineCase::Attach(faults);
+    library_.emplace(&device);
+    return device;
   }
   // Teacher-forced, of the first 40 tokens.
   std::vector<float> Logits() {
@@ -84,7 +52,7 @@ class F16Prefill : public ::testing::Test {
     EXPECT_TRUE(engine.ok()) << engine.status().message();
     if (!engine.ok()) return {};
     std::vector<float> all;
-    const Status status = (*engine)->Evaluate(std::vector(1, Prompt(40, 0).prompt),
+    const Status status = (*engine)->Evaluate(std::vector(1, FirstTokens(40, 0).prompt),
                                               [&](int64_t, int64_t, std::span<const float> logits) {
                                                 all.insert(all.end(), logits.begin(), logits.end());
                                                 return true;
@@ -93,12 +61,6 @@ class F16Prefill : public ::testing::Test {
     return all;
   }
 
-  ScratchDirectory folder_;
-  testing::GoldenModel golden_;
-  EngineOptions options_;
-  std::vector<std::string> libraries_ = FakeF16Library::Libraries();
-  std::shared_ptr<FakeDevice> device_;
-  std::optional<EmulatedGpu> gpu_;
   std::optional<FakeF16Library> library_;
 };
 
@@ -120,12 +82,12 @@ TEST_F(F16Prefill, PromptsAreTheLibrarysAndAnswersAreNot) {
   EXPECT_THAT((*engine)->info().f16_library, HasSubstr("cuBLASLt 13.2.5"));
   EXPECT_EQ((*engine)->info().gpu, "fake");
   const size_t before = (*library_)->products.size();
-  ASSERT_TRUE((*engine)->Generate(Prompt(16, 1), nullptr).ok());
+  ASSERT_TRUE((*engine)->Generate(FirstTokens(16, 1), nullptr).ok());
   const size_t after = (*library_)->products.size();
   EXPECT_GT(after, before);
   // Each matrix of each layer once, for a prompt of one pass.
   EXPECT_EQ((after - before) % 7, 0u);
-  ASSERT_TRUE((*engine)->Generate(Prompt(16, 6), nullptr).ok());
+  ASSERT_TRUE((*engine)->Generate(FirstTokens(16, 6), nullptr).ok());
   EXPECT_EQ((*library_)->products.size() - after, after - before);
 }
 
@@ -188,13 +150,15 @@ TEST_F(F16Prefill, SequencesBesideEachOtherGetTheTokensThatTheyGetAlone) {
   const std::vector<size_t> lengths = {1, 21, 30};
   std::vector<std::vector<int32_t>> alone;
   for (size_t length : lengths) {
-    const Result<Completion> completion = (*engine)->Generate(Prompt(length, 8), nullptr);
+    const Result<Completion> completion =
+        (*engine)->Generate(FirstTokens(static_cast<int64_t>(length), 8), nullptr);
     ASSERT_TRUE(completion.ok()) << completion.status().message();
     alone.push_back(completion->tokens);
   }
   std::vector<uint64_t> requests;
   for (size_t length : lengths) {
-    const Result<uint64_t> id = (*engine)->Submit(Prompt(length, 8), nullptr);
+    const Result<uint64_t> id =
+        (*engine)->Submit(FirstTokens(static_cast<int64_t>(length), 8), nullptr);
     ASSERT_TRUE(id.ok());
     requests.push_back(*id);
     ASSERT_TRUE(*(*engine)->Step());
@@ -216,12 +180,12 @@ TEST_F(F16Prefill, PromptsOfOneTokenAreNotRecorded) {
   Attach();
   Result<std::unique_ptr<Engine>> engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status().message();
-  const Result<Completion> first = (*engine)->Generate(Prompt(1, 6), nullptr);
+  const Result<Completion> first = (*engine)->Generate(FirstTokens(1, 6), nullptr);
   ASSERT_TRUE(first.ok());
   EXPECT_GT(device_->graph_launches(), 0) << "of decoding";
   for (int i = 0; i < 3; ++i) {
     const size_t before = (*library_)->products.size();
-    const Result<Completion> again = (*engine)->Generate(Prompt(1, 6), nullptr);
+    const Result<Completion> again = (*engine)->Generate(FirstTokens(1, 6), nullptr);
     ASSERT_TRUE(again.ok());
     EXPECT_EQ(again->tokens, first->tokens);
     EXPECT_GT((*library_)->products.size(), before);
@@ -232,7 +196,7 @@ TEST_F(F16Prefill, APromptTakesOverOnlyWhatWasAPrompt) {
   Attach();
   Result<std::unique_ptr<Engine>> engine = Open();
   ASSERT_TRUE(engine.ok());
-  Request request = Prompt(20, 5);
+  Request request = FirstTokens(20, 5);
   request.keep_cache = true;
   const Result<Completion> first = (*engine)->Generate(request, nullptr);
   ASSERT_TRUE(first.ok());
@@ -257,7 +221,7 @@ TEST_F(F16Prefill, TheSmallestBudgetCountsPanelWorkspaceAndLibrary) {
   Result<std::unique_ptr<Engine>> engine = Open();
   ASSERT_TRUE(engine.ok()) << engine.status().message();
   EXPECT_EQ((*engine)->info().vram_bytes, smallest);
-  EXPECT_TRUE((*engine)->Generate(Prompt(20, 3), nullptr).ok());
+  EXPECT_TRUE((*engine)->Generate(FirstTokens(20, 3), nullptr).ok());
   const uint64_t peak = device_->peak_bytes();
   EXPECT_EQ(peak + 5 * kMegabyte + kF16LibraryBytes, smallest);
   engine->reset();
@@ -278,7 +242,7 @@ TEST_F(F16Prefill, NoMemoryIsTakenAfterLoading) {
   const size_t choices = (*library_)->choices.size();
   EXPECT_GT(choices, 0u);
   const int64_t allocations = device_->allocations();
-  ASSERT_TRUE((*engine)->Generate(Prompt(60, 3), nullptr).ok());
+  ASSERT_TRUE((*engine)->Generate(FirstTokens(60, 3), nullptr).ok());
   EXPECT_EQ(device_->allocations(), allocations);
   EXPECT_EQ((*library_)->choices.size(), choices);
 }
@@ -326,9 +290,9 @@ TEST_F(F16Prefill, WhatTheLibraryRefusesIsAnError) {
   Result<std::unique_ptr<Engine>> engine = Open();
   ASSERT_TRUE(engine.ok());
   (*library_)->errors = {{"Matmul", 14}};
-  EXPECT_EQ((*engine)->Generate(Prompt(20, 3), nullptr).status().code(), ErrorCode::kIo);
+  EXPECT_EQ((*engine)->Generate(FirstTokens(20, 3), nullptr).status().code(), ErrorCode::kIo);
   (*library_)->errors.clear();
-  EXPECT_TRUE((*engine)->Generate(Prompt(20, 3), nullptr).ok());
+  EXPECT_TRUE((*engine)->Generate(FirstTokens(20, 3), nullptr).ok());
 }
 
 TEST_F(F16Prefill, EveryAllocationThatFindsNoMemoryIsAnError) {

@@ -11,11 +11,7 @@
 #include <vector>
 
 #include "kernels/select.h"
-#include "runtime/engine_impl.h"
-#include "tests/support/cuda_emulation/emulated_gpu.h"
-#include "tests/support/fake_device.h"
-#include "tests/support/golden_model.h"
-#include "tests/support/scratch_directory.h"
+#include "tests/support/cuda_emulation/gpu_engine_case.h"
 
 namespace sluice {
 namespace {
@@ -28,50 +24,13 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kMegabyte = int64_t{1} << 20;
 
-class GpuEngine : public ::testing::Test {
+class GpuEngine : public test::GpuEngineCase {
  protected:
   void SetUp() override {
-    golden_ = testing::LoadGolden("gqa");
-    options_.model_path = testing::ConvertGolden(golden_, "int4", folder_ / "m.sluice");
+    Use("gqa", "int4");
     options_.context_tokens = 64;
-    options_.threads = 1;
-    options_.max_batch_tokens = 16;
   }
 
-  // A GPU that the next engine opens.
-  FakeDevice& Attach(const DeviceFaults& faults = {}) {
-    gpu_.reset();
-    device_ = std::make_shared<FakeDevice>(faults);
-    gpu_.emplace(device_.get());
-    return *device_;
-  }
-  Result<std::unique_ptr<Engine>> Open() {
-    return EngineImpl::Open(options_, [this]() -> Result<Gpu> {
-      if (device_ == nullptr) return Status(ErrorCode::kUnsupported, "there is no NVIDIA driver");
-      return Gpu{device_, &EmulatedGpu::table()};
-    });
-  }
-
-  static Request Prompt(std::vector<int32_t> ids, int64_t new_tokens) {
-    Request request;
-    request.prompt = std::move(ids);
-    request.max_new_tokens = new_tokens;
-    request.sampling.temperature = 0;
-    request.ignore_eos = true;
-    return request;
-  }
-  // A prompt of more than one pass, and a few tokens after it.
-  Result<std::vector<int32_t>> Answer(Engine* engine) const {
-    Request request = Prompt({golden_.tokens[0].begin(), golden_.tokens[0].begin() + 20}, 4);
-    Result<Completion> completion = engine->Generate(request, nullptr);
-    if (!completion.ok()) return completion.status();
-    return completion->tokens;
-  }
-  Result<std::vector<int32_t>> OpenAndAnswer() {
-    Result<std::unique_ptr<Engine>> engine = Open();
-    if (!engine.ok()) return engine.status();
-    return Answer(engine->get());
-  }
   std::vector<int32_t> AnswerOfProcessor() {
     options_.vram_bytes = 0;
     Result<std::vector<int32_t>> tokens = OpenAndAnswer();
@@ -79,12 +38,6 @@ class GpuEngine : public ::testing::Test {
     options_.vram_bytes.reset();
     return *tokens;
   }
-
-  ScratchDirectory folder_;
-  testing::GoldenModel golden_;
-  EngineOptions options_;
-  std::shared_ptr<FakeDevice> device_;
-  std::optional<EmulatedGpu> gpu_;
 };
 
 TEST_F(GpuEngine, AModelThatFitsIsComputedByTheGpuUnlessToldOtherwise) {
