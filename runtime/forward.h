@@ -165,7 +165,7 @@ class Forward {
   Status RunPrepared(const Pass& pass, const PreparedAttention& steps);
   // What the result of a step is wanted in (Pass::result_group).
   int64_t ResultGroupOf(const Pass& pass, size_t index) const;
-  // Where it goes; none if it is not wanted. `Quantized` says that it is there.
+  // Where it goes; none if it is not wanted. WrittenQuantized says that it is there.
   std::optional<QuantizedActivations> QuantizedResult(const Pass& pass, Buffer buffer) const;
   void WrittenQuantized(const Pass& pass, Buffer buffer);
   Status RunStep(const Pass& pass, const RmsNormStep& step);

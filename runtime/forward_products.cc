@@ -2,7 +2,6 @@
 // they take.
 #include <algorithm>
 #include <mutex>
-#include <set>
 #include <utility>
 
 #include "formats/checked.h"
@@ -53,13 +52,13 @@ Status Forward::RunStep(const Pass& pass, const LinearStep& step) {
 
 bool Forward::TakesTogether(const Pass& pass, std::span<const Step> steps) const {
   if (pass.prompt_begin < pass.tokens) return false;
-  std::set<std::pair<ActivationForm, int64_t>> inputs;
-  for (const Step& step : steps) {
+  const auto input_of = [&](const Step& step) {
     const TensorId tensor = pass.group.tensors[std::get<LinearStep>(step).weight];
     const WeightType& type = store_->file().tensors()[tensor].layout.type;
-    inputs.insert({ops_->activations(type), ActivationGroup(type)});
-  }
-  return inputs.size() == 1;
+    return std::pair(ops_->activations(type), ActivationGroup(type));
+  };
+  return std::all_of(steps.begin(), steps.end(),
+                     [&](const Step& step) { return input_of(step) == input_of(steps.front()); });
 }
 
 Status Forward::RunLinears(const Pass& pass, std::span<const Step> steps) {

@@ -233,26 +233,24 @@ __device__ __forceinline__ void WriteResult(const IntMatrix& matrix, int64_t tok
 
 // What a chunk of integers has; the last one may be short.
 struct ChunkShape {
-  int channels;
   int groups;
   int value_bytes;
 };
 template <int kBits, int kGroupChannels>
 __device__ __forceinline__ ChunkShape ShapeOfChunk(const IntMatrix& matrix, int chunk) {
   if (chunk + 1 < matrix.num_chunks) {
-    return {kChunkChannels, Groups<kGroupChannels>::kCount, kChunkValueBytes<kBits>};
+    return {Groups<kGroupChannels>::kCount, kChunkValueBytes<kBits>};
   }
   constexpr int kUnitChannels = kBits < 8 ? 2 * kStepChannels : kStepChannels;
   const int channels = matrix.padded_cols - chunk * kChunkChannels;
-  return {channels, (channels + kGroupChannels - 1) / kGroupChannels,
+  return {(channels + kGroupChannels - 1) / kGroupChannels,
           channels / kUnitChannels * kUnitBytes<kBits>};
 }
 
 __device__ __forceinline__ ChunkShape ShapeOfChunk(const GpuLayout& layout, int64_t chunk) {
   const int64_t rest = layout.padded_cols - chunk * kGpuChunkChannels;
   const int64_t channels = rest < kGpuChunkChannels ? rest : kGpuChunkChannels;
-  return {static_cast<int>(channels),
-          static_cast<int>((channels + layout.group_size - 1) / layout.group_size),
+  return {static_cast<int>((channels + layout.group_size - 1) / layout.group_size),
           static_cast<int>(channels / layout.unit_channels * layout.unit_bytes)};
 }
 
